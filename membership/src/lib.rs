@@ -1,0 +1,27 @@
+//! Who is in and who leads.
+//!
+//! This crate holds identities, heartbeats, the failure detector, consensus, views, host leases
+//! and the coordinator role, for any [`Application`] that lives in the same log. It does no I/O
+//! and reads no clock: facts go in, effects come out.
+
+pub mod app;
+pub mod cluster;
+pub mod codec;
+pub mod consensus;
+pub mod entry;
+pub mod founding;
+pub mod frame;
+pub mod id;
+pub mod store;
+pub mod time;
+pub mod timing;
+
+pub use app::{Application, Ended};
+pub use cluster::Cluster;
+pub use founding::{Founding, ProofPolicy};
+pub use id::{BootId, ClusterId, Epoch, Incarnation, LinkId, NodeId, Slot, StoreId, Token};
+pub use time::Time;
+pub use timing::{Timing, TimingError};
+
+/// Whether this build can carry planted bugs. The root package asserts that it cannot.
+pub const PLANTED_BUGS: bool = cfg!(feature = "mutants");

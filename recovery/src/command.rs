@@ -1,0 +1,77 @@
+//! What the recovery application puts into the log, and what a host says with each beat.
+
+use crate::guest::{GuestId, GuestSpec, Wanted};
+use quorate_fencing::Level;
+use quorate_membership::{Incarnation, NodeId, Token};
+use serde::{Deserialize, Serialize};
+
+/// A change of the guests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Protect a guest; its id is this entry's token.
+    AddGuest(GuestSpec),
+    /// Forget a guest that is wanted stopped and closed.
+    RemoveGuest {
+        /// The guest.
+        guest: GuestId,
+    },
+    /// The operator wants a guest running or stopped.
+    SetWanted {
+        /// The guest.
+        guest: GuestId,
+        /// What is wanted.
+        wanted: Wanted,
+    },
+    /// The guest belongs to this host from here on; its epoch is this entry's token. Void unless
+    /// the record's epoch is `previous` and closed, and the incarnation the admitted, unrevoked one.
+    Placed {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch the proposer saw closed (zero for the first).
+        previous: Token,
+        /// Where it goes.
+        host: NodeId,
+        /// The host's admitted incarnation.
+        incarnation: Incarnation,
+    },
+    /// The host's word: the process is gone, and every epoch up to this one will be refused.
+    Closed {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch closed.
+        epoch: Token,
+        /// The host.
+        host: NodeId,
+        /// Why.
+        why: Closure,
+    },
+    /// How this host is to be fenced, in order of levels; the lease is always the last.
+    SetFencing {
+        /// The host.
+        host: NodeId,
+        /// Its levels.
+        levels: Vec<Level>,
+    },
+    /// Bytes for every subscriber of the library.
+    Publish(Vec<u8>),
+}
+
+/// Why a host closed a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closure {
+    /// It was told to stop it, or the record says it belongs elsewhere.
+    Told,
+    /// It failed, and restarting here did not help.
+    Failed(String),
+    /// The lease ended.
+    LeaseEnded,
+}
+
+/// What a host says about its guests with each beat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestStatus {
+    /// Guests whose process is gone and whose epochs up to this one are durably refused.
+    pub closed: Vec<(GuestId, Token, Closure)>,
+    /// Guests that run.
+    pub running: Vec<(GuestId, Token)>,
+}

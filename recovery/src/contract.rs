@@ -1,0 +1,332 @@
+//! Facts in, effects out: the contract between the node and whatever runs it.
+//!
+//! 1. After every fact, carry out the effects in order up to `Wait`; only then give the next fact.
+//! 2. Nothing that rests on a write leaves before that write is durable. The node holds such
+//!    effects back itself until it is told `Persisted`.
+//! 3. Time never goes back, and is read *after* the fact is in hand.
+//! 4. Same configuration, same facts, same order: same effects, byte for byte.
+//! 5. A node that cannot renew its lease asks nobody for permission to stop its guests.
+
+use crate::command::{Command, GuestStatus};
+use crate::executor::ExecutorWrite;
+use crate::guest::{GuestId, GuestSpec};
+use quorate_fencing::Device;
+use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
+use quorate_membership::frame::{Frame, Stream};
+use quorate_membership::store::Write;
+use quorate_membership::{LinkId, NodeId, Time, Token};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A datagram of a guest-protecting cluster.
+pub type NodeFrame = Frame<GuestStatus>;
+/// A session message of a guest-protecting cluster.
+pub type NodeStream = Stream<Command>;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A datagram arrived. The driver has authenticated it: `frame.header.from` is who sent it.
+    Frame {
+        /// The link it came by.
+        link: LinkId,
+        /// What it says.
+        frame: NodeFrame,
+    },
+    /// A session to `peer` is open; what an older one still had queued is gone.
+    SessionUp {
+        /// The other end.
+        peer: NodeId,
+    },
+    /// The session to `peer` is gone.
+    SessionDown {
+        /// The other end.
+        peer: NodeId,
+    },
+    /// A message came on the session from `peer`, in order.
+    Stream {
+        /// The other end.
+        peer: NodeId,
+        /// What it says.
+        message: NodeStream,
+    },
+    /// The deadline of the last `Wait` has come, or any moment before it.
+    Timeout,
+    /// Every batch up to this one is durable.
+    Persisted {
+        /// The number given with the batch.
+        batch: u64,
+    },
+    /// The store failed: the voter ends, the host part goes on.
+    StoreFailed {
+        /// What failed.
+        why: String,
+    },
+    /// Every guest process of this machine, seen by one complete poll.
+    Guests {
+        /// All of them.
+        seen: Vec<GuestSeen>,
+    },
+    /// The hypervisor does not answer; nothing follows about any guest.
+    HypervisorBlind {
+        /// Why.
+        why: String,
+    },
+    /// A guest's process ended without having been told to.
+    GuestGone {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch it ran under.
+        epoch: Token,
+        /// Exit status in words.
+        how: String,
+    },
+    /// The answer to a guest order.
+    GuestDone {
+        /// The order.
+        order: u64,
+        /// What came of it. `Ok` of an `End` means: the process tree is gone.
+        result: Result<(), String>,
+    },
+    /// The answer to a fence launch.
+    FenceDone {
+        /// Token of the Attempt entry.
+        attempt: Token,
+        /// What came of it.
+        end: AttemptEnd,
+        /// The agent's words, for people.
+        detail: String,
+    },
+    /// Who ends this host's guests at lease end; `None` when nobody does any more.
+    Armed(Option<ArmedClass>),
+    /// A client asks.
+    Request {
+        /// Names the client in the reply.
+        client: u64,
+        /// What it asks.
+        request: Request,
+    },
+}
+
+/// A guest process as a poll of the hypervisor found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestSeen {
+    /// The guest.
+    pub guest: GuestId,
+    /// The epoch it was created under.
+    pub epoch: Token,
+    /// Created or paused, not running.
+    pub paused: bool,
+}
+
+/// What a client may ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Protect a guest.
+    AddGuest(GuestSpec),
+    /// Stop protecting a guest that is stopped.
+    RemoveGuest {
+        /// Its name.
+        name: String,
+    },
+    /// Want a guest running.
+    StartGuest {
+        /// Its name.
+        name: String,
+    },
+    /// Want a guest stopped.
+    StopGuest {
+        /// Its name.
+        name: String,
+    },
+    /// Declare a host lost and fence it.
+    FenceHost {
+        /// Its name.
+        host: String,
+    },
+    /// The operator has seen that a host is off.
+    ConfirmOff {
+        /// Its name.
+        host: String,
+        /// Who confirms.
+        by: String,
+    },
+    /// Take this node out of service.
+    Leave(Away),
+    /// Put bytes into the log for every subscriber (the library's group messages).
+    Publish {
+        /// What is published.
+        bytes: Vec<u8>,
+    },
+}
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Make these writes durable, atomically and after every earlier batch, then say `Persisted`.
+    Persist {
+        /// Rises by one with every batch.
+        batch: u64,
+        /// The writes.
+        writes: Vec<NodeWrite>,
+    },
+    /// Send a datagram on every link.
+    Datagram {
+        /// Whom it is for.
+        to: To,
+        /// What it says.
+        frame: NodeFrame,
+    },
+    /// Send on the session to `peer`; dropped if there is none.
+    Stream {
+        /// The other end.
+        peer: NodeId,
+        /// What it says.
+        message: NodeStream,
+    },
+    /// Carry out a guest order and say `GuestDone`.
+    Guest(GuestOrder),
+    /// Run a fence agent and say `FenceDone`.
+    Fence(FenceLaunch),
+    /// The lease now lasts until this moment of the node's own clock: tell the guardian.
+    Lease {
+        /// The lease end.
+        end: Time,
+    },
+    /// Something people may want to know.
+    Event(Event),
+    /// The answer to a request.
+    Reply {
+        /// The client.
+        client: u64,
+        /// What came of it: words on success, the reason otherwise.
+        result: Result<String, String>,
+    },
+    /// The node must be stopped and started anew as a new incarnation.
+    Restart {
+        /// Why.
+        why: String,
+    },
+    /// The node is done and the daemon should exit.
+    Exit {
+        /// Why.
+        why: String,
+    },
+    /// Nothing more to do until this moment or the next fact. Always last.
+    Wait {
+        /// When to say `Timeout` at the latest.
+        until: Time,
+    },
+}
+
+/// Whom a datagram is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every node: one multicast, or a copy to every known address.
+    Everyone,
+    /// These nodes only.
+    Nodes(Vec<NodeId>),
+}
+
+/// One durable change of a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum NodeWrite {
+    /// Of its membership.
+    Member(Write<Command>),
+    /// Of its executor: what it promised about guests.
+    Executor(ExecutorWrite),
+}
+
+/// An order to the hypervisor driver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuestOrder {
+    /// Names the order in its answer.
+    pub order: u64,
+    /// The guest.
+    pub guest: GuestId,
+    /// The guest epoch it acts for.
+    pub epoch: Token,
+    /// What to do.
+    pub action: GuestAction,
+    /// Compared with the clock immediately before acting: not later. `End` has none.
+    pub not_after: Option<Time>,
+}
+
+/// What to do with a guest.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GuestAction {
+    /// Create it, paused.
+    Create(GuestSpec),
+    /// Let it run.
+    Continue,
+    /// Hold it.
+    Pause,
+    /// End it and wait until its process tree is gone.
+    End,
+}
+
+/// A fence agent to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FenceLaunch {
+    /// Token of the Attempt entry.
+    pub attempt: Token,
+    /// The host to cut.
+    pub host: NodeId,
+    /// Its name, handed to the agent.
+    pub name: String,
+    /// The devices of the level, all of which must observe it off.
+    pub devices: Vec<Device>,
+    /// Compared with the clock immediately before launch: not later.
+    pub not_after: Time,
+    /// The whole level's deadline, counted from launch.
+    pub limit: Duration,
+}
+
+/// Something people may want to know. Wall time is added by the driver, for people only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Token of the entry it comes from; zero if it is local.
+    pub token: Token,
+    /// What kind of event.
+    pub kind: EventKind,
+    /// The host it is about.
+    pub host: Option<String>,
+    /// The guest it is about.
+    pub guest: Option<String>,
+    /// In words.
+    pub text: String,
+}
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A new view of the cluster.
+    View,
+    /// A new coordinator, or none.
+    Coordinator,
+    /// A host is suspected, here.
+    Suspect,
+    /// A host is lost.
+    Verdict,
+    /// A revoke was taken back.
+    Restored,
+    /// A fence attempt or its end.
+    Fence,
+    /// It is proved that a host can do nothing any more.
+    Proof,
+    /// A guest was given to a host.
+    Placed,
+    /// A guest runs.
+    Started,
+    /// A guest ended.
+    Ended,
+    /// A guest or its definition changed by request.
+    Changed,
+    /// This host's lease.
+    Lease,
+    /// Bytes published by a library user.
+    Published,
+    /// Something an operator should look at.
+    Alert,
+}

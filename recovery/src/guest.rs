@@ -1,0 +1,144 @@
+//! What is protected, as the operator describes it.
+
+use quorate_membership::{Token, entry::Capacity};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A guest's name for machines: the token of the entry that added it, so it is never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GuestId(pub u64);
+
+impl fmt::Display for GuestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "guest {}", Token(self.0))
+    }
+}
+
+/// The operator's description of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestSpec {
+    /// Name for people, unique in the cluster: 1 to 64 of `a-z A-Z 0-9 . _ -`.
+    pub name: String,
+    /// What runs.
+    pub definition: Definition,
+    /// What it takes on its host.
+    #[serde(default)]
+    pub needs: Needs,
+    /// Higher is placed and started first.
+    #[serde(default)]
+    pub priority: i32,
+    /// What is done when it fails.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Definition {
+    /// A process tree of the embedded hypervisor.
+    Command {
+        /// Program and arguments; no shell.
+        argv: Vec<String>,
+        /// Added to a clean environment.
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+    },
+}
+
+/// What a guest takes on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Needs {
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+impl Default for Needs {
+    fn default() -> Needs {
+        Needs {
+            vcpus: 1,
+            memory_mib: 128,
+        }
+    }
+}
+
+impl Needs {
+    /// The same as a capacity, for sums.
+    #[must_use]
+    pub fn capacity(self) -> Capacity {
+        Capacity {
+            vcpus: self.vcpus,
+            memory_mib: self.memory_mib,
+        }
+    }
+}
+
+/// What is done when a guest fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Restarts on the same host within one window before it is moved elsewhere.
+    pub restarts_here: u32,
+    /// Length of that window in milliseconds.
+    pub window_ms: u64,
+    /// First delay before a guest that failed elsewhere too is tried again, in milliseconds; it
+    /// doubles with every further failure, up to 5 minutes, and never ends.
+    pub retry_ms: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            restarts_here: 2,
+            window_ms: 600_000,
+            retry_ms: 1000,
+        }
+    }
+}
+
+/// What the operator wants of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// It runs somewhere.
+    Running,
+    /// It runs nowhere.
+    Stopped,
+}
+
+impl GuestSpec {
+    /// Refuses a description no host could run.
+    ///
+    /// # Errors
+    /// Key, what was found, what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(fine) {
+            return Err(format!(
+                "name {:?}: 1 to 64 characters of a-z A-Z 0-9 . _ - are allowed",
+                self.name
+            ));
+        }
+        let Definition::Command { argv, .. } = &self.definition;
+        if argv.first().is_none_or(String::is_empty) {
+            return Err("definition.command.argv is empty: it needs at least a program".into());
+        }
+        let length: usize = argv.iter().map(String::len).sum();
+        if length > 65_536 || argv.len() > 1024 {
+            return Err("definition.command.argv is longer than 64 KiB".into());
+        }
+        if self.needs.vcpus == 0 || self.needs.memory_mib == 0 {
+            return Err("needs: vcpus and memory_mib must be at least 1".into());
+        }
+        if self.policy.window_ms == 0 || self.policy.retry_ms == 0 {
+            return Err("policy: window_ms and retry_ms must be at least 1".into());
+        }
+        Ok(())
+    }
+}

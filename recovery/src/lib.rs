@@ -1,0 +1,13 @@
+//! Which guests, where, when.
+//!
+//! The `Application` that protects guests, and the node object that joins it with membership and
+//! fencing. No I/O, no clock: facts go in, effects come out (see [`contract`]).
+
+pub mod command;
+pub mod contract;
+pub mod executor;
+pub mod guest;
+
+/// Whether this build can carry planted bugs. The root package asserts that it cannot.
+pub const PLANTED_BUGS: bool =
+    cfg!(feature = "mutants") || quorate_membership::PLANTED_BUGS || quorate_fencing::PLANTED_BUGS;

@@ -1,0 +1,2 @@
+//! The quorate-sim command.
+fn main() {}

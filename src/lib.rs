@@ -1,0 +1,1 @@
+//! Keeps guests running when hosts die.
