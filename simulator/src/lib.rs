@@ -1,1 +1,5 @@
-//! Deterministic partition-testing harness.
+//! Deterministic partition-testing harness: one seed, one schedule, one verdict.
+//!
+//! [`world`] is generic: any message-passing state machine can live in it.
+
+pub mod world;
