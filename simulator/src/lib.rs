@@ -2,4 +2,5 @@
 //!
 //! [`world`] is generic: any message-passing state machine can live in it.
 
+pub mod check;
 pub mod world;
