@@ -3,4 +3,5 @@
 //! [`world`] is generic: any message-passing state machine can live in it.
 
 pub mod check;
+pub mod cluster;
 pub mod world;

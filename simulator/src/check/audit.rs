@@ -226,7 +226,8 @@ impl Audit {
             },
             Entry::Revoke { hosts } => {
                 let mut any = false;
-                for (host, incarnation) in hosts {
+                for revoked in hosts {
+                    let (host, incarnation) = (&revoked.0, &revoked.1);
                     let Some(r) = self.hosts.get_mut(host) else {
                         continue;
                     };

@@ -9,6 +9,7 @@ use super::{HostName, Violation};
 use quorate_membership::{Slot, Time, Token};
 use quorate_recovery::contract::{GuestAction, GuestOrder};
 use quorate_recovery::executor::GuestPromise;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const REMEMBERED: usize = 64;
@@ -143,8 +144,8 @@ impl S3 {
 /// What each life of each daemon was ordered to do.
 #[derive(Debug)]
 pub struct S5 {
-    /// Highest order id carried out, by host, and the life it belongs to.
-    newest: Vec<(u32, u64)>,
+    /// Orders carried out by each host, and the life they belong to.
+    done: Vec<(u32, BTreeSet<u64>)>,
 }
 
 impl S5 {
@@ -152,7 +153,7 @@ impl S5 {
     #[must_use]
     pub fn new(hosts: usize) -> S5 {
         S5 {
-            newest: vec![(0, 0); hosts],
+            done: vec![(0, BTreeSet::new()); hosts],
         }
     }
 
@@ -168,16 +169,15 @@ impl S5 {
         order: &GuestOrder,
         promise: Option<GuestPromise>,
     ) -> Result<(), Violation> {
-        let (of, newest) = self.newest[host];
-        if of == life && order.order <= newest {
-            return Err(broken(
-                now,
-                host,
-                order,
-                format!("it carried out order {newest} before"),
-            ));
+        let (of, done) = &mut self.done[host];
+        if *of != life {
+            *of = life;
+            done.clear();
         }
-        self.newest[host] = (life, order.order);
+        if !done.insert(order.order) {
+            let second = format!("it carried out order {} before", order.order);
+            return Err(broken(now, host, order, second));
+        }
         let starts = matches!(order.action, GuestAction::Create(_) | GuestAction::Continue);
         if !starts {
             return Ok(());

@@ -1,26 +1,24 @@
 //! S6. The accident: two coordinators give orders at once, and each is right in its own view.
 //!
-//! A node acts within a window of its own clock. Windows are compared as they really were: when a
-//! node's window changes, the stretch of time it was in force is laid beside everyone else's.
+//! A node acts from the step in which it could first give an order until the end of its window,
+//! on its own clock. Stretches are compared as they really were: a window that a node gave up
+//! before its end counts only up to then.
 
 use super::{At, HostName, Violation};
 
-/// A window in true time; empty if the end is not after the start.
-type Window = (u64, u64);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Holder {
-    window: Window,
-    /// Since when this window is what the node goes by.
-    since: u64,
+/// A stretch of true time; empty if the end is not after the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stretch {
+    from: u64,
+    until: u64,
 }
 
 /// Who acted when.
 #[derive(Debug)]
 pub struct S6 {
-    now: Vec<Holder>,
-    /// The last stretches in which somebody acted: node, from, to.
-    past: [(usize, u64, u64); 16],
+    now: Vec<Stretch>,
+    /// The last stretches in which somebody acted, by node.
+    past: [(usize, Stretch); 16],
     next: usize,
 }
 
@@ -29,47 +27,52 @@ impl S6 {
     #[must_use]
     pub fn new(nodes: usize) -> S6 {
         S6 {
-            now: vec![Holder::default(); nodes],
-            past: [(usize::MAX, 0, 0); 16],
+            now: vec![Stretch::default(); nodes],
+            past: [(usize::MAX, Stretch::default()); 16],
             next: 0,
         }
     }
 
-    /// From now on `node` acts within `window` (true time), or not at all.
+    /// `node` could give orders from now until `until` (true time), or cannot.
     ///
     /// # Errors
     /// It acted at the same instant as another.
-    pub fn window(
-        &mut self,
-        now: u64,
-        node: usize,
-        window: Option<Window>,
-    ) -> Result<(), Violation> {
-        let window = window.unwrap_or((0, 0));
+    #[inline]
+    pub fn acts(&mut self, now: u64, node: usize, until: Option<u64>) -> Result<(), Violation> {
         let old = self.now[node];
-        let result = self.compare(now, node);
-        if old.window != window {
-            let (from, to) = (old.window.0.max(old.since), old.window.1.min(now));
-            if from < to {
-                self.past[self.next] = (node, from, to);
-                self.next = (self.next + 1) % self.past.len();
-            }
-            self.now[node] = Holder { window, since: now };
+        if until.is_none() && old.until == 0 {
+            return Ok(());
         }
+        let result = self.compare(now, node);
+        self.now[node] = match until {
+            Some(until) if now <= old.until => Stretch {
+                from: old.from,
+                until,
+            },
+            other => {
+                let was = Stretch {
+                    from: old.from,
+                    until: old.until.min(now),
+                };
+                if was.from < was.until {
+                    self.past[self.next] = (node, was);
+                    self.next = (self.next + 1) % self.past.len();
+                }
+                other.map_or(Stretch::default(), |until| Stretch { from: now, until })
+            }
+        };
         result
     }
 
     fn compare(&self, now: u64, node: usize) -> Result<(), Violation> {
-        let in_force = |h: &Holder| (h.window.0.max(h.since), h.window.1.min(now));
-        let mine = in_force(&self.now[node]);
+        let up_to_now = |s: &Stretch| (s.from, s.until.min(now));
+        let mine = up_to_now(&self.now[node]);
         if mine.0 >= mine.1 {
             return Ok(());
         }
-        let present = self.now.iter().enumerate().map(|(n, h)| {
-            let (from, to) = in_force(h);
-            (n, from, to)
-        });
-        for (other, from, to) in present.chain(self.past) {
+        let present = self.now.iter().enumerate().map(|(n, s)| (n, *s));
+        for (other, stretch) in present.chain(self.past) {
+            let (from, to) = up_to_now(&stretch);
             let (both_from, both_to) = (mine.0.max(from), mine.1.min(to));
             if other != node && both_from < both_to {
                 return Err(Violation::new(
@@ -94,7 +97,7 @@ impl S6 {
     /// Who acts now, if anybody.
     #[must_use]
     pub fn acting(&self, now: u64) -> Option<usize> {
-        let holds = |h: &Holder| h.window.0 <= now && now < h.window.1;
+        let holds = |s: &Stretch| s.from <= now && now < s.until;
         self.now.iter().position(holds)
     }
 }
@@ -104,26 +107,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_time_that_really_passed_under_both_windows_counts() {
+    fn a_window_given_up_before_its_end_counts_only_up_to_then() {
         let mut s = S6::new(2);
-        s.window(0, 0, Some((10, 50))).expect("first");
-        assert_eq!((s.acting(9), s.acting(10)), (None, Some(0)));
-        s.window(20, 1, Some((60, 90))).expect("later");
-        // Node 0 extends its window too far, but gives it up before the other begins.
-        s.window(40, 0, Some((10, 70))).expect("not yet");
-        s.window(59, 0, None).expect("gave up");
-        s.window(80, 1, Some((60, 100))).expect("alone");
-        s.window(85, 0, Some((84, 90))).expect("not yet seen");
-        let e = s.window(87, 0, None).expect_err("acted from 85 to 87");
-        assert_eq!((e.property, e.at), ("S6", 85));
+        s.acts(10, 0, Some(50)).expect("first");
+        assert_eq!(
+            (s.acting(9), s.acting(10), s.acting(50)),
+            (None, Some(0), None)
+        );
+        s.acts(40, 0, Some(80)).expect("goes on");
+        s.acts(60, 0, None).expect("gives up");
+        s.acts(61, 1, Some(90)).expect("alone");
+        s.acts(100, 1, None).expect("was alone");
+        s.acts(101, 0, Some(110)).expect("again");
     }
 
     #[test]
-    fn a_stretch_that_ended_is_still_found() {
+    fn an_overlap_is_found_whoever_is_looked_at() {
         let mut s = S6::new(2);
-        s.window(0, 0, Some((0, 30))).expect("first");
-        s.window(10, 1, Some((20, 40))).expect("not yet");
-        s.window(35, 0, None).expect_err("20 to 30");
-        assert!(s.window(36, 1, None).is_err());
+        s.acts(0, 0, Some(30)).expect("first");
+        s.acts(20, 1, Some(40)).expect("not yet any time together");
+        let e = s.acts(25, 1, Some(45)).expect_err("20 to 25");
+        assert_eq!((e.property, e.at), ("S6", 20));
+        let mut s = S6::new(2);
+        s.acts(0, 0, Some(30)).expect("first");
+        s.acts(29, 1, Some(40)).expect("not yet any time together");
+        s.acts(35, 0, None).expect_err("29 to 30");
+        s.acts(36, 1, None)
+            .expect_err("found from the other side too");
     }
 }
