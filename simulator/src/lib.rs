@@ -4,4 +4,5 @@
 
 pub mod check;
 pub mod cluster;
+pub mod hunt;
 pub mod world;

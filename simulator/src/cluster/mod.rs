@@ -10,7 +10,7 @@ mod host;
 pub mod node;
 mod nodes;
 pub mod plan;
-mod report;
+pub mod report;
 mod trace;
 
 #[cfg(test)]
