@@ -1,0 +1,1 @@
+//! The replica in a cluster, against loss, crashes and hostile input.
