@@ -132,6 +132,7 @@ impl<A: Application> State<A> {
                     launch_within: *launch_within,
                     limit: *limit,
                 };
+                h.last_attempt = Some(at);
                 h.attempts.insert(at, attempt);
                 Ok(())
             }
@@ -242,6 +243,11 @@ impl<A: Application> State<A> {
             proved: None,
             attempts: Default::default(),
             tried: Vec::new(),
+            last_attempt: self
+                .cluster
+                .hosts
+                .get(&node)
+                .and_then(|old| old.last_attempt),
             away: None,
         };
         let Some(old) = self.cluster.hosts.get(&node) else {

@@ -66,6 +66,8 @@ pub struct Host {
     pub attempts: BTreeMap<Token, Attempt>,
     /// Attempts that ended, newest last; forgotten at the next Admit.
     pub tried: Vec<(Attempt, AttemptEnd)>,
+    /// The newest fence attempt on any incarnation of it; the brake counts from the log.
+    pub last_attempt: Option<Token>,
     /// Out of service by an operator's will.
     pub away: Option<Away>,
 }

@@ -34,15 +34,21 @@ impl Office {
         term: Option<Term>,
         timing: &Timing,
     ) {
-        self.held = term.filter(|t| (t.node, t.incarnation) == (me, incarnation)).map(|t| Held {
-            term: t.token,
-            from: if t.waived { now } else { now + timing.coordinator_takeover() },
-            until: None,
-            sent: BTreeMap::new(),
-            next: 1,
-            last_sent: None,
-            resigned: false,
-        });
+        self.held = term
+            .filter(|t| (t.node, t.incarnation) == (me, incarnation))
+            .map(|t| Held {
+                term: t.token,
+                from: if t.waived {
+                    now
+                } else {
+                    now + timing.coordinator_takeover()
+                },
+                until: None,
+                sent: BTreeMap::new(),
+                next: 1,
+                last_sent: None,
+                resigned: false,
+            });
     }
 
     /// Our term's token, if we hold one.
@@ -86,7 +92,10 @@ impl Office {
 
     /// Until when orders may be given, if they may be given now.
     pub(crate) fn acting(&self, now: Time) -> Option<Time> {
-        let held = self.held.as_ref().filter(|h| !h.resigned && now >= h.from)?;
+        let held = self
+            .held
+            .as_ref()
+            .filter(|h| !h.resigned && now >= h.from)?;
         held.until.filter(|until| now < *until)
     }
 }

@@ -27,7 +27,10 @@ pub(crate) struct Ears<S> {
 
 impl<S> Ears<S> {
     pub(crate) fn new(now: Time) -> Ears<S> {
-        Ears { since: now, heard: BTreeMap::new() }
+        Ears {
+            since: now,
+            heard: BTreeMap::new(),
+        }
     }
 
     /// We were paused until now, so no silence before this moment counts.
@@ -45,7 +48,14 @@ impl<S> Ears<S> {
         {
             return false;
         }
-        self.heard.insert(node, Heard { at: now, incarnation: by, beat: beat.clone() });
+        self.heard.insert(
+            node,
+            Heard {
+                at: now,
+                incarnation: by,
+                beat: beat.clone(),
+            },
+        );
         true
     }
 

@@ -71,7 +71,11 @@ impl HostLease {
             return None;
         }
         self.renewed = self.renewed.max(sent);
-        let from = if planted("lease-from-receipt") { now } else { sent };
+        let from = if planted("lease-from-receipt") {
+            now
+        } else {
+            sent
+        };
         let end = timing.lease_end(from);
         if self.end.is_some_and(|old| old >= end) {
             return None;
@@ -84,7 +88,9 @@ impl HostLease {
     pub(crate) fn unheard(&self, now: Time, slots: usize, window: Duration) -> u8 {
         (1..=slots.min(8) as u8)
             .filter(|s| {
-                self.heard_from.get(&Slot(*s)).is_none_or(|at| now.since(*at) > window)
+                self.heard_from
+                    .get(&Slot(*s))
+                    .is_none_or(|at| now.since(*at) > window)
             })
             .fold(0, |bits, s| bits | 1 << (s - 1))
     }

@@ -96,7 +96,7 @@ pub struct Applied<C> {
 }
 
 /// One member of a cluster.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Member<A: Application> {
     me: NodeId,
     incarnation: Incarnation,
@@ -104,6 +104,7 @@ pub struct Member<A: Application> {
     armed: Option<ArmedClass>,
     emptied: bool,
     countable: bool,
+    presentable: bool,
     status: A::Status,
     state: State<A>,
     replica: Option<Replica<A::Command>>,
@@ -188,6 +189,7 @@ impl<A: Application> Member<A> {
             armed: setup.armed,
             emptied: false,
             countable: false,
+            presentable: false,
             status: A::Status::default(),
             state,
             replica,
@@ -203,7 +205,11 @@ impl<A: Application> Member<A> {
             feeds: BTreeMap::new(),
             sessions: BTreeMap::new(),
             following: None,
-            snapshot: Snapshots { taken: applied, pending: None, durable: applied },
+            snapshot: Snapshots {
+                taken: applied,
+                pending: None,
+                durable: applied,
+            },
             frame_number: 0,
             beat_sequence: 0,
             proposal_sequence: 0,
@@ -271,7 +277,9 @@ impl<A: Application> Member<A> {
     /// The newest beat heard of `node`, and for how long nothing newer came.
     #[must_use]
     pub fn heard(&self, now: Time, node: NodeId) -> Option<(&Heard<A::Status>, Duration)> {
-        self.ears.get(node).map(|h| (h, self.ears.silent(now, node)))
+        self.ears
+            .get(node)
+            .map(|h| (h, self.ears.silent(now, node)))
     }
 
     /// For how long nothing was heard of `node` while this node listened.
@@ -298,13 +306,22 @@ impl<A: Application> Member<A> {
     pub fn quorate(&self, now: Time) -> bool {
         let window = self.cluster().timing.silence();
         let hears = |v: NodeId| v == self.me || self.ears.silent(now, v) < window;
-        let n = self.cluster().voters.iter().filter(|(v, _)| hears(*v)).count();
+        let n = self
+            .cluster()
+            .voters
+            .iter()
+            .filter(|(v, _)| hears(*v))
+            .count();
         n >= self.cluster().quorum() && !self.ears_just_opened(now)
     }
 
     fn ears_just_opened(&self, now: Time) -> bool {
         self.ears.blind(now, self.cluster().timing.heartbeat)
-            && self.cluster().voters.iter().all(|(v, _)| self.ears.get(*v).is_none())
+            && self
+                .cluster()
+                .voters
+                .iter()
+                .all(|(v, _)| self.ears.get(*v).is_none())
     }
 
     /// Why this node votes no more, if its store failed.
@@ -322,6 +339,22 @@ impl<A: Application> Member<A> {
     /// The application's part of the coming beats.
     pub fn set_status(&mut self, status: A::Status) {
         self.status = status;
+    }
+
+    /// The application's part of the coming beats.
+    #[must_use]
+    pub fn status(&self) -> &A::Status {
+        &self.status
+    }
+
+    /// Whether this node may ask to be admitted: nothing runs here under an epoch it refuses (V8).
+    pub fn set_presentable(&mut self, presentable: bool) {
+        self.presentable = presentable;
+    }
+
+    /// Takes up what was proposed since the last call, without waiting for the next tick.
+    pub fn flush(&mut self, now: Time) {
+        self.settle(now);
     }
 
     /// Every guest of earlier incarnations has been ended and its epoch durably refused.
@@ -362,14 +395,19 @@ impl<A: Application> Member<A> {
         if let Some(replica) = &mut self.replica {
             replica.append(entry);
         } else if let Some((voter, _)) = self.following {
-            self.output
-                .push(Output::Stream { peer: voter, message: Stream::Propose(vec![entry]) });
+            self.output.push(Output::Stream {
+                peer: voter,
+                message: Stream::Propose(vec![entry]),
+            });
         }
     }
 
     /// Whether (`kind`, `key`) was not let through within `period`; keeps proposals from piling up.
     pub fn cool(&mut self, now: Time, kind: u8, key: u64, period: Duration) -> bool {
-        let fine = self.cooled.get(&(kind, key)).is_none_or(|at| now.since(*at) >= period);
+        let fine = self
+            .cooled
+            .get(&(kind, key))
+            .is_none_or(|at| now.since(*at) >= period);
         if fine {
             self.cooled.insert((kind, key), now);
         }
@@ -444,8 +482,12 @@ impl<A: Application> Member<A> {
         }
         if now >= self.next_tick {
             let t = self.cluster().timing.election;
-            self.next_tick =
-                now + if self.replica.is_some() { t / ELECTION_TICKS } else { t };
+            self.next_tick = now
+                + if self.replica.is_some() {
+                    t / ELECTION_TICKS
+                } else {
+                    t
+                };
             if let Some(replica) = &mut self.replica {
                 replica.tick();
             }
@@ -462,8 +504,10 @@ impl<A: Application> Member<A> {
         self.next_beat = now + t.heartbeat;
         self.beat_sequence += 1;
         self.lease.sending(now, self.beat_sequence, &t);
-        let hello = (!self.admitted())
-            .then(|| Hello { profile: self.profile.clone(), emptied: self.emptied });
+        let hello = (!self.admitted() && self.presentable).then(|| Hello {
+            profile: self.profile.clone(),
+            emptied: self.emptied,
+        });
         let slots = self.cluster().voters.len();
         let beat = Beat {
             sequence: self.beat_sequence,
@@ -492,11 +536,20 @@ impl<A: Application> Member<A> {
 
     fn send(&mut self, to: Vec<NodeId>, body: Datagram<A::Status>, rests: bool) {
         let header = self.header();
-        self.output.push(Output::Datagram { to, frame: Frame { header, body }, rests });
+        self.output.push(Output::Datagram {
+            to,
+            frame: Frame { header, body },
+            rests,
+        });
     }
 
     fn other_voters(&self) -> Vec<NodeId> {
-        self.cluster().voters.iter().map(|(v, _)| *v).filter(|v| *v != self.me).collect()
+        self.cluster()
+            .voters
+            .iter()
+            .map(|(v, _)| *v)
+            .filter(|v| *v != self.me)
+            .collect()
     }
 
     fn count(&mut self, reason: &'static str) {
@@ -541,16 +594,26 @@ impl<A: Application> Member<A> {
             let messages = replica.take_messages();
             self.output.extend(writes.into_iter().map(Output::Write));
             for (slot, message) in messages {
-                let Some(peer) = self.state.cluster.voter(slot) else { continue };
+                let Some(peer) = self.state.cluster.voter(slot) else {
+                    continue;
+                };
                 match message {
                     Outgoing::Log(message) => {
-                        let message = Stream::Log { epoch: self.state.cluster.epoch, message };
+                        let message = Stream::Log {
+                            epoch: self.state.cluster.epoch,
+                            message,
+                        };
                         self.output.push(Output::Stream { peer, message });
                     }
                     Outgoing::Election(message) => {
-                        let to_incarnation =
-                            self.windows.get(&peer).map_or(0, |w| w.incarnation().counter);
-                        let body = Datagram::Election { to_incarnation, message };
+                        let to_incarnation = self
+                            .windows
+                            .get(&peer)
+                            .map_or(0, |w| w.incarnation().counter);
+                        let body = Datagram::Election {
+                            to_incarnation,
+                            message,
+                        };
                         self.send(vec![peer], body, true);
                     }
                 }
@@ -581,17 +644,29 @@ impl<A: Application> Member<A> {
         if let Some(grantor) = &mut self.grantor {
             for void in grantor.sweep(&self.state.cluster, token) {
                 let (host, revoke) = (void.host, void.revoke);
-                self.output.push(Output::Write(Write::Unstop { host, revoke }));
+                self.output
+                    .push(Output::Write(Write::Unstop { host, revoke }));
             }
         }
-        self.output.push(Output::Applied(Applied { token, entry, outcome, replayed }));
+        self.output.push(Output::Applied(Applied {
+            token,
+            entry,
+            outcome,
+            replayed,
+        }));
     }
 
     fn react(&mut self, now: Time, token: Token, entry: &Entry<A::Command>, replayed: bool) {
         let cluster = &self.state.cluster;
         match entry {
             Entry::Term { .. } | Entry::Resign { .. } => {
-                self.office.term(now, self.me, self.incarnation, cluster.term, &cluster.timing);
+                self.office.term(
+                    now,
+                    self.me,
+                    self.incarnation,
+                    cluster.term,
+                    &cluster.timing,
+                );
                 self.reports.term_at = now;
             }
             Entry::Renew { term, number } => self.office.renewed(*term, *number, &cluster.timing),
@@ -608,8 +683,11 @@ impl<A: Application> Member<A> {
                     if stands != Some(token) || forgotten {
                         continue;
                     }
-                    let record =
-                        StopRecord { host: *host, incarnation: *incarnation, revoke: token };
+                    let record = StopRecord {
+                        host: *host,
+                        incarnation: *incarnation,
+                        revoke: token,
+                    };
                     if let Some(g) = &mut self.grantor
                         && g.stop(record)
                     {
@@ -629,7 +707,8 @@ impl<A: Application> Member<A> {
             return;
         }
         let bytes = codec::encode(codec::Kind::State, &self.state);
-        self.output.push(Output::Write(Write::Snapshot { applied, bytes }));
+        self.output
+            .push(Output::Write(Write::Snapshot { applied, bytes }));
         self.snapshot.taken = applied;
         self.snapshot.pending = Some((applied, None));
     }

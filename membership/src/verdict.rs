@@ -40,7 +40,11 @@ impl Reports {
     }
 
     fn answer(&mut self, now: Time, voter: NodeId, a: &Answer) {
-        self.answers.entry((a.host, a.revoke)).or_default().entry(voter).or_insert((now, a.age));
+        self.answers
+            .entry((a.host, a.revoke))
+            .or_default()
+            .entry(voter)
+            .or_insert((now, a.age));
     }
 
     /// Forgets answers to revokes that no longer stand.
@@ -67,7 +71,13 @@ impl Reports {
     }
 
     /// How long until the lease of `host` is over for certain, as far as the answers tell.
-    pub(crate) fn remaining(&self, now: Time, c: &Cluster, host: NodeId, rv: Token) -> Option<Duration> {
+    pub(crate) fn remaining(
+        &self,
+        now: Time,
+        c: &Cluster,
+        host: NodeId,
+        rv: Token,
+    ) -> Option<Duration> {
         let answers = self.answers.get(&(host, rv))?;
         let mut left: Vec<Duration> = answers
             .values()
@@ -80,7 +90,11 @@ impl Reports {
     /// The least state snapshot all voters hold durably; zero while one of them is unheard.
     pub(crate) fn durable_everywhere(&self, cluster: &Cluster, me: NodeId, own: u64) -> u64 {
         let of = |v: &NodeId| {
-            if *v == me { own } else { self.reports.get(v).map_or(0, |(_, r)| r.durable) }
+            if *v == me {
+                own
+            } else {
+                self.reports.get(v).map_or(0, |(_, r)| r.durable)
+            }
         };
         cluster.voters.iter().map(|(v, _)| of(v)).min().unwrap_or(0)
     }
@@ -105,7 +119,11 @@ impl Reports {
                     && r.silent.iter().any(|(h, d)| *h == host && *d >= window)
             })
         };
-        cluster.voters.iter().filter(|(v, _)| *v != host && vote(*v)).count()
+        cluster
+            .voters
+            .iter()
+            .filter(|(v, _)| *v != host && vote(*v))
+            .count()
     }
 
     /// Whether a quorum of voters, we among them, hears `host` again.

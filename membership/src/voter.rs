@@ -37,10 +37,23 @@ enum Durability {
 
 impl Grantor {
     pub(crate) fn new(now: Time, stops: &[StopRecord]) -> Grantor {
-        let kept: &[StopRecord] = if planted("stop-promise-forgotten") { &[] } else { stops };
-        let stops =
-            kept.iter().map(|s| Stop { record: *s, durability: Durability::Durable }).collect();
-        Grantor { began: now, acknowledged: BTreeMap::new(), stops }
+        let kept: &[StopRecord] = if planted("stop-promise-forgotten") {
+            &[]
+        } else {
+            stops
+        };
+        let stops = kept
+            .iter()
+            .map(|s| Stop {
+                record: *s,
+                durability: Durability::Durable,
+            })
+            .collect();
+        Grantor {
+            began: now,
+            acknowledged: BTreeMap::new(),
+            stops,
+        }
     }
 
     /// Whether a beat may be acknowledged: only an admitted incarnation, under the timing it
@@ -70,7 +83,10 @@ impl Grantor {
         if self.stops.iter().any(|s| s.record == record) {
             return false;
         }
-        self.stops.push(Stop { record, durability: Durability::Unwritten });
+        self.stops.push(Stop {
+            record,
+            durability: Durability::Unwritten,
+        });
         true
     }
 
@@ -84,7 +100,12 @@ impl Grantor {
                         && h.revoke.map(|(token, _)| token) == Some(s.revoke)
                 })
         };
-        let void = self.stops.iter().map(|s| s.record).filter(|s| !stands(s)).collect();
+        let void = self
+            .stops
+            .iter()
+            .map(|s| s.record)
+            .filter(|s| !stands(s))
+            .collect();
         self.stops.retain(|s| stands(&s.record));
         void
     }
@@ -116,7 +137,10 @@ impl Grantor {
             .iter()
             .filter(|s| s.durability == Durability::Durable)
             .filter(|s| {
-                let open = cluster.hosts.get(&s.record.host).and_then(|h| h.open_revoke());
+                let open = cluster
+                    .hosts
+                    .get(&s.record.host)
+                    .and_then(|h| h.open_revoke());
                 open == Some(s.record.revoke)
             })
             .map(|s| Answer {

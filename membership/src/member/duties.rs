@@ -33,8 +33,11 @@ impl<A: Application> Member<A> {
             self.propose(now, Entry::Noop);
         }
         if leads && self.cool(now, kind::TRIM, 0, t.heartbeat) {
-            let least =
-                self.reports.durable_everywhere(&self.state.cluster, self.me, self.snapshot.durable);
+            let least = self.reports.durable_everywhere(
+                &self.state.cluster,
+                self.me,
+                self.snapshot.durable,
+            );
             if let Some(replica) = &mut self.replica
                 && least >= replica.first() + super::SNAPSHOT_EVERY
             {
@@ -59,19 +62,42 @@ impl<A: Application> Member<A> {
                 && self.cool(now, kind::ARMED, host.0.into(), retry)
             {
                 let (incarnation, timing) = (record.incarnation, self.cluster().timing_token);
-                self.propose(now, Entry::Armed { host, incarnation, class, timing });
+                self.propose(
+                    now,
+                    Entry::Armed {
+                        host,
+                        incarnation,
+                        class,
+                        timing,
+                    },
+                );
             }
-            let Some(revoke) = record.open_revoke() else { continue };
+            let Some(revoke) = record.open_revoke() else {
+                continue;
+            };
             if self.reports.expired(now, &self.state.cluster, host, revoke)
                 && record.armed.is_some()
                 && self.cool(now, kind::EXPIRED, revoke.0, retry)
             {
                 let (incarnation, proof) = (record.incarnation, Proof::LeaseExpired);
-                self.propose(now, Entry::Proof { host, incarnation, revoke, proof });
+                self.propose(
+                    now,
+                    Entry::Proof {
+                        host,
+                        incarnation,
+                        revoke,
+                        proof,
+                    },
+                );
             } else if matches!(record.revoke, Some((_, Ground::Silent)))
                 && record.attempts.is_empty()
-                && self.ears.get(host).is_some_and(|h| h.incarnation == record.incarnation)
-                && self.reports.heard_again(now, &self.state.cluster, (self.me, &self.ears), host)
+                && self
+                    .ears
+                    .get(host)
+                    .is_some_and(|h| h.incarnation == record.incarnation)
+                && self
+                    .reports
+                    .heard_again(now, &self.state.cluster, (self.me, &self.ears), host)
                 && self.cool(now, kind::RESTORE, revoke.0, retry)
             {
                 self.propose(now, Entry::Restore { host, revoke });
@@ -79,7 +105,9 @@ impl<A: Application> Member<A> {
         }
         let (app, cluster) = (&self.state.app, &self.state.cluster);
         let holds = |host: NodeId| app.holds(host);
-        let hosts = self.reports.verdict(now, cluster, (self.me, &self.ears), holds);
+        let hosts = self
+            .reports
+            .verdict(now, cluster, (self.me, &self.ears), holds);
         if !hosts.is_empty() && self.cool(now, kind::REVOKE, 0, retry) {
             self.propose(now, Entry::Revoke { hosts });
         }
@@ -90,10 +118,17 @@ impl<A: Application> Member<A> {
         let nodes: Vec<NodeId> = self.windows.keys().copied().chain([self.me]).collect();
         for node in nodes {
             let (incarnation, profile, emptied) = if node == self.me {
+                if !self.presentable {
+                    continue;
+                }
                 (self.incarnation, self.profile.clone(), self.emptied)
             } else {
-                let Some(heard) = self.ears.get(node) else { continue };
-                let Some(hello) = &heard.beat.hello else { continue };
+                let Some(heard) = self.ears.get(node) else {
+                    continue;
+                };
+                let Some(hello) = &heard.beat.hello else {
+                    continue;
+                };
                 (heard.incarnation, hello.profile.clone(), hello.emptied)
             };
             if let Some(old) = self.cluster().hosts.get(&node) {
@@ -106,7 +141,15 @@ impl<A: Application> Member<A> {
                 }
             }
             if self.cool(now, kind::ADMIT, node.0.into(), retry) {
-                self.propose(now, Entry::Admit { node, incarnation, profile, emptied });
+                self.propose(
+                    now,
+                    Entry::Admit {
+                        node,
+                        incarnation,
+                        profile,
+                        emptied,
+                    },
+                );
             }
         }
     }

@@ -17,8 +17,7 @@ impl<A: Application> Member<A> {
     pub fn session_up(&mut self, now: Time, peer: NodeId) {
         self.sessions.insert(peer, ());
         self.feeds.remove(&peer);
-        if let (Some(slot), Some(replica)) =
-            (self.state.cluster.slot(peer), self.replica.as_mut())
+        if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
         {
             replica.session_up(slot);
         }
@@ -69,7 +68,11 @@ impl<A: Application> Member<A> {
                     self.feeds.insert(peer, from);
                 }
             }
-            Stream::Feed { epoch, from, entries } => {
+            Stream::Feed {
+                epoch,
+                from,
+                entries,
+            } => {
                 if epoch != self.cluster().epoch || self.replica.is_some() {
                     return self.count("feed of no use");
                 }
@@ -83,7 +86,11 @@ impl<A: Application> Member<A> {
                     }
                 }
             }
-            Stream::State { epoch, applied, bytes } => {
+            Stream::State {
+                epoch,
+                applied,
+                bytes,
+            } => {
                 if epoch != self.cluster().epoch || self.replica.is_some() {
                     return self.count("state of no use");
                 }
@@ -120,7 +127,10 @@ impl<A: Application> Member<A> {
         self.following = open.or(otherwise).map(|v| (v, now));
         if let Some((peer, _)) = self.following {
             let from = self.cluster().applied;
-            self.output.push(Output::Stream { peer, message: Stream::Follow { from } });
+            self.output.push(Output::Stream {
+                peer,
+                message: Stream::Follow { from },
+            });
         }
     }
 
@@ -131,8 +141,15 @@ impl<A: Application> Member<A> {
         for (peer, next) in &mut self.feeds {
             if *next < replica.first() {
                 let bytes = codec::encode(codec::Kind::State, &self.state);
-                let message = Stream::State { epoch, applied, bytes };
-                self.output.push(Output::Stream { peer: *peer, message });
+                let message = Stream::State {
+                    epoch,
+                    applied,
+                    bytes,
+                };
+                self.output.push(Output::Stream {
+                    peer: *peer,
+                    message,
+                });
                 *next = applied;
             }
             while *next < applied {
@@ -143,8 +160,15 @@ impl<A: Application> Member<A> {
                 }
                 let from = *next;
                 *next += entries.len() as u64;
-                let message = Stream::Feed { epoch, from, entries };
-                self.output.push(Output::Stream { peer: *peer, message });
+                let message = Stream::Feed {
+                    epoch,
+                    from,
+                    entries,
+                };
+                self.output.push(Output::Stream {
+                    peer: *peer,
+                    message,
+                });
             }
         }
     }
@@ -166,8 +190,10 @@ impl<A: Application> Member<A> {
             pending: Some((applied, None)),
             durable: self.snapshot.durable,
         };
-        self.output.push(Output::Write(Write::Snapshot { applied, bytes }));
+        self.output
+            .push(Output::Write(Write::Snapshot { applied, bytes }));
         let c = &self.state.cluster;
-        self.office.term(now, self.me, self.incarnation, c.term, &c.timing);
+        self.office
+            .term(now, self.me, self.incarnation, c.term, &c.timing);
     }
 }

@@ -21,7 +21,12 @@ impl<A: Application> Member<A> {
         if header.cluster != self.cluster().id {
             return self.count("other cluster");
         }
-        if !self.windows.entry(header.from).or_default().fresh(header.incarnation, header.number) {
+        if !self
+            .windows
+            .entry(header.from)
+            .or_default()
+            .fresh(header.incarnation, header.number)
+        {
             return self.count("repeat or older incarnation");
         }
         if self.set_back(&header) {
@@ -29,7 +34,10 @@ impl<A: Application> Member<A> {
         }
         match frame.body {
             Datagram::Beat(beat) => self.beat_heard(now, header, beat, None),
-            Datagram::Relayed { header: original, beat } => {
+            Datagram::Relayed {
+                header: original,
+                beat,
+            } => {
                 if self.cluster().slot(header.from).is_none() {
                     return self.count("relayed by no voter");
                 }
@@ -43,7 +51,10 @@ impl<A: Application> Member<A> {
             }
             Datagram::Ack(ack) => self.acknowledged(now, header.from, ack),
             Datagram::Observation(report) => self.reported(now, header, report),
-            Datagram::Election { to_incarnation, message } => {
+            Datagram::Election {
+                to_incarnation,
+                message,
+            } => {
                 let slot = self.cluster().slot(header.from);
                 let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
                     return self.count("election outside the voters");
@@ -66,7 +77,9 @@ impl<A: Application> Member<A> {
     /// A peer that comes back lower than last seen, or twice with one counter, was set back or
     /// cloned; it is heard no more until an operator replaces it.
     fn set_back(&mut self, header: &Header) -> bool {
-        let Some((seen, _)) = self.seen.get(&header.from) else { return false };
+        let Some((seen, _)) = self.seen.get(&header.from) else {
+            return false;
+        };
         let (seen, now) = (*seen, header.incarnation);
         if now.counter > seen.counter || now == seen {
             return false;
@@ -76,7 +89,10 @@ impl<A: Application> Member<A> {
                 "{} runs twice: two nodes use incarnation {now} of one store; replace it",
                 header.from
             );
-            self.output.push(Output::Alert { node: header.from, text });
+            self.output.push(Output::Alert {
+                node: header.from,
+                text,
+            });
         }
         true
     }
@@ -92,7 +108,10 @@ impl<A: Application> Member<A> {
                 );
                 self.count("another store under a known node id");
                 if self.cool(now, 0, by.from.0.into(), self.state.cluster.timing.lease) {
-                    self.output.push(Output::Alert { node: by.from, text });
+                    self.output.push(Output::Alert {
+                        node: by.from,
+                        text,
+                    });
                 }
                 return;
             }
@@ -100,13 +119,21 @@ impl<A: Application> Member<A> {
             if self.seen.get(&by.from) != Some(&seen) {
                 self.seen.insert(by.from, seen);
                 let (node, incarnation, store) = (by.from, by.incarnation, hello.profile.store);
-                self.output.push(Output::Write(Write::Seen { node, incarnation, store }));
+                self.output.push(Output::Write(Write::Seen {
+                    node,
+                    incarnation,
+                    store,
+                }));
             }
         }
         self.ears.hear(now, by.from, by.incarnation, &beat);
-        let Some(grantor) = &mut self.grantor else { return };
+        let Some(grantor) = &mut self.grantor else {
+            return;
+        };
         let cluster = &self.state.cluster;
-        let Some(slot) = cluster.slot(self.me) else { return };
+        let Some(slot) = cluster.slot(self.me) else {
+            return;
+        };
         if grantor.may_acknowledge(cluster, by.from, by.incarnation, beat.timing) {
             grantor.acknowledge(now, by.from);
             let ack = Ack {
