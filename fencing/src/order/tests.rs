@@ -33,6 +33,57 @@ fn a_level_that_cannot_prove_is_not_begun() {
     }
 }
 
+#[test]
+fn the_worst_word_of_the_devices_stands() {
+    use AgentEnd::{Exited, NotStarted, TimedOut};
+    let exit = |code, output: &str| Exited {
+        code,
+        output: output.to_owned(),
+    };
+    // The end of everything asked of the second device; the first is cut without trouble.
+    let outcome_with = |end: AgentEnd| {
+        let level = level(&["fence_apc", "fence_sbd"]);
+        let mut run = LevelRun::new(&level, "h1", Duration::ZERO, level.limit());
+        let mut now = Duration::ZERO;
+        let mut asked = 0;
+        loop {
+            match run.poll(now) {
+                LevelAction::Run {
+                    device: 0,
+                    verb: Verb::Status,
+                    ..
+                } => {
+                    asked += 1;
+                    let end = if asked == 1 {
+                        exit(0, "Status: ON")
+                    } else {
+                        exit(2, "Status: OFF")
+                    };
+                    run.ended(0, now, &end);
+                }
+                LevelAction::Run { device: 0, .. } => run.ended(0, now, &exit(0, "")),
+                LevelAction::Run { .. } => run.ended(1, now, &end),
+                LevelAction::WaitUntil(at) => now = at,
+                LevelAction::Done(outcome) => return outcome,
+            }
+        }
+    };
+    assert_eq!(outcome_with(exit(0, "")), Outcome::Off);
+    assert_eq!(
+        outcome_with(exit(1, "")),
+        Outcome::Failed("d1: off: exit 1".to_owned())
+    );
+    assert_eq!(
+        outcome_with(TimedOut),
+        Outcome::Unknown("d1: off: timed out".to_owned())
+    );
+    let missing = NotStarted {
+        why: "no file".to_owned(),
+    };
+    let expected = Outcome::CannotDo("d1: off: not started: no file".to_owned());
+    assert_eq!(outcome_with(missing), expected);
+}
+
 fn ended(level: usize, seconds: u64) -> Tried {
     Tried {
         level,
@@ -55,6 +106,11 @@ fn levels_follow_one_another_then_rounds_with_growing_delay() {
     assert_eq!(
         next_level(&levels, &round),
         Next::RetryIn(Duration::from_secs(4))
+    );
+    let round = [ended(0, 23), ended(1, 4)];
+    assert_eq!(
+        next_level(&levels, &round),
+        Next::RetryIn(Duration::from_secs(1))
     );
     let round = [ended(0, 24), ended(1, 5)];
     assert_eq!(
