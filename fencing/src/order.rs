@@ -176,45 +176,29 @@ impl LevelRun {
     }
 
     fn combined(&self) -> Outcome {
-        let reasons = |wanted: fn(&Outcome) -> Option<&String>| {
-            let of_run = |(_, run): &(usize, DeviceRun)| {
-                Some(format!("{}: {}", run.name(), wanted(run.outcome()?)?))
-            };
-            let all: Vec<String> = self.runs.iter().filter_map(of_run).collect();
-            if all.is_empty() {
-                None
-            } else {
-                Some(all.join("; "))
+        let mut unknown = Vec::new();
+        let mut failed = Vec::new();
+        let mut cannot = Vec::new();
+        for (_, run) in &self.runs {
+            match run.outcome() {
+                Some(Outcome::Off | Outcome::Passed) => {}
+                Some(Outcome::Failed(why)) => failed.push(format!("{}: {why}", run.name())),
+                Some(Outcome::CannotDo(why)) => cannot.push(format!("{}: {why}", run.name())),
+                Some(Outcome::Unknown(why)) => unknown.push(format!("{}: {why}", run.name())),
+                None => unknown.push(format!("{}: not over", run.name())),
             }
-        };
+        }
         // The worst word stands: what may still act, then what failed, then what could not begin.
-        if let Some(why) = reasons(|o| {
-            if let Outcome::Unknown(w) = o {
-                Some(w)
-            } else {
-                None
-            }
-        }) {
-            return Outcome::Unknown(why);
+        if !unknown.is_empty() {
+            return Outcome::Unknown(unknown.join("; "));
         }
-        if let Some(why) = reasons(|o| {
-            if let Outcome::Failed(w) = o {
-                Some(w)
-            } else {
-                None
-            }
-        }) {
-            return Outcome::Failed(why);
+        if !failed.is_empty() {
+            return Outcome::Failed(failed.join("; "));
         }
-        if let Some(why) = reasons(|o| {
-            if let Outcome::CannotDo(w) = o {
-                Some(w)
-            } else {
-                None
-            }
-        }) {
-            return Outcome::CannotDo(why);
+        if !cannot.is_empty() {
+            return Outcome::CannotDo(cannot.join("; "));
         }
+        // By now this must hold. It is the proof others start guests on, so it is asked again.
         let observed = |run: &DeviceRun| match run.class() {
             Some(class) if class.proves() => run.outcome() == Some(&Outcome::Off),
             _ => run.outcome() == Some(&Outcome::Passed),
