@@ -63,6 +63,10 @@ impl<S> Ears<S> {
         self.heard.get(&node)
     }
 
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.heard.keys().copied().collect()
+    }
+
     /// For how long nothing was heard of `node` while we listened.
     pub(crate) fn silent(&self, now: Time, node: NodeId) -> Duration {
         let last = self.heard.get(&node).map_or(Time::ZERO, |h| h.at);

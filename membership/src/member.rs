@@ -12,7 +12,7 @@ use crate::consensus::{Outgoing, Replica, ReplicaConfig};
 use crate::coordinator::Office;
 use crate::ears::{Ears, Heard};
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
-use crate::frame::{Beat, Datagram, Frame, Header, Hello, Observation, Stream};
+use crate::frame::{Ack, Beat, Datagram, Frame, Header, Hello, Observation, Stream};
 use crate::id::{Incarnation, NodeId, StoreId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
@@ -520,7 +520,34 @@ impl<A: Application> Member<A> {
             applied: self.cluster().applied,
             status: self.status.clone(),
         };
+        self.hear_own(now, &beat);
         self.send(Vec::new(), Datagram::Beat(beat), false);
+    }
+
+    /// A voter is a host too: it hears its own beat, and its own acknowledgement counts as one.
+    fn hear_own(&mut self, now: Time, beat: &Beat<A::Status>) {
+        let (me, incarnation) = (self.me, self.incarnation);
+        self.ears.hear(now, me, incarnation, beat);
+        let Some(grantor) = &mut self.grantor else {
+            return;
+        };
+        let cluster = &self.state.cluster;
+        let Some(slot) = cluster.slot(me) else { return };
+        if grantor.may_acknowledge(cluster, me, incarnation, beat.timing) {
+            grantor.acknowledge(now, me);
+            let (sequence, epoch) = (beat.sequence, cluster.epoch);
+            self.acknowledged(
+                now,
+                me,
+                Ack {
+                    host: me,
+                    incarnation,
+                    sequence,
+                    slot,
+                    epoch,
+                },
+            );
+        }
     }
 
     fn header(&mut self) -> Header {

@@ -115,22 +115,15 @@ impl<A: Application> Member<A> {
 
     fn admit(&mut self, now: Time) {
         let retry = self.cluster().timing.election;
-        let nodes: Vec<NodeId> = self.windows.keys().copied().chain([self.me]).collect();
+        let nodes = self.ears.nodes();
         for node in nodes {
-            let (incarnation, profile, emptied) = if node == self.me {
-                if !self.presentable {
-                    continue;
-                }
-                (self.incarnation, self.profile.clone(), self.emptied)
-            } else {
-                let Some(heard) = self.ears.get(node) else {
-                    continue;
-                };
-                let Some(hello) = &heard.beat.hello else {
-                    continue;
-                };
-                (heard.incarnation, hello.profile.clone(), hello.emptied)
+            let Some(heard) = self.ears.get(node) else {
+                continue;
             };
+            let Some(hello) = heard.beat.hello.clone() else {
+                continue;
+            };
+            let (incarnation, profile, emptied) = (heard.incarnation, hello.profile, hello.emptied);
             if let Some(old) = self.cluster().hosts.get(&node) {
                 let word = emptied || old.profile.boot != profile.boot;
                 if incarnation.counter <= old.incarnation.counter

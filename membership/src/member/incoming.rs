@@ -159,7 +159,7 @@ impl<A: Application> Member<A> {
         }
     }
 
-    fn acknowledged(&mut self, now: Time, from: NodeId, ack: Ack) {
+    pub(super) fn acknowledged(&mut self, now: Time, from: NodeId, ack: Ack) {
         if ack.host != self.me {
             // A voter that does not reach the host sent it through us.
             if self.grantor.is_some() && self.cluster().voter(ack.slot) == Some(from) {
