@@ -132,12 +132,6 @@ impl Guard {
         true
     }
 
-    /// The election round under way.
-    #[cfg(test)]
-    pub(super) fn election(&self) -> u32 {
-        self.election
-    }
-
     /// Whether `ballot` is one that a voter of this epoch can have made.
     pub(super) fn ballot_of_epoch(&self, ballot: Ballot) -> bool {
         ballot.config_id == self.epoch.0

@@ -437,3 +437,21 @@ impl Net {
         self.queues.remove(&(from, to));
     }
 }
+
+impl Net {
+    /// Delivers every datagram twice where `link` is true; the others are lost.
+    pub(super) fn deliver_doubled(&mut self, link: impl Fn(u8, u8) -> bool) {
+        for (from, to, message) in std::mem::take(&mut self.datagrams) {
+            if !link(from, to) {
+                continue;
+            }
+            for _ in 0..2 {
+                let message = message.clone();
+                match self.replica(to).receive_election(Slot(from), message) {
+                    Ok(()) | Err(Refused::LateReply | Refused::RepeatedReply) => {}
+                    Err(refused) => panic!("{to} refused a datagram of {from}: {refused}"),
+                }
+            }
+        }
+    }
+}

@@ -84,12 +84,12 @@ fn explore(slots: u8, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn three_voters_agree_through_loss_and_crashes() {
-    explore(3, 0..150);
+    explore(3, 0..300);
 }
 
 #[test]
 fn five_voters_agree_through_loss_and_crashes() {
-    explore(5, 1000..1080);
+    explore(5, 1000..1200);
 }
 
 #[test]
