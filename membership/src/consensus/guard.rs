@@ -77,6 +77,8 @@ pub(super) struct Standing {
     pub(super) accepted_round: Ballot,
     /// We lead and are past the prepare phase.
     pub(super) leads: bool,
+    /// We lead or follow past the prepare phase, and will take no log sync.
+    pub(super) settled: bool,
     /// Index behind the last accepted entry.
     pub(super) accepted: u64,
     /// Index behind the last decided entry.
@@ -118,20 +120,16 @@ impl Guard {
         }
     }
 
-    /// To be told of every tick the library gets.
-    pub(super) fn tick(&mut self) {
+    /// To be told of every tick the library gets. True if it ends an election round.
+    pub(super) fn tick(&mut self) -> bool {
         self.ticks += 1;
-        if self.ticks == self.election_ticks {
-            self.ticks = 0;
-            self.election = self.election.saturating_add(1);
-            self.replied.clear();
+        if self.ticks < self.election_ticks {
+            return false;
         }
-    }
-
-    /// The election round under way.
-    #[cfg(test)]
-    pub(super) fn election(&self) -> u32 {
-        self.election
+        self.ticks = 0;
+        self.election = self.election.saturating_add(1);
+        self.replied.clear();
+        true
     }
 
     /// Whether `ballot` is one that a voter of this epoch can have made.
@@ -247,9 +245,11 @@ impl Guard {
                 }
                 // A suffix that ends below what is decided was cut out of a trimmed log; a start
                 // below our decided index would undo decisions, one above our log leave a hole.
+                // (An answer to a repeated promise comes late with an old start; it is ignored.)
                 let start = m.log_sync.sync_idx as u64;
                 if m.decided_idx as u64 > end
                     || (m.n == standing.promise
+                        && !standing.settled
                         && (start < standing.decided || start > standing.accepted))
                 {
                     return Err(Refused::Index);

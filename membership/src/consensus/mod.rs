@@ -3,6 +3,7 @@
 mod guard;
 mod replica;
 mod storage;
+mod straggler;
 #[cfg(test)]
 mod tests;
 

@@ -2,12 +2,14 @@
 
 use super::guard::{Guard, Refused, Standing};
 use super::storage::{Mirror, Shared};
+use super::straggler::Stragglers;
 use super::{Command, ElectionMessage, LogMessage};
 use crate::entry::LogEntry;
 use crate::id::{Epoch, Slot};
 use crate::store::{Image, Write};
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::messages::Message;
+use omnipaxos::messages::ballot_leader_election::HeartbeatMsg;
 use omnipaxos::messages::sequence_paxos::PaxosMsg;
 use omnipaxos::{ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig};
 use std::fmt;
@@ -16,6 +18,9 @@ use std::fmt;
 const RESEND_TICKS: u64 = 20;
 /// Proposals that may wait inside the library for a leader; their proposers repeat them anyway.
 const WAITING: usize = 1024;
+
+/// Rounds a leader raises itself at once to reach a straggler; they are rarely more than one.
+const RAISE: u32 = 64;
 
 /// What a replica is told when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,7 @@ pub struct Replica<C: Command> {
     paxos: OmniPaxos<LogEntry<C>, Shared<C>>,
     mirror: Shared<C>,
     guard: Guard,
+    stragglers: Stragglers,
     outgoing: Vec<Message<LogEntry<C>>>,
     /// At most this many proposals wait inside the library for a leader.
     waiting: usize,
@@ -97,6 +103,7 @@ impl<C: Command> Replica<C> {
             paxos,
             mirror,
             guard,
+            stragglers: Stragglers::default(),
             outgoing: Vec::new(),
             waiting: 0,
         })
@@ -141,13 +148,21 @@ impl<C: Command> Replica<C> {
         let message = message.0;
         self.guard
             .election_message(self.standing(), from, &message)?;
+        if let HeartbeatMsg::Reply(reply) = &message.msg {
+            self.stragglers.reply(self.paxos.get_promise(), reply);
+        }
         self.paxos.handle_incoming(Message::BLE(message));
         Ok(())
     }
 
     /// One tick has passed: an `election_ticks`-th part of an election round.
     pub fn tick(&mut self) {
-        self.guard.tick();
+        if self.guard.tick() {
+            let straggler = self.stragglers.round_over(self.leads(), self.config.slots);
+            if let Some(round) = straggler {
+                self.raise_above(round);
+            }
+        }
         self.paxos.tick();
     }
 
@@ -233,7 +248,10 @@ impl<C: Command> Replica<C> {
     /// its effect durable in a snapshot, at *every* voter, absent ones included. False if we do
     /// not lead, `to` is not decided, or a voter has not yet reported to us as leader.
     pub fn trim(&mut self, to: u64) -> bool {
-        self.leads() && to <= self.decided() && self.paxos.trim(Some(to as usize)).is_ok()
+        if !self.leads() || to > self.decided() {
+            return false;
+        }
+        to <= self.first() || self.paxos.trim(Some(to as usize)).is_ok()
     }
 
     /// Whether `count` proposals may be given to the library now.
@@ -256,6 +274,16 @@ impl<C: Command> Replica<C> {
         true
     }
 
+    /// Goes through the prepare phase again, in a round above `round` if it is near.
+    fn raise_above(&mut self, round: Ballot) {
+        for _ in 0..RAISE {
+            if self.paxos.get_promise() > round {
+                return;
+            }
+            self.paxos.try_become_leader();
+        }
+    }
+
     fn collect(&mut self) {
         self.paxos.take_outgoing_messages(&mut self.outgoing);
     }
@@ -266,6 +294,7 @@ impl<C: Command> Replica<C> {
             promise: self.paxos.get_promise(),
             accepted_round: mirror.accepted_round(),
             leads: self.leads(),
+            settled: matches!(self.paxos.get_current_leader(), Some((_, true))),
             accepted: self.paxos.get_accepted_idx() as u64,
             decided: self.paxos.get_decided_idx() as u64,
             first: mirror.first(),
