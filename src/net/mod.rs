@@ -16,7 +16,6 @@ pub mod session;
 pub use datagram::{Interface, LinkConfig, LinkCounters, LinkError, LinkKind, Links};
 pub use key::{ClusterKey, KeyError};
 pub use seal::{Dropped, Opener, Refused, SealError, Sealer};
-#[cfg(any())]
 pub use session::{
     SessionConfig, SessionCounters, SessionError, SessionEvent, SessionEvents, SessionHandle,
     Sessions,
