@@ -1,1 +1,4 @@
 //! Keeps guests running when hosts die.
+
+pub mod net;
+pub mod store;
