@@ -1,1 +1,6 @@
 //! Keeps guests running when hosts die.
+
+pub mod agents;
+pub mod clock;
+pub mod guardian;
+pub mod hypervisor;
