@@ -78,7 +78,13 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
-        for bad in ["", "0", "00000000000000000000000000000000", "zz", "+f1e2d3c4b5a69788796a5b4c3d2e1f0"] {
+        for bad in [
+            "",
+            "0",
+            "00000000000000000000000000000000",
+            "zz",
+            "+f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        ] {
             assert_eq!(parse_id(bad), None, "{bad:?}");
         }
     }

@@ -115,6 +115,10 @@ mod tests {
         let gone = logic.step(sight(1060, Some(9000), false, false));
         assert_eq!(gone, Step::Sleep(T(1160)));
         let new = logic.step(sight(1160, Some(9000), true, false));
-        assert_eq!(new, Step::Sleep(T(1260)), "a guest started under the new lease");
+        assert_eq!(
+            new,
+            Step::Sleep(T(1260)),
+            "a guest started under the new lease"
+        );
     }
 }

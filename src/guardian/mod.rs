@@ -16,20 +16,24 @@ use quorate_membership::entry::ArmedClass;
 use quorate_membership::{BootId, Incarnation, Time};
 use quorate_recovery::contract::Fact;
 use records::{GuardianState, LeaseRecord, RunDir};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long a new guardian may take until it is in office.
 const OFFICE: Duration = Duration::from_secs(5);
 /// Between two looks whether the guardian was stopped, which its handle does not tell.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000_000,
+};
+/// Between two tries to start one.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How this host's guardian is started and found.
 #[derive(Clone, Debug)]
@@ -143,13 +147,16 @@ impl Guardian {
                         return;
                     }
                     tokio::select! {
-                        () = handle.ended() => tracing::warn!("the guardian ended; it is replaced"),
+                        ended = handle.ended() => match ended {
+                            Ok(()) => tracing::warn!("the guardian ended; it is replaced"),
+                            Err(e) => tracing::error!("the guardian cannot be watched: {e}"),
+                        },
                         () = facts.closed() => return,
                     }
                 }
                 Err(e) => {
                     tracing::error!("no guardian: {e}");
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(RETRY).await;
                 }
             }
             if armed.take().is_some() && facts.send(Fact::Armed(None)).await.is_err() {
@@ -177,7 +184,7 @@ impl GuardianHandle {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-        let ended = poll(&mut fds, Some(&rustix::time::Timespec::default())) != Ok(0);
+        let ended = poll(&mut fds, Some(&Timespec::default())) != Ok(0);
         !ended && self.look().is_some_and(|p| !p.stopped())
     }
 
@@ -198,13 +205,27 @@ impl GuardianHandle {
     }
 
     /// Comes back when it is not alive any more.
-    pub async fn ended(&self) {
-        let Ok(handle) = AsyncFd::new(&self.handle) else {
-            return;
+    ///
+    /// # Errors
+    /// Nobody can wait for it here: ask [`GuardianHandle::is_alive`] now and then.
+    pub async fn ended(&self) -> io::Result<()> {
+        let (tell, told) = oneshot::channel::<()>();
+        let handle = GuardianHandle {
+            handle: self.handle.try_clone()?,
+            state: self.state.clone(),
         };
-        while self.is_alive() {
-            let _ = tokio::time::timeout(LOOK, handle.readable()).await;
-        }
+        std::thread::Builder::new()
+            .name("guardian-watch".into())
+            .spawn(move || {
+                // Gone with this thread, which is what is waited for.
+                let tell = tell;
+                while !tell.is_closed() && handle.is_alive() {
+                    let mut fds = [PollFd::new(&handle.handle, PollFlags::IN)];
+                    let _ = poll(&mut fds, Some(&LOOK));
+                }
+            })?;
+        let _ = told.await;
+        Ok(())
     }
 }
 

@@ -10,9 +10,7 @@
 use super::records::{GuestRecord, MARK_DIR, MARK_EPOCH, MARK_GUEST, parse_hex};
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -98,31 +96,62 @@ pub fn leader(record: &GuestRecord) -> Option<Process> {
     Process::look(record.pgid).filter(|p| p.start == record.start && !p.gone())
 }
 
-/// Every process of the machine (or of this pid namespace), by process id.
-///
-/// # Errors
-/// `/proc` cannot be read to its end.
-pub fn all() -> io::Result<BTreeMap<i32, Process>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        if let Some(process) = Process::look(pid) {
-            found.insert(pid, process);
+/// Guest and epoch that the marks of a process name; `None` if they cannot be read.
+pub type Marks = Option<(GuestId, Token)>;
+
+/// Every process of the machine (or of this pid namespace), as one pass over `/proc` found it.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// By process id.
+    pub all: BTreeMap<i32, Process>,
+    /// Those that carry the marks of the run directory that was asked for.
+    pub marked: BTreeMap<i32, Marks>,
+}
+
+impl Scan {
+    /// Looks at every process, and at the marks of run directory `dir` if one is given.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read to its end.
+    pub fn take(dir: Option<&Path>) -> io::Result<Scan> {
+        let mut scan = Scan::default();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|n| n.parse().ok()) else {
+                continue;
+            };
+            let Some(process) = Process::look(pid) else {
+                continue;
+            };
+            scan.all.insert(pid, process);
+            if let Some(marks) = dir.and_then(|dir| marks(pid, dir)) {
+                scan.marked.insert(pid, marks);
+            }
         }
+        if scan.all.is_empty() {
+            return Err(io::Error::other("/proc shows no process at all"));
+        }
+        Ok(scan)
     }
-    if found.is_empty() {
-        return Err(io::Error::other("/proc shows no process at all"));
+
+    /// A process of the scan.
+    #[must_use]
+    pub fn get(&self, pid: i32) -> Option<&Process> {
+        self.all.get(&pid)
     }
-    Ok(found)
+
+    /// Those of `pids` that are not stopped.
+    #[must_use]
+    pub fn running(&self, pids: &BTreeSet<i32>) -> Vec<Process> {
+        let of = pids.iter().filter_map(|pid| self.get(*pid));
+        of.filter(|p| !p.stopped()).copied().collect()
+    }
 }
 
 /// Whose a process is by the marks in its environment. `None` without the mark of this run
 /// directory; an id that cannot be read comes back as `None` inside.
 #[must_use]
-pub fn marks(pid: i32, dir: &Path) -> Option<Option<(GuestId, Token)>> {
+fn marks(pid: i32, dir: &Path) -> Option<Marks> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let value = |name: &str| {
         environ.split(|b| *b == 0).find_map(|pair| {
@@ -146,13 +175,14 @@ pub struct Wanted<'a> {
     /// Registered guests of this boot.
     pub records: &'a [GuestRecord],
     /// Whether a process with these marks is meant too.
-    pub marked: &'a dyn Fn(Option<(GuestId, Token)>) -> bool,
+    pub marked: &'a dyn Fn(Marks) -> bool,
 }
 
 impl Wanted<'_> {
-    /// The processes among `all` that are meant and not gone. Never this process, nor the first.
+    /// The processes of `scan` that are meant and not gone. Never this process, nor the first.
     #[must_use]
-    pub fn among(&self, all: &BTreeMap<i32, Process>) -> BTreeSet<i32> {
+    pub fn among(&self, scan: &Scan) -> BTreeSet<i32> {
+        let all = &scan.all;
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         // An id can be given anew only when group and session of the old holder are empty, so
         // another process under the leader's id means that nothing is left by that id.
@@ -167,7 +197,7 @@ impl Wanted<'_> {
             .filter(|p| {
                 by_id.contains(&p.group)
                     || by_id.contains(&p.session)
-                    || marks(p.pid, self.dir).is_some_and(|m| (self.marked)(m))
+                    || scan.marked.get(&p.pid).is_some_and(|m| (self.marked)(*m))
             })
             .map(|p| p.pid)
             .collect();
@@ -190,28 +220,28 @@ impl Wanted<'_> {
     /// # Errors
     /// The processes cannot be listed, or one of them cannot be signalled.
     pub fn end(&self) -> io::Result<usize> {
-        let mut processes = all()?;
-        let mut members = self.among(&processes);
+        let mut scan = Scan::take(Some(self.dir))?;
+        let mut members = self.among(&scan);
         if members.is_empty() {
             return Ok(0);
         }
         let mut failed = None;
         let mut frozen = BTreeSet::new();
         for _ in 0..FREEZE_ROUNDS {
-            self.groups(&processes, Signal::STOP);
+            self.groups(&scan.all, Signal::STOP);
             for pid in members.difference(&frozen) {
-                failed = signal(&processes[pid], Signal::STOP).err().or(failed);
+                failed = signal(&scan.all[pid], Signal::STOP).err().or(failed);
             }
             frozen.extend(members.iter().copied());
-            processes = all()?;
-            members = self.among(&processes);
+            scan = Scan::take(Some(self.dir))?;
+            members = self.among(&scan);
             if members.is_subset(&frozen) {
                 break;
             }
         }
-        self.groups(&processes, Signal::KILL);
+        self.groups(&scan.all, Signal::KILL);
         for pid in &members {
-            failed = signal(&processes[pid], Signal::KILL).err().or(failed);
+            failed = signal(&scan.all[pid], Signal::KILL).err().or(failed);
         }
         failed.map_or(Ok(members.len()), Err)
     }
@@ -219,7 +249,9 @@ impl Wanted<'_> {
     /// Signals whole groups at once, where the leader is there to vouch for the id.
     fn groups(&self, all: &BTreeMap<i32, Process>, signal: Signal) {
         for record in self.records {
-            let vouched = all.get(&record.pgid).is_some_and(|p| p.start == record.start);
+            let vouched = all
+                .get(&record.pgid)
+                .is_some_and(|p| p.start == record.start);
             if let (true, Some(group)) = (vouched && record.pgid > 1, Pid::from_raw(record.pgid)) {
                 let _ = kill_process_group(group, signal);
             }
@@ -279,13 +311,14 @@ mod tests {
         }
     }
 
-    fn found(records: &[GuestRecord], all: &BTreeMap<i32, Process>) -> Vec<i32> {
+    fn found(records: &[GuestRecord], all: BTreeMap<i32, Process>) -> Vec<i32> {
         let wanted = Wanted {
             dir: Path::new("/nowhere"),
             records,
             marked: &|_| false,
         };
-        wanted.among(all).into_iter().collect()
+        let marked = BTreeMap::new();
+        wanted.among(&Scan { all, marked }).into_iter().collect()
     }
 
     #[test]
@@ -308,21 +341,21 @@ mod tests {
             process(p + 3, 1, p + 3, 12),
         ]
         .into();
-        assert_eq!(found(&[record(p, 10)], &all), [p, p + 1, p + 2]);
+        assert_eq!(found(&[record(p, 10)], all), [p, p + 1, p + 2]);
     }
 
     #[test]
     fn members_are_found_after_their_leader_went() {
         let p = 1_900_000_000;
         let all = [process(p + 1, 1, p, 11)].into();
-        assert_eq!(found(&[record(p, 10)], &all), [p + 1]);
+        assert_eq!(found(&[record(p, 10)], all), [p + 1]);
     }
 
     #[test]
     fn a_later_process_of_the_same_id_is_nobodys_guest() {
         let p = 1_900_000_000;
         let all = [process(p, 1, p, 99), process(p + 1, p, p, 99)].into();
-        assert!(found(&[record(p, 10)], &all).is_empty());
+        assert!(found(&[record(p, 10)], all).is_empty());
     }
 
     #[test]
@@ -337,8 +370,8 @@ mod tests {
     #[test]
     fn this_process_is_seen_and_never_meant() {
         let me = Process::me().expect("seen");
-        let all = all().expect("listed");
-        assert!(!found(&[record(me.pid, me.start)], &all).contains(&me.pid));
-        assert_eq!(all.get(&me.pid).map(|p| p.start), Some(me.start));
+        let scan = Scan::take(None).expect("listed");
+        assert_eq!(scan.get(me.pid).map(|p| p.start), Some(me.start));
+        assert!(!found(&[record(me.pid, me.start)], scan.all).contains(&me.pid));
     }
 }

@@ -165,10 +165,12 @@ pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, String> {
 
 fn sum(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
-    digest.as_ref()[..16].iter().fold(String::new(), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
+    digest.as_ref()[..16]
+        .iter()
+        .fold(String::new(), |mut s, b| {
+            let _ = write!(s, "{b:02x}");
+            s
+        })
 }
 
 /// Reads a record; `None` if there is no file.
@@ -185,7 +187,9 @@ pub fn read<R: Record>(path: &Path) -> Result<Option<R>, String> {
     file.take(LARGEST)
         .read_to_end(&mut bytes)
         .map_err(|e| format!("{}: {e}", path.display()))?;
-    decode(&bytes).map(Some).map_err(|e| format!("{}: {e}", path.display()))
+    decode(&bytes)
+        .map(Some)
+        .map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Writes a record under a name of its own and renames it into place.
@@ -328,7 +332,8 @@ impl RunDir {
     /// The registration of a guest.
     #[must_use]
     pub fn guest(&self, guest: GuestId, epoch: Token) -> PathBuf {
-        self.guests().join(format!("{:016x}-{:016x}", guest.0, epoch.0))
+        self.guests()
+            .join(format!("{:016x}-{:016x}", guest.0, epoch.0))
     }
 
     /// The intent of a start.
@@ -383,7 +388,10 @@ impl RunDir {
     /// A file cannot be removed.
     pub fn forget(&self, guest: GuestId, epoch: Token) -> io::Result<()> {
         let registration = self.guest(guest, epoch);
-        let key = registration.file_name().unwrap_or_default().to_string_lossy();
+        let key = registration
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         for file in fs::read_dir(self.guests())? {
             let name = file?.file_name();
             let mark = name.to_str().and_then(|n| n.strip_prefix(&*key));
@@ -469,7 +477,13 @@ mod tests {
         for other in [".00000000000000aa.held", ".go", "."] {
             assert_eq!(Entry::of(&format!("{key}{other}")), Entry::Other);
         }
-        for garbage in ["", "-", ".x.intent", "00ff-0001", "+0000000000000ff-0001000000000002"] {
+        for garbage in [
+            "",
+            "-",
+            ".x.intent",
+            "00ff-0001",
+            "+0000000000000ff-0001000000000002",
+        ] {
             assert_eq!(Entry::of(garbage), Entry::Other, "{garbage:?}");
         }
     }

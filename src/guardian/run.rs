@@ -1,7 +1,7 @@
 //! The guardian process: ends every guest when the lease is over, whatever becomes of the daemon.
 
 use super::logic::{Logic, Sight, Step};
-use super::processes::{Process, Wanted, leader};
+use super::processes::{Process, Scan, Wanted, leader};
 use super::records::{self, Entry, GuardianState, GuestRecord, RunDir};
 use crate::clock::{self, Clock};
 use quorate_membership::{BootId, Time};
@@ -49,13 +49,19 @@ fn parse(args: &[OsString]) -> Result<Arguments, String> {
     };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
-        let mut value = || rest.next().ok_or(format!("{} needs a value", arg.display()));
+        let mut value = || {
+            rest.next()
+                .ok_or(format!("{} needs a value", arg.display()))
+        };
         match arg.to_str() {
             Some("--run-dir") => parsed.run_dir = value()?.into(),
             Some("--boot-id-file") => parsed.boot_id_file = value()?.into(),
             Some("--lease-check") => {
                 let text = value()?.to_string_lossy().into_owned();
-                let ms = text.parse::<u64>().ok().filter(|ms| (1..=1000).contains(ms));
+                let ms = text
+                    .parse::<u64>()
+                    .ok()
+                    .filter(|ms| (1..=1000).contains(ms));
                 let ms = ms.ok_or(format!(
                     "--lease-check: found {text:?}, 1 to 1000 milliseconds are allowed"
                 ))?;
@@ -91,12 +97,19 @@ pub fn guardian_main(args: &[OsString]) -> ExitCode {
             command.arg("guardian").args(args).arg("--detached");
             command.env_clear().current_dir("/");
             command.stdin(Stdio::null()).stdout(Stdio::null());
-            command.stderr(Stdio::null()).spawn().map(|_| ExitCode::SUCCESS)
+            command
+                .stderr(Stdio::null())
+                .spawn()
+                .map(|_| ExitCode::SUCCESS)
         })
     };
     done.unwrap_or_else(|e| {
         eprintln!("quorate guardian: {e}");
-        ExitCode::from(if e.kind() == io::ErrorKind::WouldBlock { REFUSED } else { 1 })
+        ExitCode::from(if e.kind() == io::ErrorKind::WouldBlock {
+            REFUSED
+        } else {
+            1
+        })
     })
 }
 
@@ -197,21 +210,27 @@ impl Guard {
 
     fn serve(&mut self) -> ExitCode {
         loop {
-            let look = self.look();
+            let mut look = self.look();
             if !look.displaced {
                 self.publish();
             }
-            let now = Clock.now();
+            let mut now = Clock.now();
+            if !look.displaced && look.lease_end.is_some_and(|end| now >= end) {
+                // This process may have been held up since it read the record.
+                look.lease_end = self.run.lease_end(self.boot).ok();
+                now = Clock.now();
+            }
             let over = look.lease_end.is_none_or(|end| now >= end);
             if over && !self.logic.ending() && now >= self.swept + SWEEP {
                 self.swept = now;
                 self.strays = self.wanted(&look, |wanted| {
-                    let all = super::processes::all()?;
-                    Ok(!wanted.among(&all).is_empty())
+                    let scan = Scan::take(Some(wanted.dir))?;
+                    Ok(!wanted.among(&scan).is_empty())
                 });
             }
             let began = self.logic.ending();
-            let guests = self.strays || look.blind || self.known.values().any(|k| k.empty < EMPTY_ROUNDS);
+            let guests =
+                self.strays || look.blind || self.known.values().any(|k| k.empty < EMPTY_ROUNDS);
             let step = self.logic.step(Sight {
                 now,
                 lease_end: look.lease_end,
@@ -289,7 +308,11 @@ impl Guard {
                 continue;
             };
             there.insert(path, ());
-            if self.known.get(path).is_some_and(|k| k.inode == inode && k.record.is_some()) {
+            if self
+                .known
+                .get(path)
+                .is_some_and(|k| k.inode == inode && k.record.is_some())
+            {
                 continue;
             }
             let record = match records::read::<GuestRecord>(path) {
@@ -330,7 +353,9 @@ impl Guard {
             }
         }
         // A start either lost its intent or is registered by now.
-        if !look.displaced && let Ok(entries) = self.run.entries() {
+        if !look.displaced
+            && let Ok(entries) = self.run.entries()
+        {
             self.refresh(&entries);
         }
         let mut nothing = false;
@@ -342,7 +367,11 @@ impl Guard {
             nothing = false;
         }
         for known in self.known.values_mut() {
-            known.empty = if nothing { (known.empty + 1).min(EMPTY_ROUNDS) } else { 0 };
+            known.empty = if nothing {
+                (known.empty + 1).min(EMPTY_ROUNDS)
+            } else {
+                0
+            };
         }
         self.strays = !nothing;
         self.swept = Clock.now();
@@ -388,7 +417,7 @@ fn left(dir: &Path, record: GuestRecord) -> bool {
         records: &[record],
         marked: &|marks| marks == Some((record.guest, record.epoch)),
     };
-    super::processes::all().map_or(true, |all| !wanted.among(&all).is_empty())
+    Scan::take(Some(dir)).map_or(true, |scan| !wanted.among(&scan).is_empty())
 }
 
 /// Runs before ordinary processes, if this is allowed here.
@@ -442,6 +471,9 @@ mod tests {
     fn good_arguments_are_taken() {
         let got = parsed(&["--run-dir", "/x", "--lease-check", "50"]).expect("good");
         assert_eq!(got.run_dir, PathBuf::from("/x"));
-        assert_eq!((got.check, got.detached), (Duration::from_millis(50), false));
+        assert_eq!(
+            (got.check, got.detached),
+            (Duration::from_millis(50), false)
+        );
     }
 }

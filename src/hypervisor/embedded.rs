@@ -8,9 +8,9 @@ mod watch;
 use super::launch::SUBCOMMAND;
 use super::{Driver, Gate, Gone};
 use crate::clock::Clock;
-use crate::guardian::processes::{self, Process, Wanted, leader};
+use crate::guardian::processes::{self, Process, Scan, Wanted, leader};
 use crate::guardian::records::{self, Entry, GoRecord, GuestRecord, IntentRecord, RunDir};
-use quorate_membership::{BootId, Token};
+use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(2);
 const REPEAT: Duration = Duration::from_millis(10);
 /// One scan of `/proc` is no snapshot: this many must find nothing.
 const EMPTY_ROUNDS: u8 = 2;
+/// Between two looks for processes that carry the marks and are not registered.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// How the driver is set up.
 #[derive(Clone, Debug)]
@@ -60,8 +62,10 @@ struct Inner {
     settings: Settings,
     /// Leaders this process started, to take note of their ends.
     children: Mutex<BTreeMap<Life, Child>>,
-    /// Lives under an order to end: nobody needs to be told that they are gone.
-    ending: Mutex<BTreeSet<Life>>,
+    /// One call at a time for each guest; who looks after ended ones steps back.
+    turns: Mutex<BTreeMap<GuestId, Arc<Mutex<()>>>>,
+    /// Marked processes without a registration, and when they were last looked for.
+    strays: Mutex<(Time, Vec<(Process, Life)>)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,7 +99,8 @@ impl Embedded {
         let inner = Inner {
             settings,
             children: Mutex::default(),
-            ending: Mutex::default(),
+            turns: Mutex::default(),
+            strays: Mutex::default(),
         };
         Ok(Embedded {
             inner: Arc::new(inner),
@@ -106,6 +111,14 @@ impl Embedded {
 impl Inner {
     fn run(&self) -> &RunDir {
         &self.settings.run
+    }
+
+    fn turn(&self, guest: GuestId) -> Arc<Mutex<()>> {
+        Arc::clone(lock(&self.turns).entry(guest).or_default())
+    }
+
+    fn scan(&self) -> Result<Scan, String> {
+        Scan::take(Some(self.run().path())).map_err(words)
     }
 
     /// Everything registered.
@@ -131,6 +144,11 @@ impl Inner {
         Ok(found)
     }
 
+    /// The registration of one life as it stands, of whatever boot.
+    fn record_of(&self, life: Life) -> Option<GuestRecord> {
+        records::read(&self.run().guest(life.0, life.1)).ok()?
+    }
+
     /// The registration of one life, if it can be read and is of this boot.
     fn record(&self, guest: GuestId, epoch: Token) -> Result<GuestRecord, String> {
         let record = records::read::<GuestRecord>(&self.run().guest(guest, epoch))?;
@@ -140,10 +158,9 @@ impl Inner {
     }
 
     /// Its processes that are not gone.
-    fn members(&self, of: &Registered, all: &BTreeMap<i32, Process>) -> BTreeSet<i32> {
-        self.with_wanted(std::slice::from_ref(of), &|life| life == of.life, |wanted| {
-            wanted.among(all)
-        })
+    fn members(&self, of: &Registered, scan: &Scan) -> BTreeSet<i32> {
+        let marked = |life| life == of.life;
+        self.with_wanted(std::slice::from_ref(of), &marked, |w| w.among(scan))
     }
 
     fn with_wanted<T>(
@@ -189,8 +206,7 @@ impl Inner {
         gate: &Gate,
     ) -> Result<(), String> {
         let mut empty = 0;
-        let mut touched = BTreeSet::new();
-        let done = loop {
+        loop {
             // A start under way is called off, or is registered by the time the registry is read.
             for (path, entry) in self.run().entries().map_err(words)? {
                 if matches!(entry, Entry::Intent(g, e) if g == guest && meant(e)) {
@@ -200,14 +216,12 @@ impl Inner {
             }
             let mut lives = self.registered()?;
             lives.retain(|r| r.life.0 == guest && meant(r.life.1));
-            touched.extend(lives.iter().map(|r| r.life));
-            lock(&self.ending).extend(touched.iter().copied());
             let marked = |(g, e): Life| g == guest && meant(e);
-            let found = self.with_wanted(&lives, &marked, Wanted::end);
+            let found = self.with_wanted(&lives, &marked, |w| w.end());
             for life in &lives {
                 self.reap(life.life);
             }
-            match found {
+            match &found {
                 Ok(0) => empty += 1,
                 Ok(_) => empty = 0,
                 Err(e) => {
@@ -216,23 +230,18 @@ impl Inner {
                 }
             }
             if empty >= EMPTY_ROUNDS {
-                break lives.iter().try_for_each(|r| {
-                    self.run().forget(r.life.0, r.life.1).map_err(words)
-                });
+                return lives
+                    .iter()
+                    .try_for_each(|r| self.run().forget(r.life.0, r.life.1).map_err(words));
             }
             if Clock.now() >= gate.give_up() {
-                break Err(match found {
+                return Err(match found {
                     Ok(n) => format!("{n} processes are still there"),
                     Err(e) => e.to_string(),
                 });
             }
             std::thread::sleep(if empty > 0 { LOOK } else { REPEAT });
-        };
-        let mut ending = lock(&self.ending);
-        for life in &touched {
-            ending.remove(life);
         }
-        done
     }
 
     fn spawn(&self, life: Life, intent: &Path) -> Result<(), String> {
@@ -281,7 +290,8 @@ impl Inner {
                 let why = why.and_then(|r| fs::read_to_string(self.run().why(&r)).ok());
                 return Err(format!(
                     "it ended before it was created ({status}): {}",
-                    why.as_deref().unwrap_or("its start was called off or could not register")
+                    why.as_deref()
+                        .unwrap_or("its start was called off or could not register")
                 ));
             }
             if let Ok(record) = self.record(life.0, life.1)
@@ -303,24 +313,47 @@ impl Inner {
     }
 
     /// What a poll says of one life; `None` if nothing of it is left.
-    fn seen(
-        &self,
-        of: &Registered,
-        all: &BTreeMap<i32, Process>,
-    ) -> Result<Option<GuestSeen>, String> {
-        let members = self.members(of, all);
+    fn seen(&self, of: &Registered, scan: &Scan) -> Result<Option<GuestSeen>, String> {
+        let members = self.members(of, scan);
         if members.is_empty() {
             return Ok(None);
         }
-        // Held is what executes nothing: one running member makes it a running guest.
-        let running = members.iter().any(|p| all.get(p).is_some_and(|p| !p.stopped()));
         let held = of.record.map(|r| self.exists(&self.run().held(&r)));
         let held = held.transpose()?.unwrap_or(false);
         Ok(Some(GuestSeen {
             guest: of.life.0,
             epoch: of.life.1,
-            paused: held || !running,
+            // Held is what executes nothing: one running member makes it a running guest.
+            paused: held || scan.running(&members).is_empty(),
         }))
+    }
+
+    /// Guests that run although nobody registered them: somebody removed the file.
+    fn unregistered(&self, registered: &[Registered], scan: &Scan) -> Vec<GuestSeen> {
+        let known: BTreeSet<Life> = registered.iter().map(|r| r.life).collect();
+        let mut strays = lock(&self.strays);
+        if !scan.marked.is_empty() {
+            let marked = scan
+                .marked
+                .iter()
+                .filter_map(|(pid, m)| Some((*pid, (*m)?)));
+            strays.1 = marked
+                .filter_map(|(pid, life)| Some((*scan.get(pid)?, life)))
+                .filter(|(p, life)| !known.contains(life) && !launching(p.pid))
+                .collect();
+        }
+        strays.1.retain(|(p, life)| {
+            let there = scan.get(p.pid).filter(|now| now.start == p.start);
+            let registered = self.run().guest(life.0, life.1).exists();
+            !registered && there.is_some_and(|now| !now.gone())
+        });
+        let lives: BTreeSet<Life> = strays.1.iter().map(|(_, life)| *life).collect();
+        let seen = lives.into_iter().map(|(guest, epoch)| GuestSeen {
+            guest,
+            epoch,
+            paused: false,
+        });
+        seen.collect()
     }
 }
 
@@ -335,12 +368,14 @@ impl Driver for Embedded {
         let inner = &self.inner;
         let life = (guest, epoch);
         spec.check()?;
-        let all = processes::all().map_err(words)?;
+        let turn = inner.turn(guest);
+        let _turn = lock(&turn);
+        let scan = inner.scan()?;
         for other in inner.registered()? {
             if other.life.0 != guest {
                 continue;
             }
-            match inner.seen(&other, &all)? {
+            match inner.seen(&other, &scan)? {
                 None => inner.run().forget(guest, other.life.1).map_err(words)?,
                 Some(seen) if other.life == life && seen.paused => return Ok(()),
                 Some(seen) => {
@@ -377,6 +412,8 @@ impl Driver for Embedded {
 
     fn resume(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
         let inner = &self.inner;
+        let turn = inner.turn(guest);
+        let _turn = lock(&turn);
         let record = inner.record(guest, epoch)?;
         let (held, go) = (inner.run().held(&record), inner.run().go(&record));
         let of = Registered {
@@ -392,12 +429,10 @@ impl Driver for Embedded {
         loop {
             let first = leader(&record).ok_or("its first process is gone")?;
             let held = inner.exists(&held)?;
-            let all = processes::all().map_err(words)?;
-            let members = inner.members(&of, &all);
-            let stopped: Vec<i32> = members
-                .into_iter()
-                .filter(|pid| all.get(pid).is_some_and(Process::stopped))
-                .collect();
+            let scan = inner.scan()?;
+            let members = inner.members(&of, &scan);
+            let members = members.iter().filter_map(|pid| scan.get(*pid));
+            let stopped: Vec<&Process> = members.filter(|p| p.stopped()).collect();
             if !held && stopped.is_empty() && !launching(first.pid) {
                 return Ok(());
             }
@@ -406,8 +441,8 @@ impl Driver for Embedded {
                 records::remove(&go).map_err(words)?;
                 return may.and(Err("it did not go on in time".into()));
             }
-            for pid in stopped {
-                processes::signal(&all[&pid], Signal::CONT).map_err(words)?;
+            for process in stopped {
+                processes::signal(process, Signal::CONT).map_err(words)?;
             }
             std::thread::sleep(LOOK);
         }
@@ -415,27 +450,26 @@ impl Driver for Embedded {
 
     fn pause(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
         let inner = &self.inner;
+        let turn = inner.turn(guest);
+        let _turn = lock(&turn);
         let record = inner.record(guest, epoch)?;
         let of = Registered {
             life: (guest, epoch),
             record: Some(record),
         };
         loop {
-            let all = processes::all().map_err(words)?;
-            let members = inner.members(&of, &all);
+            let scan = inner.scan()?;
+            let members = inner.members(&of, &scan);
             if members.is_empty() {
                 return Err("it is gone".into());
             }
-            let running: Vec<i32> = members
-                .into_iter()
-                .filter(|pid| all.get(pid).is_some_and(|p| !p.stopped()))
-                .collect();
+            let running = scan.running(&members);
             if running.is_empty() {
                 return Ok(());
             }
             gate.pass()?;
-            for pid in running {
-                processes::signal(&all[&pid], Signal::STOP).map_err(words)?;
+            for process in &running {
+                processes::signal(process, Signal::STOP).map_err(words)?;
             }
             if Clock.now() >= gate.give_up() {
                 return Err("it was not held in time".into());
@@ -445,6 +479,8 @@ impl Driver for Embedded {
     }
 
     fn end(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
+        let turn = self.inner.turn(guest);
+        let _turn = lock(&turn);
         gate.pass()?;
         self.inner.end_lives(guest, &|e| e <= epoch, gate)
     }
@@ -453,11 +489,27 @@ impl Driver for Embedded {
         let inner = &self.inner;
         let registered = inner.registered()?;
         // Read after the registry: whoever registered is among the processes.
-        let all = processes::all().map_err(words)?;
+        let now = Clock.now();
+        let sweep = {
+            let mut strays = lock(&inner.strays);
+            let due = now >= strays.0 + SWEEP || strays.0 == Time::ZERO;
+            if due {
+                strays.0 = now;
+            }
+            due
+        };
+        let mut scan = Scan::take(sweep.then_some(inner.run().path())).map_err(words)?;
         let mut seen = Vec::new();
         for of in &registered {
-            seen.extend(inner.seen(of, &all)?);
+            let mut one = inner.seen(of, &scan)?;
+            if one.is_none() && !sweep {
+                // Its group is empty; what left the group shows only by its marks.
+                scan = inner.scan()?;
+                one = inner.seen(of, &scan)?;
+            }
+            seen.extend(one);
         }
+        seen.extend(inner.unregistered(&registered, &scan));
         Ok(seen)
     }
 

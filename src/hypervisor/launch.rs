@@ -109,7 +109,10 @@ fn become_guest(
     command
         .args(&plan.argv[1..])
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .envs(&plan.env)
         .env(records::MARK_DIR, run.path())
         .env(records::MARK_GUEST, format!("{:016x}", plan.guest.0))

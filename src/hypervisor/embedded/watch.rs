@@ -1,6 +1,6 @@
 //! Notices guests that end by themselves: by a handle on each leader, and by a look each second.
 
-use super::{Gone, Inner, Life, Registered, lock};
+use super::{Gone, Inner, Life, Registered};
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
 use crate::hypervisor::Gate;
@@ -61,7 +61,9 @@ fn look_at(
     };
     let ours = record.boot == inner.settings.boot;
     if ours && leader(&record).is_some() {
-        let known = handles.get(&one.life).is_some_and(|(start, _)| *start == record.draw);
+        let known = handles
+            .get(&one.life)
+            .is_some_and(|(start, _)| *start == record.draw);
         let handle = Pid::from_raw(record.pgid).filter(|_| !known);
         let handle = handle.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         if let Some(handle) = handle {
@@ -71,7 +73,12 @@ fn look_at(
     }
     // Its handle tells nothing more, and would wake the poll for ever.
     handles.remove(&one.life);
-    if lock(&inner.ending).contains(&one.life) {
+    // Whoever acts on this guest now says himself what became of it.
+    let turn = inner.turn(one.life.0);
+    let Ok(_turn) = turn.try_lock() else {
+        return;
+    };
+    if inner.record_of(one.life) != Some(record) {
         return;
     }
     let why = fs::read_to_string(inner.run().why(&record)).ok();
