@@ -1,1 +1,3 @@
 //! Keeps guests running when hosts die.
+
+pub mod config;
