@@ -219,14 +219,14 @@ impl<'a, 'i> Section<'a, 'i> {
         self.table
             .iter()
             .map(|(key, value)| {
-                let found = Found {
-                    value: value.get_ref(),
-                    at: value.span(),
-                    key: self.full(key.get_ref()),
-                };
-                match found.value.as_str() {
+                // What was found is not shown: it may be a password.
+                match value.get_ref().as_str() {
                     Some(s) => Ok((key.get_ref().to_string(), s.to_owned())),
-                    None => Err(wrong(&found, "a string in quotes")),
+                    None => Err(Fault {
+                        at: value.span(),
+                        key: self.full(key.get_ref()),
+                        message: "is not a string in quotes, the only thing allowed here".into(),
+                    }),
                 }
             })
             .collect()
