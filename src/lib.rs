@@ -1,3 +1,4 @@
 //! Keeps guests running when hosts die.
 
 pub mod config;
+pub mod demo;
