@@ -2,6 +2,8 @@
 
 pub mod agents;
 pub mod clock;
+pub mod config;
+pub mod demo;
 pub mod guardian;
 pub mod hypervisor;
 pub mod net;
