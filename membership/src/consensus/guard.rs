@@ -244,13 +244,17 @@ impl Guard {
                     return Err(Refused::Sequence);
                 }
                 // A suffix that ends below what is decided was cut out of a trimmed log; a start
-                // below our decided index would undo decisions, one above our log leave a hole.
-                // (An answer to a repeated promise comes late with an old start; it is ignored.)
+                // below our decided index would undo decisions, one above our log leave a hole,
+                // and an end below our log take back what we acknowledged in this very round.
+                // Only an answer to a repeated promise is honest and so, and comes too late: the
+                // library may take it for the answer that is still to come.
                 let start = m.log_sync.sync_idx as u64;
                 if m.decided_idx as u64 > end
                     || (m.n == standing.promise
                         && !standing.settled
-                        && (start < standing.decided || start > standing.accepted))
+                        && (start < standing.decided
+                            || start > standing.accepted
+                            || (m.n == standing.accepted_round && end < standing.accepted)))
                 {
                     return Err(Refused::Index);
                 }

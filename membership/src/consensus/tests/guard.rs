@@ -271,7 +271,12 @@ fn indexes_must_fit_what_is_known() {
 #[test]
 fn log_syncs_must_neither_undo_decisions_nor_leave_holes() {
     let (mut net, leader, follower, n) = stand();
-    // The follower is in the prepare phase and waits for the leader's log sync.
+    // The follower has accepted a sixth entry that is not decided, or its answer is lost; it is
+    // in the prepare phase and waits for the leader's log sync.
+    net.propose(leader);
+    net.turn(leader);
+    while net.deliver(leader, follower) {}
+    net.turn(follower);
     net.disconnect(leader, follower);
     net.connect(leader, follower);
     net.turn(follower);
@@ -281,7 +286,8 @@ fn log_syncs_must_neither_undo_decisions_nor_leave_holes() {
     net.turn(follower);
     for (m, reason) in [
         (accept_sync(n, 5, log_sync(4, 3)), Refused::Index),
-        (accept_sync(n, 5, log_sync(6, 1)), Refused::Index),
+        (accept_sync(n, 5, log_sync(7, 1)), Refused::Index),
+        (accept_sync(n, 5, log_sync(5, 0)), Refused::Index),
         (accept_sync(n, 7, log_sync(5, 1)), Refused::Index),
         (accept_sync(n, 5, log_sync(20_000_000, 1)), Refused::Window),
         (accept_sync(n, 5, log_sync(usize::MAX, 1)), Refused::Window),
@@ -293,7 +299,7 @@ fn log_syncs_must_neither_undo_decisions_nor_leave_holes() {
     net.settle();
     assert_eq!(
         net.replica(follower).decided(),
-        6,
+        7,
         "the honest one was taken"
     );
 }
