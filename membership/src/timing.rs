@@ -220,7 +220,7 @@ impl Timing {
             "lease L",
             self.lease,
             "two heartbeats + pause_margin P",
-            { self.heartbeat * 2 + self.pause_margin },
+            self.heartbeat * 2 + self.pause_margin,
         )
     }
 

@@ -1,0 +1,26 @@
+# What people type. Everything behind it is in scripts/ and in cargo.
+
+.PHONY: help setup demo lab test bench fuzz
+
+help:
+	@echo "make setup   install what the other targets need (Debian, as root), or say what is missing"
+	@echo "make demo    four hosts and a witness on this machine; no root, no hypervisor"
+	@echo "make test    everything that must hold"
+	@echo "make lab     the demo with real virtual machines (comes with a later part)"
+	@echo "make bench   the measured figures (come with a later part)"
+	@echo "make fuzz    the decoders under a fuzzer (comes with a later part)"
+
+setup:
+	@scripts/setup.sh
+
+# One optimised build with assertions serves demo, hunts and heavy tests.
+demo: setup
+	@cargo build --quiet --profile hunt --bin quorate
+	@target/hunt/quorate demo
+
+test: setup
+	@scripts/test.sh
+
+lab bench fuzz:
+	@echo "make $@ comes with a later part of the project; there is nothing to run yet." >&2
+	@exit 2

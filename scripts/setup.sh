@@ -1,0 +1,35 @@
+#!/bin/sh
+# Installs what building, demo and tests need; where it may not, says what to install.
+set -eu
+
+wanted=""
+need() { # PROGRAM PACKAGE
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] || wanted="$wanted $2"
+}
+need cc gcc
+need bash bash
+need ip iproute2
+need unshare util-linux
+need nsenter util-linux
+need mount mount
+need hostname hostname
+need python3 python3
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "setup: no cargo: install Rust 1.90 or newer from https://rustup.rs" >&2
+    exit 2
+fi
+[ -z "$wanted" ] && exit 0
+
+packages=$(printf '%s\n' $wanted | sort -u | tr '\n' ' ')
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "setup: installing $packages"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    apt-get install -qq -y --no-install-recommends $packages >/dev/null
+else
+    echo "setup: missing: $packages" >&2
+    echo "setup: as root on Debian: apt-get install $packages" >&2
+    exit 2
+fi

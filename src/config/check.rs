@@ -1,0 +1,301 @@
+//! What `quorate check` says about a file: the worst case, the promises, and what to look at.
+
+use super::{Config, FoundingSettings};
+use quorate_membership::{ProofPolicy, Timing};
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// The answer to "how long at worst, and is it safe?".
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// The file.
+    pub file: String,
+    /// Name of the host it describes.
+    pub host: String,
+    /// Where the timing comes from, in words.
+    pub timing_from: String,
+    /// The timing itself; values in milliseconds.
+    pub timing: Timing,
+    /// T_d: silence after which a host is judged, in milliseconds.
+    pub silence_ms: u64,
+    /// G: wait after which an unrenewed lease is over, in milliseconds.
+    pub takeover_ms: u64,
+    /// G_c: wait of a new coordinator, in milliseconds.
+    pub coordinator_takeover_ms: u64,
+    /// Failure of this host to start of its guests elsewhere, if all its fence levels take their
+    /// whole limit; `None` if it has no device, or devices never make a start earlier.
+    pub worst_case_fenced_ms: Option<u64>,
+    /// The same by the lease alone.
+    pub worst_case_lease_ms: u64,
+    /// Every inequality of the safety contract that timing can break.
+    pub promises: Vec<PromiseLine>,
+    /// What an operator should know or change.
+    pub warnings: Vec<String>,
+}
+
+/// One inequality of the safety contract with both its sides.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PromiseLine {
+    /// Its number in the contract.
+    pub promise: &'static str,
+    /// In letters.
+    pub inequality: &'static str,
+    /// Left side in milliseconds.
+    pub left_ms: f64,
+    /// Right side in milliseconds.
+    pub right_ms: f64,
+    /// What it keeps from happening.
+    pub meaning: &'static str,
+}
+
+impl PromiseLine {
+    /// Whether it holds. Half a microsecond is forgiven to the arithmetic of this report; the
+    /// judgement that refuses a file is exact.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.left_ms + 0.0005 >= self.right_ms
+    }
+}
+
+/// The report on a file, with the timing of its `[cluster]` table, or the default profile.
+#[must_use]
+pub fn report(config: &Config) -> CheckReport {
+    let (timing, from) = match &config.founding {
+        Some(f) => {
+            let profile = match f.profile.as_str() {
+                "fast" => Timing::fast(),
+                _ => Timing::default(),
+            };
+            let changed = if f.timing == profile {
+                ""
+            } else {
+                " with [cluster.timing]"
+            };
+            (
+                f.timing.clone(),
+                format!("[cluster] of this file: profile {}{changed}", f.profile),
+            )
+        }
+        None => (
+            Timing::default(),
+            "the default profile; the file has no [cluster], and a running cluster's own timing \
+             is shown by `quorate status`"
+                .into(),
+        ),
+    };
+    report_for(config, &timing, from)
+}
+
+/// The report on a file under a given timing, for instance that of the running cluster.
+#[must_use]
+pub fn report_for(config: &Config, timing: &Timing, timing_from: String) -> CheckReport {
+    let founding = config.founding.as_ref();
+    let lease_too = founding.is_some_and(|f| f.proof == ProofPolicy::DeviceAndLease);
+    let levels: Duration = config
+        .fence
+        .iter()
+        .flat_map(|level| &level.devices)
+        .map(|device| Duration::from_millis(device.limit_ms))
+        .sum();
+    let fenced =
+        (!config.fence.is_empty() && !lease_too).then(|| millis(timing.worst_case_fenced(levels)));
+    CheckReport {
+        file: config.path.display().to_string(),
+        host: config.name.clone(),
+        timing_from,
+        timing: timing.clone(),
+        silence_ms: millis(timing.silence()),
+        takeover_ms: millis(timing.takeover()),
+        coordinator_takeover_ms: millis(timing.coordinator_takeover()),
+        worst_case_fenced_ms: fenced,
+        worst_case_lease_ms: millis(timing.worst_case_lease()),
+        promises: promises(timing),
+        warnings: warnings(config, timing, founding),
+    }
+}
+
+fn promises(t: &Timing) -> Vec<PromiseLine> {
+    let ms = |d: Duration| d.as_secs_f64() * 1000.0;
+    let r = f64::from(t.clock_rate_ppm) / 1e6;
+    let end = t.kill.max(t.watchdog * 2 + t.watchdog_granularity);
+    vec![
+        PromiseLine {
+            promise: "S3",
+            inequality: "G·(1−r) ≥ (L + max(K, 2·W + g) + Q)·(1+r) + E",
+            left_ms: ms(t.takeover()) * (1.0 - r),
+            right_ms: ms(t.lease + end + t.drain) * (1.0 + r) + ms(t.slack),
+            meaning: "a start by an expired lease comes after the last write of the old copy",
+        },
+        PromiseLine {
+            promise: "S4",
+            inequality: "L ≥ T_d + 2·RTT",
+            left_ms: ms(t.lease),
+            right_ms: ms(t.silence() + t.round_trip * 2),
+            meaning: "a silence that nobody acts on ends no guest",
+        },
+        PromiseLine {
+            promise: "S4",
+            inequality: "L ≥ 2·h + P",
+            left_ms: ms(t.lease),
+            right_ms: ms(t.heartbeat * 2 + t.pause_margin),
+            meaning: "one lost beat pauses no guest",
+        },
+        PromiseLine {
+            promise: "S6",
+            inequality: "G_c·(1−r) ≥ L_c·(1+r) + E",
+            left_ms: ms(t.coordinator_takeover()) * (1.0 - r),
+            right_ms: ms(t.coordinator_lease) * (1.0 + r) + ms(t.slack),
+            meaning: "two coordinators never give orders at once",
+        },
+    ]
+}
+
+fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    if let Some(f) = founding {
+        let n = f.voters.len();
+        if n % 2 == 0 {
+            out.push(format!(
+                "{n} voters survive the loss of {} like {} would, and are more often without a \
+                 quorum; take an odd number",
+                (n - 1) / 2,
+                n - 1
+            ));
+        }
+        if f.proof == ProofPolicy::DeviceAndLease {
+            out.push(
+                "proof = \"device-and-lease\": a device's word counts only together with an \
+                 expired lease, so fencing never makes a start earlier. The one case the bound \
+                 excepts: a host whose lease nobody attested to end, without a usable device, \
+                 that is deaf; its guests wait for an operator"
+                    .into(),
+            );
+        }
+    }
+    if timing.slow_kill_resets_host() {
+        out.push(format!(
+            "W ≤ K ({} ms ≤ {} ms): with a hardware watchdog an ordinary slow end of guests at \
+             lease end resets the whole host",
+            millis(timing.watchdog),
+            millis(timing.kill)
+        ));
+    }
+    if config.witness {
+        out.push(
+            "this is a witness: if it is a virtual machine, it must not be a guest of the hosts \
+             it votes about"
+                .into(),
+        );
+    } else if config.fence.is_empty() {
+        out.push(
+            "no fence device: when this host is lost, its guests start elsewhere only after its \
+             lease is over"
+                .into(),
+        );
+    }
+    if let [only] = config.links.as_slice() {
+        out.push(format!(
+            "a single link ({}): one broken switch or cable is enough to lose this host",
+            only.name
+        ));
+    }
+    if let Some(warning) = not_in_memory(&config.run_dir) {
+        out.push(warning);
+    }
+    out
+}
+
+/// A lease end that outlives a power cut would be believed after it.
+fn not_in_memory(run_dir: &Path) -> Option<String> {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let there = run_dir.ancestors().find(|p| p.exists())?;
+    match rustix::fs::statfs(there) {
+        Ok(fs) if matches!(fs.f_type as u64, TMPFS | RAMFS) => None,
+        Ok(_) => Some(format!(
+            "run_dir {} is not on a memory file system: what it holds must be gone after a boot",
+            run_dir.display()
+        )),
+        Err(e) => Some(format!(
+            "run_dir {}: cannot tell its file system: {e}",
+            run_dir.display()
+        )),
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds as people read them.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0 as f64 / 1000.0)
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({})", self.file, self.host)?;
+        writeln!(f, "timing: {}", self.timing_from)?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "from this host's failure to the start of its guests elsewhere, at worst"
+        )?;
+        match self.worst_case_fenced_ms {
+            Some(ms) => writeln!(
+                f,
+                "  {:>9}  by its fence devices, each taking its whole limit",
+                Seconds(ms).to_string()
+            )?,
+            None => writeln!(f, "          –  by a fence device")?,
+        }
+        writeln!(
+            f,
+            "  {:>9}  by its lease alone",
+            Seconds(self.worst_case_lease_ms).to_string()
+        )?;
+        writeln!(
+            f,
+            "  and on top of both: placement and the guest's own boot"
+        )?;
+        writeln!(f)?;
+        for (name, ms, what) in [
+            ("T_d", self.silence_ms, "silence before a host is judged"),
+            (
+                "G",
+                self.takeover_ms,
+                "wait until an unrenewed lease is over",
+            ),
+            (
+                "G_c",
+                self.coordinator_takeover_ms,
+                "wait of a new coordinator",
+            ),
+        ] {
+            writeln!(f, "  {name:<4} {:>9}  {what}", Seconds(ms).to_string())?;
+        }
+        writeln!(f)?;
+        for p in &self.promises {
+            let holds = if p.holds() { "holds" } else { "BROKEN" };
+            writeln!(f, "  {} {holds}: {}", p.promise, p.inequality)?;
+            writeln!(
+                f,
+                "     {:.0} ms ≥ {:.0} ms: {}",
+                p.left_ms, p.right_ms, p.meaning
+            )?;
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning: {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! The tables `[[fence]]`: how this host is to be fenced.
+
+use super::error::Fault;
+use super::reader::{Found, Section, absolute, expected};
+use quorate_fencing::{Device, Level, ProofClass};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+use std::path::{Path, PathBuf};
+
+/// A fence device answers within minutes or not at all.
+const LIMIT_MS_MAX: u64 = 600_000;
+
+/// Where fence agents are looked for: the distributions' place, then our own.
+pub(super) fn agent_dirs(root: &Section<'_, '_>) -> Result<Vec<PathBuf>, Fault> {
+    match root.texts("agent_dirs")? {
+        Some(listed) => listed.value.iter().map(absolute).collect(),
+        None => Ok(vec!["/usr/sbin".into(), "/usr/lib/quorate/agents".into()]),
+    }
+}
+
+/// The levels of this host, in order.
+pub(super) fn read(root: &Section<'_, '_>, dirs: &[PathBuf]) -> Result<Vec<Level>, Fault> {
+    let mut levels: Vec<Level> = Vec::new();
+    for section in root.tables("fence")? {
+        let mut devices: Vec<Device> = Vec::new();
+        for device in section.tables("device")? {
+            let (found, name) = read_device(device, dirs)?;
+            let mut earlier = levels.iter().flat_map(|l| &l.devices).chain(&devices);
+            if earlier.any(|d| d.name == found.name) {
+                return Err(name.fault(format!("{:?} is an earlier device's too", found.name)));
+            }
+            devices.push(found);
+        }
+        if devices.is_empty() {
+            return section.need("device", None, "at least one table [[fence.device]]");
+        }
+        section.finish()?;
+        levels.push(Level { devices });
+    }
+    Ok(levels)
+}
+
+fn read_device(
+    section: Section<'_, '_>,
+    dirs: &[PathBuf],
+) -> Result<(Device, Found<String>), Fault> {
+    let name = section.need("name", section.text("name")?, "a name for people")?;
+    let agent = section.need("agent", section.text("agent")?, "a fence agent")?;
+    find_agent(&agent, dirs)?;
+    let class = section
+        .text("class")?
+        .map(|found| {
+            let text: StrDeserializer<'_, Error> = found.value.as_str().into_deserializer();
+            ProofClass::deserialize(text).map_err(|e| found.fault(e.to_string()))
+        })
+        .transpose()?;
+    let limit_ms = section.number("limit_ms", 1, LIMIT_MS_MAX)?;
+    let parameters = match section.table("parameters")? {
+        Some(table) => table.free_texts()?,
+        None => Vec::new(),
+    };
+    for (key, value) in &parameters {
+        // The agent reads one `name=value` a line.
+        if key.contains(['=', '\n']) || value.contains('\n') {
+            return Err(section.fault(format!(
+                "parameter {key:?} cannot be said in a line `name=value`"
+            )));
+        }
+    }
+    section.finish()?;
+    let device = Device {
+        name: name.value.clone(),
+        agent: agent.value,
+        parameters: parameters.into_iter().collect(),
+        class,
+        limit_ms: limit_ms.map_or(20_000, |n| n.value),
+    };
+    Ok((device, name))
+}
+
+/// An agent that is missing must show now, not when a host is to be fenced.
+fn find_agent(agent: &Found<String>, dirs: &[PathBuf]) -> Result<(), Fault> {
+    let given = Path::new(&agent.value);
+    let tried: Vec<PathBuf> = if given.is_absolute() {
+        vec![given.to_owned()]
+    } else if agent.value.is_empty() || agent.value.contains('/') {
+        return Err(agent.fault(expected(
+            format!("{:?}", agent.value),
+            "the name of an agent in agent_dirs, or an absolute path",
+        )));
+    } else {
+        dirs.iter().map(|dir| dir.join(given)).collect()
+    };
+    if tried.iter().any(|path| path.is_file()) {
+        return Ok(());
+    }
+    let places: Vec<String> = tried.iter().map(|p| p.display().to_string()).collect();
+    Err(agent.fault(format!(
+        "no such fence agent; looked for {}",
+        places.join(", ")
+    )))
+}
