@@ -226,8 +226,7 @@ impl Audit {
             },
             Entry::Revoke { hosts } => {
                 let mut any = false;
-                for revoked in hosts {
-                    let (host, incarnation) = (&revoked.0, &revoked.1);
+                for (host, incarnation, _) in hosts {
                     let Some(r) = self.hosts.get_mut(host) else {
                         continue;
                     };

@@ -106,7 +106,7 @@ fn broken(s: &Start, second: String) -> Violation {
 mod tests {
     use super::*;
     use crate::check::tests_support::{Script, inc};
-    use quorate_membership::entry::{Entry, Proof};
+    use quorate_membership::entry::{Entry, Ground, Proof};
     use quorate_recovery::command::Command;
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         };
         log.push(armed);
         let revoke = log.push(Entry::Revoke {
-            hosts: vec![(NodeId(1), inc(1))],
+            hosts: vec![(NodeId(1), inc(1), Ground::Silent)],
         });
         log.push(Entry::Proof {
             host: NodeId(1),

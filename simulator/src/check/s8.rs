@@ -46,7 +46,7 @@ pub fn cut(now: u64, host: usize, attempt: Token, audit: &Audit) -> Result<(), V
 mod tests {
     use super::*;
     use crate::check::tests_support::{Script, inc};
-    use quorate_membership::entry::{AttemptEnd, Entry};
+    use quorate_membership::entry::{AttemptEnd, Entry, Ground};
     use std::time::Duration;
 
     #[test]
@@ -54,12 +54,13 @@ mod tests {
         let mut log = Script::default();
         log.admit(1, 1);
         let revoke = log.push(Entry::Revoke {
-            hosts: vec![(NodeId(1), inc(1))],
+            hosts: vec![(NodeId(1), inc(1), Ground::Silent)],
         });
         let attempt = log.push(Entry::Attempt {
             host: NodeId(1),
             incarnation: inc(1),
             revoke,
+            level: 0,
             device: "bmc".into(),
             launch_within: Duration::from_secs(1),
             limit: Duration::from_secs(1),

@@ -5,7 +5,6 @@ pub mod action;
 mod devices;
 mod faults;
 mod guests;
-mod heard;
 mod host;
 pub mod node;
 mod nodes;
@@ -16,7 +15,7 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
-pub use node::{SimNode, SimSetup};
+pub use node::SimNode;
 pub use plan::{Expect, Expected, Plan};
 pub use report::Report;
 
@@ -30,9 +29,9 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
-use heard::Heard;
 use host::Host;
 use quorate_membership::Token;
+use quorate_membership::replay::ReplayWindow;
 use quorate_recovery::contract::{
     Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
 };
@@ -150,7 +149,7 @@ pub struct Sim<N> {
     hosts: Vec<Host>,
     nodes: Vec<Option<N>>,
     /// What each receiver has heard of each sender on each network.
-    heard: Vec<Heard>,
+    heard: Vec<ReplayWindow>,
     out: Vec<Effect>,
     trace: Trace,
     hash: RunHash,
@@ -222,7 +221,7 @@ impl<N: SimNode> Sim<N> {
             world,
             hosts: nodes::hosts(&plan),
             nodes: (0..n).map(|_| None).collect(),
-            heard: vec![Heard::default(); n * n * plan.networks],
+            heard: vec![ReplayWindow::default(); n * n * plan.networks],
             out: Vec::with_capacity(32),
             trace: Trace::new(traced),
             hash: RunHash::default(),

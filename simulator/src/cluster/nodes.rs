@@ -2,7 +2,7 @@
 
 use super::action::Class;
 use super::host::{Guardian, Host};
-use super::{Event, Local, Plan, Sim, SimNode, SimSetup, trace};
+use super::{Event, Local, Plan, Sim, SimNode, trace};
 use crate::check::audit::Finding;
 use crate::check::{Violation, s8};
 use crate::world::{MS, Rng, Stream};
@@ -11,6 +11,7 @@ use quorate_membership::entry::{Capacity, Entry, Profile};
 use quorate_membership::frame::Datagram;
 use quorate_membership::store::Image;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
+use quorate_recovery::Setup;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -90,7 +91,7 @@ impl<N: SimNode> Sim<N> {
                 }],
             }],
         };
-        let setup = SimSetup {
+        let setup = Setup {
             image: h.image.clone(),
             promises: h.promises.clone(),
             profile: h.profile.clone(),
@@ -110,8 +111,22 @@ impl<N: SimNode> Sim<N> {
         let n = self.plan.hosts * self.plan.networks;
         self.heard[host * n..(host + 1) * n].fill(Default::default());
         let now = Time(self.world.reading(host));
-        self.nodes[host] = Some(N::new(now, setup));
-        self.step(host, Fact::Timeout);
+        match N::new(now, setup) {
+            Ok(node) => {
+                self.nodes[host] = Some(node);
+                self.step(host, Fact::Timeout);
+            }
+            Err(why) => {
+                let at = self.world.now();
+                let name = self.name(host);
+                self.hold(Err(Violation::new(
+                    "S10",
+                    at,
+                    format!("{name} cannot start from its own store"),
+                    ["its store holds what it wrote, in order".into(), why],
+                )));
+            }
+        }
     }
 
     /// Ends a daemon at once; guests and guardian go on.
