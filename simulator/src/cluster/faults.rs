@@ -237,6 +237,10 @@ impl<N: SimNode> Sim<N> {
                 self.world.change_link(net, host, to, |l| l.cut = false);
             }
             self.world.disk_mut(host).delay = (MS / 10, 2 * MS);
+            if self.world.disk_mut(host).failed {
+                // Somebody frees the disk and starts the daemon anew.
+                self.crash(host);
+            }
             let h = &mut self.hosts[host];
             h.slow_create = 0;
             h.silent_until = 0;
@@ -293,7 +297,10 @@ impl<N: SimNode> Sim<N> {
     /// The settled voters that are linked well enough for L2, by one of them.
     pub(super) fn hub(&self) -> Option<usize> {
         let voters: Vec<usize> = (0..self.plan.voters).collect();
-        let alive = |v: usize| self.world.is_running(v) && self.world.is_reachable(v);
+        let alive = |v: usize| {
+            let up = self.world.is_running(v) && self.world.is_reachable(v);
+            up && !self.world.disk(v).failed
+        };
         crate::check::l2::quorum_connected(&voters, alive, |a, b| self.linked(a, b))
     }
 

@@ -300,6 +300,12 @@ impl<T: Types> World<T> {
     }
 
     /// A node's disk.
+    #[must_use]
+    pub fn disk(&self, node: usize) -> &Disk<T::Write> {
+        &self.disks[node]
+    }
+
+    /// A node's disk, to change it.
     pub fn disk_mut(&mut self, node: usize) -> &mut Disk<T::Write> {
         &mut self.disks[node]
     }
