@@ -5,4 +5,6 @@
 pub mod check;
 pub mod cluster;
 pub mod hunt;
+pub mod mutants;
+pub mod scenario;
 pub mod world;

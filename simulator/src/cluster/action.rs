@@ -157,6 +157,11 @@ pub enum Action {
     },
     /// A host gets its power back.
     PowerOn(Who),
+    /// Every host loses power at once and gets it back after `back`.
+    AllPowerOff {
+        /// Nanoseconds until power is back.
+        back: u64,
+    },
     /// A guest's process ends by itself.
     GuestCrash(usize),
     /// A host's fence device behaves like this from now on.

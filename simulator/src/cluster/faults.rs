@@ -162,6 +162,9 @@ impl<N: SimNode> Sim<N> {
                 let host = self.who(who);
                 self.power_on(host);
             }
+            Action::AllPowerOff { back } => {
+                (0..n).for_each(|host| self.power_off(host, Some(*back)));
+            }
             Action::GuestCrash(guest) => self.guest_crashes(*guest),
             Action::Device { who, mode } => {
                 let host = self.who(who);

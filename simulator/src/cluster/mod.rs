@@ -61,6 +61,14 @@ pub(crate) enum Local {
     Order(Box<GuestOrder>),
     /// Its driver launches a fence agent.
     Launch(Box<FenceLaunch>),
+    /// Its driver looks after a fence level again.
+    FenceWake(usize),
+    /// An agent it launched has ended.
+    AgentEnded {
+        fence: usize,
+        device: usize,
+        end: quorate_fencing::agent::AgentEnd,
+    },
     /// Its driver tells the guardian the lease end.
     Lease(quorate_membership::Time),
 }
@@ -130,11 +138,8 @@ pub(crate) enum Event {
         epoch: Token,
     },
     FenceAct {
-        by: usize,
-        life: u32,
         attempt: Token,
         host: usize,
-        left: u64,
     },
     Clients,
     Liveness {
@@ -170,6 +175,7 @@ pub struct Sim<N> {
     s14: S14,
     stretch: Option<Stretch>,
 
+    fences: Vec<devices::Fence>,
     found: Vec<(Token, Finding)>,
     /// Cuts whose attempt the auditor has not yet seen.
     cuts: Vec<(u64, usize, Token)>,
@@ -239,6 +245,7 @@ impl<N: SimNode> Sim<N> {
             s10: S10::new(n),
             s14: S14::new(n),
             stretch: None,
+            fences: Vec::new(),
             found: Vec::new(),
             cuts: Vec::new(),
             guest_ids: vec![None; plan.guests],
@@ -326,7 +333,9 @@ impl<N: SimNode> Sim<N> {
             Happening::Local { node, fact } => match fact {
                 Local::Fact(fact) => self.step(node, fact),
                 Local::Order(order) => self.order(node, *order),
-                Local::Launch(launch) => self.launch(node, *launch),
+                Local::Launch(launch) => self.launch(node, &launch),
+                Local::FenceWake(at) => self.fence_poll(at),
+                Local::AgentEnded { fence, device, end } => self.agent_ended(fence, device, &end),
                 Local::Lease(end) => self.lease(node, end),
             },
             Happening::Stored { node, batch, write } => self.stored(node, batch, write),
@@ -357,13 +366,7 @@ impl<N: SimNode> Sim<N> {
             Event::Poll { host } => self.poll(host),
             Event::Clients => self.clients(),
             Event::Liveness { step } => self.liveness(step),
-            Event::FenceAct {
-                by,
-                life,
-                attempt,
-                host,
-                left,
-            } => self.fence_act(by, life, attempt, host, left),
+            Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
             other => self.machine_event(other),
         }

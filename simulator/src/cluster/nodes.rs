@@ -91,11 +91,17 @@ impl<N: SimNode> Sim<N> {
                 }],
             }],
         };
+        if crate::mutants::fresh_lease() && h.guardian.end.is_some() {
+            let fresh = Time(self.world.reading(host)) + self.plan.timing.lease;
+            self.hosts[host].guardian.end = Some(fresh);
+        }
+        let h = &self.hosts[host];
+        let inherited_lease = h.guardian.end;
         let setup = Setup {
             image: h.image.clone(),
             promises: h.promises.clone(),
             profile: h.profile.clone(),
-            inherited_lease: h.guardian.end,
+            inherited_lease,
             armed: (!h.profile.witness).then(|| h.armed()),
             present: h.procs.iter().map(seen).collect(),
             fencing,
