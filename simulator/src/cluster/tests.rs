@@ -67,13 +67,13 @@ fn every_story_ends_as_it_should() {
 }
 
 /// A node that obeys nobody and starts the same guest on every host.
-struct Careless {
+struct Careless<const LEASE: bool> {
     guest: GuestId,
     step: u64,
 }
 
-impl SimNode for Careless {
-    fn new(_now: Time, _setup: Setup) -> Result<Careless, String> {
+impl<const LEASE: bool> SimNode for Careless<LEASE> {
+    fn new(_now: Time, _setup: Setup) -> Result<Self, String> {
         Ok(Careless {
             guest: GuestId(1),
             step: 0,
@@ -111,6 +111,10 @@ impl SimNode for Careless {
             let writes = vec![quorate_recovery::contract::NodeWrite::Executor(write)];
             out.push(Effect::Persist { batch: 1, writes });
         }
+        if LEASE && self.step == 2 {
+            let end = now + std::time::Duration::from_secs(100);
+            out.push(Effect::Lease { end });
+        }
         if self.step == 20 {
             out.push(order(1, GuestAction::Create(spec)));
         }
@@ -128,13 +132,15 @@ impl SimNode for Careless {
 
 #[test]
 fn a_careless_node_is_found_out() {
-    let broken = |hosts: usize| {
+    fn broken<const LEASE: bool>(hosts: usize) -> Option<&'static str> {
         let mut plan = Plan::new(1, hosts, 1, 0);
         plan.end = 20 * SECOND;
-        Sim::<Careless>::new(plan, false).run().violation
-    };
-    let property = |v: Option<Violation>| v.map(|v| v.property);
-    // Alone it has no lease for what it runs; two of them both act as coordinator.
-    assert_eq!(property(broken(1)), Some("S3"));
-    assert_eq!(property(broken(2)), Some("S6"));
+        let report = Sim::<Careless<LEASE>>::new(plan, false).run();
+        report.violation.map(|v: Violation| v.property)
+    }
+    // Two of them both act as coordinator. Alone, it counts on a lease that nobody gave it; and
+    // without one it starts what no entry places.
+    assert_eq!(broken::<false>(2), Some("S6"));
+    assert_eq!(broken::<true>(1), Some("S3"));
+    assert_eq!(broken::<false>(1), Some("S2"));
 }
