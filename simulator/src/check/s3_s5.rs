@@ -32,6 +32,8 @@ pub struct S3 {
     own: Vec<u32>,
     beats: Vec<[BeatSent; REMEMBERED]>,
     bounds: Vec<u64>,
+    /// The same without the host's own vote, and the incarnation it belongs to.
+    certain: Vec<(u64, u64)>,
 }
 
 impl S3 {
@@ -48,6 +50,7 @@ impl S3 {
                 .collect(),
             beats: vec![[BeatSent::default(); REMEMBERED]; hosts],
             bounds: vec![0; hosts],
+            certain: vec![(0, 0); hosts],
         }
     }
 
@@ -80,6 +83,43 @@ impl S3 {
         if beat.by.count_ones() >= self.quorum {
             self.bounds[host] = self.bounds[host].max(beat.at + self.lease);
         }
+        let others = beat.by & !self.own[host];
+        if others.count_ones() >= self.quorum {
+            let c = &mut self.certain[host];
+            *c = (c.0.max(beat.at + self.lease), beat.incarnation);
+        }
+    }
+
+    /// It was proved that the lease of incarnation `incarnation` is over; the host's clock shows
+    /// `clock`, and `after` is what G contains beyond the lease.
+    ///
+    /// # Errors
+    /// Acknowledgements of a quorum that certainly left its voters say otherwise (S14).
+    pub fn proved_over(
+        &self,
+        now: u64,
+        host: usize,
+        incarnation: u64,
+        clock: Time,
+        after: Duration,
+    ) -> Result<(), Violation> {
+        let (bound, of) = self.certain[host];
+        let over = Time(bound) + after;
+        if of > incarnation || bound == 0 || clock >= over {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "S14",
+            now,
+            format!("the lease of {} is not over", HostName(host)),
+            [
+                format!("the log proves the lease of incarnation {incarnation} over"),
+                format!(
+                    "a quorum acknowledged it up to {} of its clock, with {after:?} to end and drain; there it is {clock}",
+                    Time(bound)
+                ),
+            ],
+        ))
     }
 
     /// The host's true lease end on its own clock; zero if it never had one.
@@ -244,6 +284,13 @@ mod tests {
         s.beat(1, 1, 1, t(10));
         s.acknowledged(1, 1, 1, Slot(1));
         assert_eq!(s.bound(1), Time::ZERO, "a follower needs two voters");
+        let wait = Duration::from_secs(2);
+        s.proved_over(0, 1, 1, t(10), wait).expect("never had one");
+        s.acknowledged(1, 1, 1, Slot(2));
+        let early = s.proved_over(0, 1, 1, t(14), wait);
+        assert_eq!(early.expect_err("until 15").property, "S14");
+        s.proved_over(0, 1, 1, t(15), wait).expect("over");
+        s.proved_over(0, 1, 0, t(14), wait).expect("a later life's");
     }
 
     #[test]

@@ -339,6 +339,9 @@ impl<N: SimNode> Sim<N> {
         let now = self.world.now();
         let (node, how) = match finding {
             Finding::Proved { host, drained } => {
+                if drained {
+                    self.lease_proved_over(host.0 as usize - 1);
+                }
                 let how = if drained {
                     "lease expired"
                 } else {
@@ -374,6 +377,19 @@ impl<N: SimNode> Sim<N> {
         let running = procs.map(|p| (p.guest, p.epoch));
         let true_proof = self.s14.proved(now, host, token, how, running);
         self.hold(true_proof);
+    }
+
+    /// The log says that a host's lease is over: so it must be, by what was really sent.
+    fn lease_proved_over(&mut self, host: usize) {
+        let now = self.world.now();
+        let record = self.audit.hosts.get(&id(host));
+        let incarnation = record.map_or(0, |r| r.incarnation.counter);
+        let t = &self.plan.timing;
+        let end = t.kill.max(t.watchdog * 2 + t.watchdog_granularity);
+        let after = end + t.drain;
+        let clock = Time(self.world.reading(host));
+        let over = self.s3.proved_over(now, host, incarnation, clock, after);
+        self.hold(over);
     }
 
     /// Judges device cuts whose attempt the auditor had not yet seen.

@@ -24,7 +24,7 @@ pub struct Hunt {
     pub exposure: Exposure,
     /// The run with the lowest seed that broke a promise, of those that were run.
     pub failure: Option<Report>,
-    /// What was broken, how often, and by which seed first.
+    /// Which promises were broken, how often, and by which seed first.
     pub kinds: BTreeMap<String, (u64, u64)>,
 }
 
@@ -101,8 +101,10 @@ impl Hunt {
         self.simulated += report.ended;
         self.exposure.add(&report.exposure);
         if let Some(v) = &report.violation {
-            let kind = format!("{} {}", v.property, v.what);
-            let known = self.kinds.entry(kind).or_insert((0, report.seed));
+            let known = self
+                .kinds
+                .entry(v.property.to_owned())
+                .or_insert((0, report.seed));
             *known = (known.0 + 1, known.1.min(report.seed));
             self.keep(report);
         }
