@@ -354,7 +354,9 @@ impl Node {
             return;
         };
         let retry = self.member.cluster().timing.election * 2;
-        let patience = self.member.cluster().timing.lease * 2;
+        // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
+        let t = &self.member.cluster().timing;
+        let patience = if why == Away::Stop { t.election * 5 } else { t.lease * 2 };
         let me = self.member.me();
         let away = self
             .member
