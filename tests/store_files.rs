@@ -222,7 +222,7 @@ fn a_byte_that_rotted_is_noticed_or_was_not_in_use() {
     let mut noticed = 0;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let places = (any::<prop::sample::Index>(), 1..=255u8);
-    for _ in 0..150 {
+    for _ in 0..500 {
         use proptest::strategy::ValueTree;
         let (at, flip) = places.new_tree(&mut runner).expect("a place").current();
         // Where content lives; the rest of the file is room to grow.
