@@ -84,7 +84,9 @@ impl Handshake {
     /// Voters whose store, or whose confirmation of the first record, is still waited for.
     #[must_use]
     pub fn missing(&self) -> Vec<NodeId> {
-        let Some(plan) = &self.plan else { return Vec::new() };
+        let Some(plan) = &self.plan else {
+            return Vec::new();
+        };
         let have = |v: &NodeId| match self.founding {
             Some(_) => self.confirmed.contains(v),
             None => self.stores.contains_key(v),
@@ -107,7 +109,11 @@ impl Handshake {
         if let Some((founding, since)) = &self.founding {
             let told = Step::Send(Join::Founded(Box::new(founding.clone())));
             let over = self.missing().is_empty() && now.since(*since) >= LINGER;
-            return if over { vec![told, Step::Done] } else { vec![told] };
+            return if over {
+                vec![told, Step::Done]
+            } else {
+                vec![told]
+            };
         }
         let mut steps = Vec::new();
         if let Some(plan) = &self.plan {
@@ -118,7 +124,10 @@ impl Handshake {
             let (cluster, voters) = (plan.cluster, plan.voters.clone());
             steps.push(Step::Send(Join::Invite { cluster, voters }));
         } else {
-            steps.push(Step::Send(Join::Seeking { store: self.store, pledged: self.pledged }));
+            steps.push(Step::Send(Join::Seeking {
+                store: self.store,
+                pledged: self.pledged,
+            }));
         }
         steps
     }
@@ -150,7 +159,10 @@ impl Handshake {
             Some(_) => Vec::new(),
             None => {
                 self.pledged = Some(cluster);
-                let seeking = Join::Seeking { store: self.store, pledged: self.pledged };
+                let seeking = Join::Seeking {
+                    store: self.store,
+                    pledged: self.pledged,
+                };
                 vec![Step::Pledge(cluster), Step::Send(seeking)]
             }
         }
@@ -166,7 +178,9 @@ impl Handshake {
         if let Some((founding, _)) = &self.founding {
             return vec![Step::Send(Join::Founded(Box::new(founding.clone())))];
         }
-        let Some(plan) = &self.plan else { return Vec::new() };
+        let Some(plan) = &self.plan else {
+            return Vec::new();
+        };
         if !plan.voters.contains(&from) {
             return Vec::new();
         }
@@ -207,7 +221,11 @@ impl Handshake {
             }
             return Vec::new();
         }
-        if self.plan.as_ref().is_some_and(|p| p.cluster != founding.cluster) {
+        if self
+            .plan
+            .as_ref()
+            .is_some_and(|p| p.cluster != founding.cluster)
+        {
             return vec![Step::Refuse(format!(
                 "cluster {} exists already on this network under this key: join it with \
                  `quorate join`",
@@ -249,7 +267,13 @@ mod tests {
     }
 
     fn node(id: u32, plan: Option<Plan>) -> Handshake {
-        Handshake::new(Time::ZERO, NodeId(id), StoreId(u128::from(id) * 11), None, plan)
+        Handshake::new(
+            Time::ZERO,
+            NodeId(id),
+            StoreId(u128::from(id) * 11),
+            None,
+            plan,
+        )
     }
 
     /// Runs everybody, delivering everything but what `lost` says, until all are done or refused.
@@ -278,14 +302,27 @@ mod tests {
     }
 
     fn record(steps: &[Step]) -> Option<&Founding> {
-        steps.iter().find_map(|s| if let Step::Found(f) = s { Some(f) } else { None })
+        steps.iter().find_map(|s| {
+            if let Step::Found(f) = s {
+                Some(f)
+            } else {
+                None
+            }
+        })
     }
 
     #[test]
     fn all_end_with_one_record_that_names_every_store() {
         for lossy in [false, true] {
-            let mut nodes = [node(1, Some(plan(9))), node(2, None), node(3, None), node(4, None)];
-            let kept = run(&mut nodes, |round, to| lossy && (round as usize + to) % 3 == 0);
+            let mut nodes = [
+                node(1, Some(plan(9))),
+                node(2, None),
+                node(3, None),
+                node(4, None),
+            ];
+            let kept = run(&mut nodes, |round, to| {
+                lossy && (round as usize + to) % 3 == 0
+            });
             let first = record(&kept[0]).expect("founded").clone();
             assert_eq!(first.voters[1], (NodeId(2), StoreId(22)));
             for steps in &kept {
@@ -293,7 +330,11 @@ mod tests {
             }
             assert!(kept[0].contains(&Step::Done));
             // A voter pledges before it tells its store; a follower pledges nothing.
-            assert!(kept[1].iter().any(|s| matches!(s, Step::Pledge(c) if c.0 == 9)));
+            assert!(
+                kept[1]
+                    .iter()
+                    .any(|s| matches!(s, Step::Pledge(c) if c.0 == 9))
+            );
             assert!(!kept[3].iter().any(|s| matches!(s, Step::Pledge(_))));
         }
     }
@@ -308,7 +349,11 @@ mod tests {
 
     #[test]
     fn two_founders_found_nothing_and_say_so() {
-        let mut nodes = [node(1, Some(plan(8))), node(2, Some(plan(9))), node(3, None)];
+        let mut nodes = [
+            node(1, Some(plan(8))),
+            node(2, Some(plan(9))),
+            node(3, None),
+        ];
         let kept = run(&mut nodes, |_, _| false);
         assert!(kept.iter().all(|steps| record(steps).is_none()));
         let refused = |steps: &Vec<Step>| steps.iter().any(|s| matches!(s, Step::Refuse(_)));
@@ -322,6 +367,9 @@ mod tests {
         let founding = record(&kept[0]).expect("founded").clone();
         let mut again = Handshake::new(Time::ZERO, NodeId(2), StoreId(999), None, None);
         let steps = again.heard(Time::ZERO, NodeId(1), &Join::Founded(Box::new(founding)));
-        assert!(matches!(&steps[..], [Step::Refuse(why)] if why.contains("new id")), "{steps:?}");
+        assert!(
+            matches!(&steps[..], [Step::Refuse(why)] if why.contains("new id")),
+            "{steps:?}"
+        );
     }
 }

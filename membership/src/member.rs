@@ -121,7 +121,6 @@ pub struct Member<A: Application> {
     sessions: BTreeMap<NodeId, ()>,
     following: Option<(NodeId, Time)>,
     snapshot: Snapshots,
-    frame_number: u64,
     beat_sequence: u64,
     proposal_sequence: u64,
     next_beat: Time,
@@ -210,7 +209,6 @@ impl<A: Application> Member<A> {
                 pending: None,
                 durable: applied,
             },
-            frame_number: 0,
             beat_sequence: 0,
             proposal_sequence: 0,
             next_beat: now,
@@ -550,14 +548,15 @@ impl<A: Application> Member<A> {
         }
     }
 
-    fn header(&mut self) -> Header {
-        self.frame_number += 1;
+    /// The number is given by the owner when the datagram leaves, so that what is held back for
+    /// a write does not leave with a number below one that went out before it.
+    fn header(&self) -> Header {
         Header {
             cluster: self.cluster().id,
             epoch: self.cluster().epoch,
             from: self.me,
             incarnation: self.incarnation,
-            number: self.frame_number,
+            number: 0,
         }
     }
 

@@ -60,6 +60,7 @@ struct Outbox {
     batch: u64,
     durable: u64,
     held: VecDeque<(u64, Effect)>,
+    datagrams: u64,
 }
 
 impl Outbox {
@@ -67,8 +68,19 @@ impl Outbox {
         while let Some((batch, _)) = self.held.front()
             && *batch <= self.durable
         {
-            out.extend(self.held.pop_front().map(|(_, effect)| effect));
+            if let Some((_, effect)) = self.held.pop_front() {
+                self.leave(effect, out);
+            }
         }
+    }
+
+    /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
+    fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
+        if let Effect::Datagram { frame, .. } = &mut effect {
+            self.datagrams += 1;
+            frame.header.number = self.datagrams;
+        }
+        out.push(effect);
     }
 }
 
@@ -356,7 +368,11 @@ impl Node {
         let retry = self.member.cluster().timing.election * 2;
         // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
         let t = &self.member.cluster().timing;
-        let patience = if why == Away::Stop { t.election * 5 } else { t.lease * 2 };
+        let patience = if why == Away::Stop {
+            t.election * 5
+        } else {
+            t.lease * 2
+        };
         let me = self.member.me();
         let away = self
             .member
