@@ -256,9 +256,9 @@ impl Node {
                     };
                     let effect = Effect::Datagram { to, frame };
                     if rests {
-                        resting.push(effect)
+                        resting.push(effect);
                     } else {
-                        out.push(effect)
+                        self.outbox.leave(effect, out);
                     }
                 }
                 Output::Stream { peer, message } => resting.push(Effect::Stream { peer, message }),
