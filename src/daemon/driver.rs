@@ -15,7 +15,6 @@ use quorate_recovery::contract::{
 };
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 

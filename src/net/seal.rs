@@ -152,6 +152,12 @@ impl Sealer {
         }
     }
 
+    /// The number the next frame should carry.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.last.map_or(1, |last| last + 1)
+    }
+
     /// The bytes of `frame` for every link.
     ///
     /// # Errors

@@ -9,8 +9,9 @@ use crate::id::NodeId;
 use crate::store::Write;
 use crate::time::Time;
 
-/// Entries sent to a follower at once.
-const FEED_BATCH: usize = 256;
+/// Entries sent to a follower at once; no entry is longer than 128 KiB, so a feed stays far below
+/// the limit of a session message.
+const FEED_BATCH: usize = 64;
 
 impl<A: Application> Member<A> {
     /// A new session to `peer` is open; whatever an older one still had queued is gone.
