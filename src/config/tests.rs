@@ -80,6 +80,12 @@ fn a_good_file_reads_as_written_with_its_defaults() {
 }
 
 #[test]
+fn the_example_file_is_a_good_one() {
+    let c = parse(include_str!("../../packaging/quorate.toml")).expect("the shipped example");
+    assert!(report(&c).promises.iter().all(PromiseLine::holds));
+}
+
+#[test]
 fn one_list_of_peers_serves_all_hosts() {
     let own = "[[peer]]\nnode = 1\nname = \"h1\"\nsession = \"10.0.0.1:5406\"\n\
                addresses = [\"10.0.0.1\", \"10.1.0.1\"]\n\n[cluster]";
