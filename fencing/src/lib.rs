@@ -1,46 +1,39 @@
 //! How to be sure that a host is off.
+//!
+//! A guest may start elsewhere only when it is certain that its old host can do nothing any more.
+//! This crate holds everything about that certainty which needs neither a socket nor a clock:
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`class`] | what does the word of a fence agent prove, and does this level prove anything? |
+//! | [`mod@check`] | is this configuration one we dare to run? |
+//! | [`agent`] | what goes into an agent, what may be read out of it? |
+//! | [`run`] | one device, from the first `status` to its outcome |
+//! | [`order`] | one level of devices that must all succeed, and which level comes next |
+//! | [`brake`] | may another host be cut at all? |
+//! | [`guardian`] | on the other side: who ends this host's guests when its lease ends |
+//!
+//! Times are [`Duration`](std::time::Duration)s since one fixed moment of the caller's monotonic
+//! clock (which must count time spent suspended); nothing here reads a clock. Every state machine
+//! takes facts (`ended`, a time) and is drained by `poll` until it names a time to wait for.
+//!
+//! Nothing in this crate knows the cluster's members, its log or its votes: hosts are names or
+//! plain numbers. That no fence starts from a minority is decided elsewhere.
 
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+pub mod agent;
+pub mod brake;
+pub mod check;
+pub mod class;
+pub mod guardian;
+pub mod mutants;
+pub mod order;
+pub mod run;
 
-/// Whether this build can carry planted bugs. The root package asserts that it cannot.
-pub const PLANTED_BUGS: bool = cfg!(feature = "mutants");
-
-/// One fence device that can act on a host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Device {
-    /// Name for people.
-    pub name: String,
-    /// The agent: `fence_*`, looked up in the agent directories, or an absolute path.
-    pub agent: String,
-    /// Handed to the agent on its standard input, one `name=value` a line.
-    #[serde(default)]
-    pub parameters: BTreeMap<String, String>,
-    /// What its word proves; needed only for agents the shipped table does not know.
-    #[serde(default)]
-    pub class: Option<ProofClass>,
-    /// How long it may take, in milliseconds.
-    #[serde(default = "default_limit")]
-    pub limit_ms: u64,
-}
-
-fn default_limit() -> u64 {
-    20_000
-}
-
-/// Devices that must all succeed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Level {
-    /// The devices.
-    pub devices: Vec<Device>,
-}
-
-/// What a device's word proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProofClass {
-    /// Its status reads a power state: proves the host off.
-    Power,
-}
+pub use agent::{AgentCall, AgentEnd, Reading, Said, Verb};
+pub use brake::{Braked, allows};
+pub use check::{Fault, check};
+pub use class::{Device, Level, NoProof, ProofClass};
+pub use guardian::{Act, Feed, Feeding, Guardian, Sight};
+pub use mutants::PLANTED_BUGS;
+pub use order::{LevelAction, LevelRun, Next, Tried, next_level};
+pub use run::{Action, DeviceRun, Outcome};

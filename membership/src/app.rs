@@ -29,6 +29,9 @@ pub trait Application: Clone + Debug + Default + Serialize + DeserializeOwned {
     /// Every incarnation of `host` up to `last` has ended: nothing it did goes on.
     fn ended(&mut self, at: Token, host: NodeId, last: Incarnation, how: Ended);
 
+    /// Whether something of the application may still run on `host`.
+    fn holds(&self, host: NodeId) -> bool;
+
     /// `to` goes on where `from` left off (the daemon restarted inside its lease).
     fn taken_over(&mut self, at: Token, host: NodeId, from: Incarnation, to: Incarnation);
 }

@@ -74,8 +74,8 @@ pub enum Entry<C> {
     },
     /// The verdict "lost", for all hosts that fell together: voters stop acknowledging them.
     Revoke {
-        /// Host and the incarnation judged.
-        hosts: Vec<(NodeId, Incarnation)>,
+        /// Host, the incarnation judged, and the ground.
+        hosts: Vec<(NodeId, Incarnation, Ground)>,
     },
     /// Takes an unproved revoke back.
     Restore {
@@ -103,7 +103,9 @@ pub enum Entry<C> {
         incarnation: Incarnation,
         /// Token of the standing Revoke entry.
         revoke: Token,
-        /// The device's name, for people.
+        /// Place of the level among the host's levels, from 0.
+        level: u8,
+        /// The devices' names, for people.
         device: String,
         /// Launch ends this long after the proposal was made.
         launch_within: Duration,
@@ -195,6 +197,18 @@ pub enum AttemptEnd {
     Unknown,
     /// It was never launched.
     NotLaunched,
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ground {
+    /// A quorum of voters reported silence on every link.
+    Silent,
+    /// The host itself says that nothing renewed its lease for T_d.
+    Deaf,
+    /// An operator ordered it.
+    Ordered,
 }
 
 /// Why an operator took a node out of service.

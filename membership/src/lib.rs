@@ -5,21 +5,35 @@
 //! and reads no clock: facts go in, effects come out.
 
 pub mod app;
+pub mod apply;
+
 pub mod cluster;
 pub mod codec;
 pub mod consensus;
+mod coordinator;
+mod ears;
 pub mod entry;
 pub mod founding;
 pub mod frame;
+pub mod handshake;
 pub mod id;
+mod lease;
+pub mod member;
+pub mod mutants;
+pub mod replay;
 pub mod store;
 pub mod time;
 pub mod timing;
+mod verdict;
+mod voter;
 
 pub use app::{Application, Ended};
-pub use cluster::Cluster;
+pub use apply::{Outcome, State};
+pub use cluster::{Cluster, Host, HostState, View};
+pub use ears::Heard;
 pub use founding::{Founding, ProofPolicy};
 pub use id::{BootId, ClusterId, Epoch, Incarnation, LinkId, NodeId, Slot, StoreId, Token};
+pub use member::{Member, MemberSetup, Output};
 pub use time::Time;
 pub use timing::{Timing, TimingError};
 

@@ -1,8 +1,17 @@
-//! The host's part (LRMd): what it has promised about guests.
+//! The host's part (LRMd): obeys what the log gives to this host, under lease, and promises.
+//!
+//! `Placed` in the log this host follows *is* the order (V10); nothing else starts a guest. Every
+//! promise is durable before its first effect, and the host's word *closed* is said only when the
+//! process is gone and the refusal of its epoch is on disk (C8).
 
-use crate::guest::GuestId;
-use quorate_membership::Token;
+use crate::command::{Closure, GuestStatus};
+use crate::contract::{GuestAction, GuestOrder, GuestSeen};
+use crate::guest::{GuestId, Wanted};
+use crate::machine::{GuestRecord, Guests};
+use quorate_membership::{Cluster, Incarnation, NodeId, Time, Token};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A durable promise about one guest, written before its first effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,4 +29,596 @@ pub struct ExecutorWrite {
     pub guest: GuestId,
     /// What is promised about it from now on; `None` forgets a removed guest.
     pub promise: Option<GuestPromise>,
+}
+
+/// A refused or unanswered order is not repeated before this.
+const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+/// Ending is repeated sooner: the guest may hold up its restart elsewhere.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the executor sees of the rest of the node.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Time,
+    pub(crate) me: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) guests: &'a Guests,
+    pub(crate) lease_end: Option<Time>,
+    pub(crate) leaving: bool,
+}
+
+impl Surroundings<'_> {
+    fn lease_left(&self) -> Duration {
+        self.lease_end
+            .map_or(Duration::ZERO, |end| end.since(self.now))
+    }
+
+    fn admitted(&self) -> bool {
+        self.cluster.admitted(self.me, self.incarnation)
+    }
+
+    /// The record of `guest`, if the applied log gives it to this very incarnation.
+    fn mine(&self, guest: GuestId) -> Option<&GuestRecord> {
+        self.guests
+            .guests
+            .get(&guest)
+            .filter(|r| r.open() && r.host == Some(self.me) && r.incarnation == self.incarnation)
+    }
+
+    /// An earlier incarnation of this host was judged: what it left behind must end.
+    fn predecessor_judged(&self) -> bool {
+        self.cluster.hosts.get(&self.me).is_some_and(|h| {
+            h.incarnation < self.incarnation && (h.revoke.is_some() || h.proved.is_some())
+        })
+    }
+
+    /// This incarnation is proved to do nothing any more, or an operator had it judged.
+    fn judged(&self) -> bool {
+        use quorate_membership::entry::Ground;
+        self.cluster.hosts.get(&self.me).is_some_and(|h| {
+            h.incarnation == self.incarnation
+                && (h.proved.is_some() || matches!(h.revoke, Some((_, Ground::Ordered))))
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Process {
+    epoch: Token,
+    phase: Phase,
+    /// The newest order and when it was given; number 0 stands for a refusal just had.
+    order: Option<(u64, Time)>,
+    /// What is promised once it has ended; `None`: it may be started again under this epoch.
+    closing: Option<Closure>,
+    /// Complete polls in a row that did not show it; one alone may be older than its creation.
+    missed: u8,
+}
+
+impl Process {
+    fn new(epoch: Token, phase: Phase) -> Process {
+        Process {
+            epoch,
+            phase,
+            order: None,
+            closing: None,
+            missed: 0,
+        }
+    }
+}
+
+/// Where a guest process stands. An unanswered creation counts as a running guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Creating,
+    /// Exists, held: created or paused.
+    Held,
+    Continuing,
+    Running,
+    Pausing,
+    Ending,
+}
+
+/// What the executor wants done.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    Write(ExecutorWrite),
+    /// `rests`: only once every write so far is durable.
+    Order {
+        order: GuestOrder,
+        rests: bool,
+    },
+    Started(GuestId, Token),
+    Ended(GuestId, Token, String),
+    Alert(GuestId, String),
+}
+
+/// The host's part.
+#[derive(Clone, Debug)]
+pub(crate) struct Executor {
+    promises: BTreeMap<GuestId, GuestPromise>,
+    /// Closures said in beats once the batch that holds them is durable (`None`: not yet batched).
+    closures: BTreeMap<GuestId, (Token, Closure, Option<u64>)>,
+    processes: BTreeMap<GuestId, Process>,
+    failures: BTreeMap<GuestId, Vec<Time>>,
+    next_order: u64,
+    durable: u64,
+    killing: bool,
+    emptied: Option<Option<u64>>,
+    blind: Option<String>,
+    deeds: Vec<Deed>,
+}
+
+impl Executor {
+    /// Starts from what was promised and what runs. Whatever runs under a refused epoch is ended
+    /// before this node presents itself (V8).
+    pub(crate) fn new(
+        promises: BTreeMap<GuestId, GuestPromise>,
+        present: &[GuestSeen],
+    ) -> Executor {
+        let mut executor = Executor {
+            promises,
+            closures: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            next_order: 1,
+            durable: 0,
+            killing: false,
+            emptied: None,
+            blind: None,
+            deeds: Vec::new(),
+        };
+        for seen in present {
+            executor.adopt(seen);
+        }
+        executor
+    }
+
+    fn adopt(&mut self, seen: &GuestSeen) {
+        let phase = if seen.paused {
+            Phase::Held
+        } else {
+            Phase::Running
+        };
+        self.processes
+            .insert(seen.guest, Process::new(seen.epoch, phase));
+    }
+
+    fn promise(&self, guest: GuestId) -> GuestPromise {
+        self.promises.get(&guest).copied().unwrap_or_default()
+    }
+
+    fn write(&mut self, guest: GuestId, promise: GuestPromise) {
+        self.promises.insert(guest, promise);
+        self.deeds.push(Deed::Write(ExecutorWrite {
+            guest,
+            promise: Some(promise),
+        }));
+    }
+
+    /// Refuses `epoch` and every lower one for ever, and says so once that is durable.
+    fn close(&mut self, guest: GuestId, epoch: Token, why: Closure) {
+        let mut promise = self.promise(guest);
+        promise.promised = promise.promised.max(epoch);
+        if promise.closed < epoch {
+            promise.closed = epoch;
+            self.write(guest, promise);
+            self.closures.insert(guest, (epoch, why, None));
+        } else if self.closures.get(&guest).is_none_or(|(e, ..)| *e < epoch) {
+            // Refused since before this start: durable already.
+            self.closures.insert(guest, (promise.closed, why, Some(0)));
+        }
+    }
+
+    fn order(&mut self, now: Time, guest: GuestId, action: GuestAction, until: Option<Time>) {
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        let order = self.next_order;
+        self.next_order += 1;
+        process.order = Some((order, now));
+        let rests = matches!(action, GuestAction::Create(_));
+        let epoch = process.epoch;
+        let order = GuestOrder {
+            order,
+            guest,
+            epoch,
+            action,
+            not_after: until,
+        };
+        self.deeds.push(Deed::Order { order, rests });
+    }
+
+    fn end(&mut self, now: Time, guest: GuestId, closing: Option<Closure>) {
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        if process.phase != Phase::Ending {
+            process.phase = Phase::Ending;
+            process.order = None;
+        }
+        // A promise to refuse the epoch is never taken back by a milder reason.
+        process.closing = process.closing.take().or(closing);
+        if process
+            .order
+            .is_none_or(|(_, at)| now.since(at) >= END_PATIENCE)
+        {
+            self.order(now, guest, GuestAction::End, None);
+        }
+    }
+
+    /// Nothing of this guest runs any more.
+    fn gone(&mut self, guest: GuestId, how: &str) {
+        let Some(process) = self.processes.remove(&guest) else {
+            return;
+        };
+        self.deeds
+            .push(Deed::Ended(guest, process.epoch, how.to_owned()));
+        if let Some(why) = process.closing {
+            self.close(guest, process.epoch, why);
+        }
+        if self.processes.is_empty() {
+            self.killing = false;
+        }
+    }
+
+    /// Notes a failure; gives whether the budget for restarts on this host is used up.
+    fn failed(&mut self, s: &Surroundings<'_>, guest: GuestId) -> bool {
+        let Some(policy) = s.guests.guests.get(&guest).map(|r| r.spec.policy) else {
+            return true;
+        };
+        let window = Duration::from_millis(policy.window_ms);
+        let failures = self.failures.entry(guest).or_default();
+        failures.retain(|at| s.now.since(*at) < window);
+        failures.push(s.now);
+        let used_up = failures.len() > policy.restarts_here as usize;
+        if used_up {
+            failures.clear();
+        }
+        used_up
+    }
+
+    /// A guest process ended by itself.
+    pub(crate) fn guest_gone(
+        &mut self,
+        s: &Surroundings<'_>,
+        guest: GuestId,
+        epoch: Token,
+        how: &str,
+    ) {
+        let Some(process) = self.processes.get(&guest).filter(|p| p.epoch == epoch) else {
+            return;
+        };
+        let ending = process.phase == Phase::Ending;
+        let lease_over = s.lease_left().is_zero();
+        self.gone(guest, how);
+        if ending {
+            return;
+        }
+        if lease_over {
+            // The guardian was faster than this loop.
+            return self.close(guest, epoch, Closure::LeaseEnded);
+        }
+        if self.failed(s, guest) {
+            self.close(guest, epoch, Closure::Failed(how.to_owned()));
+        }
+    }
+
+    /// The answer to an order.
+    pub(crate) fn done(&mut self, s: &Surroundings<'_>, order: u64, result: Result<(), String>) {
+        let Some((guest, phase)) = self
+            .processes
+            .iter()
+            .find(|(_, p)| p.order.is_some_and(|(o, _)| o == order))
+            .map(|(g, p)| (*g, p.phase))
+        else {
+            return;
+        };
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        process.order = None;
+        match (phase, result) {
+            (Phase::Creating | Phase::Pausing, Ok(())) => process.phase = Phase::Held,
+            (Phase::Continuing, Ok(())) => {
+                process.phase = Phase::Running;
+                let epoch = process.epoch;
+                self.deeds.push(Deed::Started(guest, epoch));
+            }
+            (Phase::Ending, Ok(())) => self.gone(guest, "ended when told to"),
+            (Phase::Creating, Err(why)) => {
+                // What a failed creation left behind is ended before anything else is tried.
+                self.deeds
+                    .push(Deed::Alert(guest, format!("could not be created: {why}")));
+                let closing = self.failed(s, guest).then_some(Closure::Failed(why));
+                self.end(s.now, guest, closing);
+            }
+            (Phase::Continuing, Err(why)) => {
+                process.phase = Phase::Held;
+                process.order = Some((0, s.now));
+                self.deeds
+                    .push(Deed::Alert(guest, format!("could not be continued: {why}")));
+            }
+            // Pausing is best effort; the end at lease end does not depend on it.
+            (Phase::Pausing, Err(_)) => process.phase = Phase::Running,
+            (Phase::Ending, Err(why)) => {
+                process.order = Some((0, s.now));
+                self.deeds
+                    .push(Deed::Alert(guest, format!("does not end: {why}")));
+            }
+            (Phase::Held | Phase::Running, _) => {}
+        }
+    }
+
+    /// A complete poll of the hypervisor. What it does not show has ended; what nobody here knows
+    /// is taken over, so that it is judged by the log like everything else.
+    pub(crate) fn polled(&mut self, s: &Surroundings<'_>, seen: &[GuestSeen]) {
+        self.blind = None;
+        let mut missing = Vec::new();
+        for (guest, p) in &mut self.processes {
+            let shown = seen.iter().any(|x| x.guest == *guest && x.epoch == p.epoch);
+            p.missed = if shown || p.order.is_some() {
+                0
+            } else {
+                p.missed + 1
+            };
+            if p.missed >= 2 {
+                missing.push((*guest, p.epoch));
+            }
+        }
+        for (guest, epoch) in missing {
+            self.guest_gone(s, guest, epoch, "vanished");
+        }
+        for x in seen {
+            if !self.processes.contains_key(&x.guest) {
+                self.adopt(x);
+            }
+        }
+    }
+
+    /// The hypervisor does not answer: nothing follows about any guest (S9).
+    pub(crate) fn blinded(&mut self, why: String) {
+        self.blind = Some(why);
+    }
+
+    /// Why the hypervisor cannot be seen, if it cannot.
+    pub(crate) fn blind(&self) -> Option<&str> {
+        self.blind.as_deref()
+    }
+
+    /// Whether this node may present itself: nothing runs under an epoch it refuses (V8).
+    pub(crate) fn presentable(&self) -> bool {
+        self.processes
+            .iter()
+            .all(|(g, p)| p.epoch > self.promise(*g).closed)
+    }
+
+    /// Whether everything that runs here is what the log gives to this incarnation (reading 2).
+    pub(crate) fn settled(&self, s: &Surroundings<'_>) -> bool {
+        self.processes
+            .iter()
+            .all(|(g, p)| s.mine(*g).is_some_and(|r| r.epoch == p.epoch))
+    }
+
+    /// Whether the word *emptied* is true and durable (reading 3).
+    pub(crate) fn emptied(&self) -> bool {
+        matches!(self.emptied, Some(Some(batch)) if batch <= self.durable)
+            && self.processes.is_empty()
+    }
+
+    /// Whether nothing runs here.
+    pub(crate) fn idle(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// Guests that run here, with their epochs.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (GuestId, Token)> {
+        self.processes
+            .iter()
+            .filter(|(_, p)| p.phase == Phase::Running)
+            .map(|(g, p)| (*g, p.epoch))
+    }
+
+    /// What beats say about guests.
+    pub(crate) fn status(&self, s: &Surroundings<'_>) -> GuestStatus {
+        let closed = self
+            .closures
+            .iter()
+            .filter(|(_, (_, _, batch))| batch.is_some_and(|b| b <= self.durable))
+            .filter(|(g, (epoch, ..))| {
+                // Only what the log still holds open here needs saying.
+                s.guests
+                    .guests
+                    .get(g)
+                    .is_some_and(|r| r.open() && r.host == Some(s.me) && r.epoch <= *epoch)
+            })
+            .map(|(g, (epoch, why, _))| (*g, *epoch, why.clone()))
+            .collect();
+        GuestStatus {
+            closed,
+            running: self.running().collect(),
+        }
+    }
+
+    pub(crate) fn batched(&mut self, batch: u64) {
+        for (_, _, at) in self.closures.values_mut() {
+            at.get_or_insert(batch);
+        }
+        if let Some(at) = &mut self.emptied {
+            at.get_or_insert(batch);
+        }
+    }
+
+    pub(crate) fn persisted(&mut self, batch: u64) {
+        self.durable = self.durable.max(batch);
+    }
+
+    pub(crate) fn take_deeds(&mut self) -> Vec<Deed> {
+        std::mem::take(&mut self.deeds)
+    }
+
+    /// When something here is due at the latest.
+    pub(crate) fn deadline(&self, s: &Surroundings<'_>) -> Time {
+        if self.processes.is_empty() {
+            return Time::NEVER;
+        }
+        let mut at = Time::NEVER;
+        if let Some(end) = s.lease_end {
+            let pause = end - s.cluster.timing.pause_margin;
+            for t in [pause, end] {
+                if t > s.now {
+                    at = at.min(t);
+                }
+            }
+        }
+        let retries = self.processes.values().filter(|p| p.phase == Phase::Ending);
+        retries
+            .filter_map(|p| p.order)
+            .fold(at, |at, (_, given)| at.min(given + END_PATIENCE))
+    }
+
+    /// Brings what runs here in line with the lease and the applied log. Leases come first.
+    pub(crate) fn reconcile(&mut self, s: &Surroundings<'_>) {
+        let left = s.lease_left();
+        let over = left.is_zero();
+        if over && !self.processes.is_empty() {
+            self.killing = true;
+        }
+        let condemned = self.killing || s.judged() || s.predecessor_judged();
+        let known: Vec<GuestId> = self.processes.keys().copied().collect();
+        for guest in known {
+            let Some(process) = self.processes.get(&guest) else {
+                continue;
+            };
+            let (epoch, phase) = (process.epoch, process.phase);
+            let refused = epoch <= self.promise(guest).closed;
+            if phase == Phase::Ending {
+                self.end(s.now, guest, None);
+            } else if condemned {
+                self.end(s.now, guest, Some(Closure::LeaseEnded));
+            } else if refused || s.leaving {
+                self.end(s.now, guest, Some(Closure::Told));
+            } else if s.admitted() {
+                match s.mine(guest) {
+                    Some(r) if r.epoch == epoch && r.wanted == Wanted::Running => {
+                        self.hold_or_run(s, guest, phase);
+                    }
+                    _ => self.end(s.now, guest, Some(Closure::Told)),
+                }
+            }
+            // Not admitted yet: it runs on under the inherited lease until the log has spoken.
+        }
+        if s.admitted() && !condemned {
+            self.start_missing(s);
+        } else if !s.admitted() && self.processes.is_empty() {
+            self.empty();
+        }
+        if s.admitted() {
+            self.emptied = None;
+        }
+        self.forget(s);
+    }
+
+    /// Pauses near the lease end, continues with room to spare.
+    fn hold_or_run(&mut self, s: &Surroundings<'_>, guest: GuestId, phase: Phase) {
+        let margin = s.cluster.timing.pause_margin;
+        let left = s.lease_left();
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        let busy = process
+            .order
+            .is_some_and(|(_, at)| s.now.since(at) < ORDER_PATIENCE);
+        match phase {
+            Phase::Running if left <= margin && !busy => {
+                process.phase = Phase::Pausing;
+                self.order(s.now, guest, GuestAction::Pause, s.lease_end);
+            }
+            Phase::Held if left > margin + s.cluster.timing.heartbeat / 4 && !busy => {
+                process.phase = Phase::Continuing;
+                let until = s.lease_end.map(|end| end - margin);
+                self.order(s.now, guest, GuestAction::Continue, until);
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts what the log gives to this incarnation and does not run: newly placed, or died.
+    fn start_missing(&mut self, s: &Surroundings<'_>) {
+        for (guest, r) in s.guests.on(s.me) {
+            if r.incarnation != s.incarnation || self.processes.contains_key(&guest) {
+                continue;
+            }
+            let promise = self.promise(guest);
+            let refused = r.epoch <= promise.closed || r.epoch < promise.promised;
+            if refused || s.leaving || r.wanted == Wanted::Stopped {
+                // Nothing runs and nothing will: say so, until the log has it.
+                if self.closures.get(&guest).is_none_or(|(e, ..)| *e < r.epoch) {
+                    self.close(guest, r.epoch, Closure::Told);
+                }
+                continue;
+            }
+            if s.lease_left() <= s.cluster.timing.pause_margin {
+                continue;
+            }
+            if promise.promised < r.epoch {
+                self.failures.remove(&guest);
+                self.write(
+                    guest,
+                    GuestPromise {
+                        promised: r.epoch,
+                        ..promise
+                    },
+                );
+            }
+            self.processes
+                .insert(guest, Process::new(r.epoch, Phase::Creating));
+            self.order(
+                s.now,
+                guest,
+                GuestAction::Create(r.spec.clone()),
+                s.lease_end,
+            );
+        }
+    }
+
+    /// Nothing of earlier incarnations runs: refuse all their epochs, then the word is true.
+    fn empty(&mut self) {
+        let open: Vec<(GuestId, GuestPromise)> = self
+            .promises
+            .iter()
+            .filter(|(_, p)| p.closed < p.promised)
+            .map(|(g, p)| (*g, *p))
+            .collect();
+        if self.emptied.is_some() && open.is_empty() {
+            return;
+        }
+        let nothing = open.is_empty();
+        for (guest, p) in open {
+            self.close(guest, p.promised, Closure::LeaseEnded);
+        }
+        self.emptied = Some(nothing.then_some(0));
+    }
+
+    /// Promises about guests the log has forgotten are not needed: ids are never used twice.
+    fn forget(&mut self, s: &Surroundings<'_>) {
+        let Some(newest) = s.guests.guests.keys().next_back() else {
+            return;
+        };
+        let dead: Vec<GuestId> = self
+            .promises
+            .keys()
+            .filter(|g| **g < *newest && !s.guests.guests.contains_key(g))
+            .filter(|g| s.admitted() && !self.processes.contains_key(g))
+            .copied()
+            .collect();
+        for guest in dead {
+            self.promises.remove(&guest);
+            self.closures.remove(&guest);
+            self.failures.remove(&guest);
+            self.deeds.push(Deed::Write(ExecutorWrite {
+                guest,
+                promise: None,
+            }));
+        }
+    }
 }

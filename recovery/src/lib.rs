@@ -7,6 +7,16 @@ pub mod command;
 pub mod contract;
 pub mod executor;
 pub mod guest;
+pub mod machine;
+pub mod node;
+pub mod placement;
+mod planner;
+mod requests;
+
+pub use contract::{Effect, Fact};
+pub use machine::Guests;
+pub use node::{Node, Setup};
+pub use requests::patience;
 
 /// Whether this build can carry planted bugs. The root package asserts that it cannot.
 pub const PLANTED_BUGS: bool =

@@ -1,5 +1,15 @@
 //! The replicated log: OmniPaxos behind rules of our own. The only place that names the crate.
 
+mod guard;
+mod replica;
+mod storage;
+mod straggler;
+#[cfg(test)]
+mod tests;
+
+pub use guard::Refused;
+pub use replica::{Outgoing, Replica, ReplicaConfig};
+
 use crate::entry::LogEntry;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::messages::ballot_leader_election::BLEMessage;

@@ -1,0 +1,43 @@
+//! Bugs planted on purpose, so that the simulator can show that its checkers would find them.
+//!
+//! Only a build with the feature `mutants` can carry one; the daemon's package refuses to build
+//! with it. One bug at a time is planted, per thread, so that hunts may run side by side.
+
+/// Whether this build can carry planted bugs. The root package asserts that it cannot.
+pub const PLANTED_BUGS: bool = cfg!(feature = "mutants");
+
+/// The bugs of this crate: name, and what it does.
+pub const BUGS: &[(&str, &str)] = &[(
+    "timeout-as-success",
+    "a fence agent that ran out of time while cutting the power is taken as: the host is off",
+)];
+
+#[cfg(feature = "mutants")]
+mod chosen {
+    use std::cell::Cell;
+
+    thread_local! {
+        static BUG: Cell<Option<&'static str>> = const { Cell::new(None) };
+    }
+
+    /// Plants this bug in this thread in place of any other; `None` removes it.
+    pub fn plant(name: Option<&'static str>) {
+        BUG.set(name);
+    }
+
+    /// Whether this bug is planted in this thread.
+    #[must_use]
+    pub fn planted(name: &str) -> bool {
+        BUG.get() == Some(name)
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use chosen::{plant, planted};
+
+/// Whether this bug is planted. This build cannot carry any.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+pub const fn planted(_name: &str) -> bool {
+    false
+}

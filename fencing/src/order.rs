@@ -1,0 +1,306 @@
+//! One level in one attempt, and which level comes next.
+//!
+//! A level proves only if *all* its devices succeed and one of them at least is of a proving
+//! class. Vetoes are asked first, since a veto after the cut stops nothing; then all other devices
+//! act together, which for a host with two power supplies is also the shortest time in which both
+//! are off at once.
+
+use crate::agent::{AgentCall, AgentEnd, Verb};
+use crate::class::{Level, NoProof, ProofClass};
+use crate::run::{Action, DeviceRun, Outcome};
+use std::time::Duration;
+
+/// What to do next about a level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LevelAction {
+    /// Run the agent of this device, end it at `until` at the latest, and report by
+    /// [`LevelRun::ended`]. Ask on: another device may have something to run as well.
+    Run {
+        /// The device's place in the level, counted from 0.
+        device: usize,
+        /// What it is asked.
+        verb: Verb,
+        /// What it reads.
+        call: AgentCall,
+        /// When it is ended.
+        until: Duration,
+    },
+    /// Nothing before this moment, unless a run ends.
+    WaitUntil(Duration),
+    /// It is over, and none of its agents acts any more unless the outcome says unknown.
+    Done(Outcome),
+}
+
+/// One level in one attempt on one host.
+#[derive(Clone, Debug)]
+pub struct LevelRun {
+    target: String,
+    level: Level,
+    deadline: Duration,
+    proves: Result<ProofClass, NoProof>,
+    /// Place in the level and run: of the vetoes first, then of the others too.
+    runs: Vec<(usize, DeviceRun)>,
+    /// Whether the vetoes have been heard.
+    acting: bool,
+    outcome: Option<Outcome>,
+}
+
+impl LevelRun {
+    /// A run of `level` against the host named `target`, launched at `begun` and over by
+    /// `begun + limit` at the latest. [`Level::limit`] is the limit that cuts no device short.
+    #[must_use]
+    pub fn new(level: &Level, target: &str, begun: Duration, limit: Duration) -> Self {
+        let proves = level.proves();
+        // A level that cannot prove is not begun: cutting power for nothing helps nobody.
+        let outcome = proves
+            .as_ref()
+            .err()
+            .map(|why| Outcome::CannotDo(why.to_string()));
+        let mut run = Self {
+            target: target.to_owned(),
+            level: level.clone(),
+            deadline: begun.saturating_add(limit),
+            proves,
+            runs: Vec::new(),
+            acting: false,
+            outcome,
+        };
+        run.begin(true, begun);
+        run
+    }
+
+    /// What the level proves if its outcome is [`Outcome::Off`].
+    #[must_use]
+    pub fn class(&self) -> Option<ProofClass> {
+        self.proves.as_ref().ok().copied()
+    }
+
+    /// When it is over at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The outcome, once there is one.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The devices' names, for people.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.level
+            .devices
+            .iter()
+            .map(|d| d.name.as_str())
+            .collect::<Vec<_>>()
+            .join(" + ")
+    }
+
+    /// What each device was asked and answered so far, for people.
+    #[must_use]
+    pub fn history(&self) -> String {
+        let one = |(_, run): &(usize, DeviceRun)| format!("{}: {}", run.name(), run.history());
+        self.runs.iter().map(one).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// What to do now. Each `Run` is said once and must be carried out; ask until it says
+    /// `WaitUntil` or `Done`.
+    pub fn poll(&mut self, now: Duration) -> LevelAction {
+        loop {
+            if let Some(outcome) = &self.outcome {
+                return LevelAction::Done(outcome.clone());
+            }
+            let mut wake: Option<Duration> = None;
+            for (device, run) in &mut self.runs {
+                match run.poll(now) {
+                    Action::Run { verb, call, until } => {
+                        return LevelAction::Run {
+                            device: *device,
+                            verb,
+                            call,
+                            until,
+                        };
+                    }
+                    Action::WaitUntil(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
+                    Action::Done(_) => {}
+                }
+            }
+            if let Some(at) = wake {
+                return LevelAction::WaitUntil(at);
+            }
+            if self.acting {
+                self.outcome = Some(self.combined());
+            } else if let Some(stop) = self.vetoed() {
+                self.outcome = Some(stop);
+            } else {
+                self.begin(false, now);
+            }
+        }
+    }
+
+    /// The agent last launched for this device has ended. A device that has nothing running is
+    /// ignored.
+    pub fn ended(&mut self, device: usize, now: Duration, end: &AgentEnd) {
+        if let Some((_, run)) = self.runs.iter_mut().find(|(place, _)| *place == device) {
+            run.ended(now, end);
+        }
+    }
+
+    fn begin(&mut self, vetoes: bool, now: Duration) {
+        self.acting = !vetoes;
+        for (place, device) in self.level.devices.iter().enumerate() {
+            if (device.class() == Ok(ProofClass::Veto)) == vetoes {
+                let run = DeviceRun::new(device, &self.target, now, self.deadline);
+                self.runs.push((place, run));
+            }
+        }
+    }
+
+    /// Anything but consent stops the level. Nothing has acted yet, so even a veto without answer
+    /// leaves nothing open.
+    fn vetoed(&self) -> Option<Outcome> {
+        self.runs.iter().find_map(|(_, run)| match run.outcome() {
+            Some(Outcome::Passed) => None,
+            Some(Outcome::CannotDo(why)) => Some(Outcome::CannotDo(format!(
+                "no consent of {}: {why}",
+                run.name()
+            ))),
+            Some(Outcome::Failed(why) | Outcome::Unknown(why)) => Some(Outcome::Failed(format!(
+                "no consent of {}: {why}",
+                run.name()
+            ))),
+            Some(Outcome::Off) | None => Some(Outcome::Failed(format!("veto of {}", run.name()))),
+        })
+    }
+
+    fn combined(&self) -> Outcome {
+        let mut unknown = Vec::new();
+        let mut failed = Vec::new();
+        let mut cannot = Vec::new();
+        for (_, run) in &self.runs {
+            match run.outcome() {
+                Some(Outcome::Off | Outcome::Passed) => {}
+                Some(Outcome::Failed(why)) => failed.push(format!("{}: {why}", run.name())),
+                Some(Outcome::CannotDo(why)) => cannot.push(format!("{}: {why}", run.name())),
+                Some(Outcome::Unknown(why)) => unknown.push(format!("{}: {why}", run.name())),
+                None => unknown.push(format!("{}: not over", run.name())),
+            }
+        }
+        // The worst word stands: what may still act, then what failed, then what could not begin.
+        if !unknown.is_empty() {
+            return Outcome::Unknown(unknown.join("; "));
+        }
+        if !failed.is_empty() {
+            return Outcome::Failed(failed.join("; "));
+        }
+        if !cannot.is_empty() {
+            return Outcome::CannotDo(cannot.join("; "));
+        }
+        // By now this must hold. It is the proof others start guests on, so it is asked again.
+        let observed = |run: &DeviceRun| match run.class() {
+            Some(class) if class.proves() => run.outcome() == Some(&Outcome::Off),
+            _ => run.outcome() == Some(&Outcome::Passed),
+        };
+        let some = self
+            .runs
+            .iter()
+            .any(|(_, run)| run.outcome() == Some(&Outcome::Off));
+        let all = self.runs.len() == self.level.devices.len()
+            && self.runs.iter().all(|(_, run)| observed(run));
+        if some && all {
+            Outcome::Off
+        } else {
+            Outcome::Failed("no device observed the host off".to_owned())
+        }
+    }
+}
+
+/// One device attempt of the log, on the incarnation in question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// The level's place, counted from 0.
+    pub level: usize,
+    /// How long ago it ended; `None` while it runs.
+    pub ended: Option<Duration>,
+}
+
+/// What comes next for a host that is lost and not proved off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An attempt runs; wait for its end.
+    Running,
+    /// Begin an attempt with this level, in this round (counted from 0).
+    Launch {
+        /// The level's place, counted from 0.
+        level: usize,
+        /// How often all levels were tried before.
+        round: u32,
+    },
+    /// Every level was tried; the next round begins after this delay, from now.
+    RetryIn(Duration),
+    /// No level can prove anything: only the lease is left.
+    LeaseOnly,
+}
+
+/// The delay before the second round of levels; it doubles with each further one.
+pub const RETRY_FIRST: Duration = Duration::from_secs(5);
+/// The longest delay between rounds.
+pub const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// What comes next, by the attempts the log holds on this incarnation, oldest first.
+///
+/// Levels are tried in order, one after another, without waiting in between; after the last one
+/// the round begins again after 5 s, 10 s, 20 s, 40 s and then every 60 s, for as long as the
+/// caller asks (it stops when the lease proves it, or for ever tries a host whose lease proves
+/// nothing). The level after an attempt that ended *unknown* does not wait for the attempt's last
+/// possible effect: cutting twice is harmless to a host that is to be off. Attempts on levels that
+/// were since removed from the configuration count for nothing but their time.
+#[must_use]
+pub fn next_level(levels: &[Level], tried: &[Tried]) -> Next {
+    let usable: Vec<usize> = (0..levels.len())
+        .filter(|&place| levels[place].proves().is_ok())
+        .collect();
+    if tried.iter().any(|t| t.ended.is_none()) {
+        return Next::Running;
+    }
+    let Some(&first) = usable.first() else {
+        return Next::LeaseOnly;
+    };
+    let mut count = vec![0_u32; levels.len()];
+    for attempt in tried {
+        if let Some(times) = count.get_mut(attempt.level) {
+            *times = times.saturating_add(1);
+        }
+    }
+    // The round is the number of times the least tried level was tried.
+    let round = usable
+        .iter()
+        .map(|&place| count[place])
+        .min()
+        .unwrap_or_default();
+    let level = usable
+        .iter()
+        .copied()
+        .find(|&place| count[place] == round)
+        .unwrap_or(first);
+    let begins_round = round > 0 && usable.iter().all(|&place| count[place] == round);
+    if begins_round {
+        let since = tried
+            .iter()
+            .filter_map(|t| t.ended)
+            .min()
+            .unwrap_or_default();
+        let delay = RETRY_FIRST
+            .saturating_mul(1 << (round - 1).min(16))
+            .min(RETRY_MAX);
+        if since < delay {
+            return Next::RetryIn(delay - since);
+        }
+    }
+    Next::Launch { level, round }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Applying the log: what each entry needs to hold at its place, and what it changes.
+
+use crate::app::{Application, Ended};
+use crate::cluster::{Attempt, Cluster, Host, Term};
+use crate::entry::{Entry, LogEntry, Profile, Proof};
+use crate::founding::{Founding, ProofPolicy};
+use crate::id::{Incarnation, NodeId, Token};
+use serde::{Deserialize, Serialize};
+
+/// The whole replicated state: membership and the application in one log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound(serialize = "A: Application", deserialize = "A: Application"))]
+pub struct State<A> {
+    /// The membership.
+    pub cluster: Cluster,
+    /// The application.
+    pub app: A,
+}
+
+/// What became of an entry at its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It changed the state.
+    Applied,
+    /// It did not hold and changed nothing.
+    Void(String),
+    /// The same proposal stands further up; nothing changed.
+    Repeat,
+}
+
+type Judged = Result<(), String>;
+
+impl<A: Application> State<A> {
+    /// The state before the first entry.
+    #[must_use]
+    pub fn new(founding: &Founding) -> State<A> {
+        State {
+            cluster: Cluster::new(founding),
+            app: A::default(),
+        }
+    }
+
+    /// Applies the next entry; gives its token and what became of it.
+    pub fn apply(&mut self, entry: &LogEntry<A::Command>) -> (Token, Outcome) {
+        self.cluster.applied += 1;
+        let at = Token::new(self.cluster.epoch, self.cluster.applied);
+        let proposals = self.cluster.proposals.entry(entry.id.node).or_default();
+        if !proposals.fresh(entry.id.incarnation, entry.id.sequence) {
+            return (at, Outcome::Repeat);
+        }
+        let judged = self.judge(at, &entry.body);
+        if judged.is_ok() && changes_view(&entry.body) {
+            self.cluster.view += 1;
+        }
+        (at, judged.map_or_else(Outcome::Void, |()| Outcome::Applied))
+    }
+
+    fn judge(&mut self, at: Token, entry: &Entry<A::Command>) -> Judged {
+        match entry {
+            Entry::Noop => Ok(()),
+            Entry::Term { node, incarnation } => self.term(at, *node, *incarnation),
+            Entry::Renew { term, .. } => self.current_term(*term),
+            Entry::Resign { term } => {
+                self.current_term(*term)?;
+                self.cluster.term = None;
+                Ok(())
+            }
+            Entry::Admit {
+                node,
+                incarnation,
+                profile,
+                emptied,
+            } => self.admit(at, *node, *incarnation, profile, *emptied),
+            Entry::Armed {
+                host,
+                incarnation,
+                class,
+                timing,
+            } => {
+                if *timing != self.cluster.timing_token {
+                    return Err(format!("attests timing {timing}, not the current one"));
+                }
+                self.current(*host, *incarnation)?.armed = Some(*class);
+                Ok(())
+            }
+            Entry::Revoke { hosts } => {
+                let mut any = Err("no host of it can be revoked".to_owned());
+                for (host, incarnation, ground) in hosts {
+                    if let Ok(h) = self.current(*host, *incarnation)
+                        && h.revoke.is_none()
+                        && h.proved.is_none()
+                    {
+                        h.revoke = Some((at, *ground));
+                        any = Ok(());
+                    }
+                }
+                any
+            }
+            Entry::Restore { host, revoke } => {
+                let h = self.host(*host)?;
+                if h.open_revoke() != Some(*revoke) {
+                    return Err("that revoke does not stand unproved".into());
+                }
+                h.revoke = None;
+                Ok(())
+            }
+            Entry::Proof {
+                host,
+                incarnation,
+                revoke,
+                proof,
+            } => self.proof(at, *host, *incarnation, *revoke, proof),
+            Entry::Attempt {
+                host,
+                incarnation,
+                revoke,
+                level,
+                device,
+                launch_within,
+                limit,
+            } => {
+                let h = self.current(*host, *incarnation)?;
+                if h.open_revoke() != Some(*revoke) {
+                    return Err("no standing revoke of that token".into());
+                }
+                let attempt = Attempt {
+                    token: at,
+                    incarnation: *incarnation,
+                    revoke: *revoke,
+                    level: *level,
+                    device: device.clone(),
+                    launch_within: *launch_within,
+                    limit: *limit,
+                };
+                h.last_attempt = Some(at);
+                h.attempts.insert(at, attempt);
+                Ok(())
+            }
+            Entry::AttemptEnded { host, attempt, end } => {
+                let h = self.host(*host)?;
+                let attempt = h
+                    .attempts
+                    .remove(attempt)
+                    .ok_or("no such attempt is open")?;
+                h.tried.push((attempt, *end));
+                Ok(())
+            }
+            Entry::Away {
+                node,
+                incarnation,
+                why,
+            } => {
+                let h = self.current(*node, *incarnation)?;
+                h.away = Some(*why);
+                Ok(())
+            }
+            Entry::App(command) => self.app.apply(at, &self.cluster, command),
+        }
+    }
+
+    fn host(&mut self, node: NodeId) -> Result<&mut Host, String> {
+        self.cluster
+            .hosts
+            .get_mut(&node)
+            .ok_or_else(|| format!("{node} was never admitted"))
+    }
+
+    fn current(&mut self, node: NodeId, incarnation: Incarnation) -> Result<&mut Host, String> {
+        let h = self.host(node)?;
+        if h.incarnation == incarnation {
+            Ok(h)
+        } else {
+            Err(format!(
+                "incarnation {incarnation} of {node} is not the admitted one"
+            ))
+        }
+    }
+
+    fn current_term(&self, term: Token) -> Judged {
+        match self.cluster.term {
+            Some(t) if t.token == term => Ok(()),
+            _ => Err(format!("term {term} is not current")),
+        }
+    }
+
+    /// A Term belongs to one incarnation of its node (V9). The wait of its holder is waived where
+    /// no earlier term could still be acted on: at the very first, and after a Resign.
+    fn term(&mut self, at: Token, node: NodeId, incarnation: Incarnation) -> Judged {
+        if self.cluster.slot(node).is_none() {
+            return Err(format!("{node} is no voter"));
+        }
+        if self
+            .cluster
+            .hosts
+            .get(&node)
+            .is_some_and(|h| h.incarnation > incarnation)
+        {
+            return Err(format!("incarnation {incarnation} of {node} is over"));
+        }
+        let waived = self.cluster.term.is_none();
+        self.cluster.term = Some(Term {
+            node,
+            incarnation,
+            token: at,
+            waived,
+        });
+        Ok(())
+    }
+
+    /// Admission ends the previous incarnation. A new boot id, or the word *emptied*, is the
+    /// host's word on everything earlier and holds even under a standing revoke (V4); otherwise
+    /// an unproved revoke keeps the successor out, and without one the guests are taken over.
+    fn admit(
+        &mut self,
+        at: Token,
+        node: NodeId,
+        incarnation: Incarnation,
+        profile: &Profile,
+        emptied: bool,
+    ) -> Judged {
+        if let Some((_, store)) = self.cluster.voters.iter().find(|(n, _)| *n == node)
+            && *store != profile.store
+        {
+            return Err(format!(
+                "store {} is not the one that votes for {node}",
+                profile.store
+            ));
+        }
+        if let Some((other, _)) = self
+            .cluster
+            .hosts
+            .iter()
+            .find(|(n, h)| **n != node && h.profile.name == profile.name)
+        {
+            return Err(format!("the name {:?} belongs to {other}", profile.name));
+        }
+        let fresh = Host {
+            profile: profile.clone(),
+            incarnation,
+            admitted: at,
+            armed: None,
+            revoke: None,
+            proved: None,
+            attempts: Default::default(),
+            tried: Vec::new(),
+            last_attempt: self
+                .cluster
+                .hosts
+                .get(&node)
+                .and_then(|old| old.last_attempt),
+            away: None,
+        };
+        let Some(old) = self.cluster.hosts.get(&node) else {
+            self.cluster.hosts.insert(node, fresh);
+            return Ok(());
+        };
+        if old.profile.store != profile.store {
+            return Err(format!(
+                "{node} is store {}, not {}",
+                old.profile.store, profile.store
+            ));
+        }
+        if incarnation.counter <= old.incarnation.counter {
+            return Err(format!(
+                "incarnation {incarnation} is not above {}",
+                old.incarnation
+            ));
+        }
+        if !old.attempts.is_empty() {
+            return Err("a fence attempt on its last incarnation is not resolved".into());
+        }
+        let word = emptied || old.profile.boot != profile.boot;
+        if old.open_revoke().is_some() && !word {
+            return Err("its last incarnation is revoked and not proved".into());
+        }
+        let (last, proved) = (old.incarnation, old.proved.is_some());
+        self.cluster.hosts.insert(node, fresh);
+        if word {
+            self.app.ended(at, node, last, Ended::Otherwise);
+        } else if !proved {
+            self.app.taken_over(at, node, last, incarnation);
+        }
+        Ok(())
+    }
+
+    /// A proof names the standing revoke, so that none survives a Restore. An expired lease is
+    /// proof only of an incarnation that attested who ends its guests at lease end.
+    fn proof(
+        &mut self,
+        at: Token,
+        host: NodeId,
+        incarnation: Incarnation,
+        revoke: Token,
+        proof: &Proof,
+    ) -> Judged {
+        let policy = self.cluster.proof;
+        let h = self.current(host, incarnation)?;
+        if h.open_revoke() != Some(revoke) {
+            return Err(format!("revoke {revoke} does not stand unproved"));
+        }
+        let how = match proof {
+            Proof::LeaseExpired if h.armed.is_none() => {
+                return Err("nobody was attested to end its guests at lease end".into());
+            }
+            Proof::LeaseExpired => Ended::Lease,
+            Proof::Fenced { .. } if policy == ProofPolicy::DeviceAndLease => {
+                return Err("under device-and-lease a device alone proves nothing".into());
+            }
+            Proof::Fenced { .. } | Proof::Confirmed { .. } => Ended::Otherwise,
+        };
+        h.proved = Some(proof.clone());
+        self.app.ended(at, host, incarnation, how);
+        Ok(())
+    }
+}
+
+fn changes_view<C>(entry: &Entry<C>) -> bool {
+    matches!(
+        entry,
+        Entry::Term { .. }
+            | Entry::Resign { .. }
+            | Entry::Admit { .. }
+            | Entry::Revoke { .. }
+            | Entry::Restore { .. }
+            | Entry::Proof { .. }
+            | Entry::Away { .. }
+    )
+}

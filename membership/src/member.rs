@@ -1,0 +1,741 @@
+//! One member of a cluster: the deterministic object behind every loop.
+//!
+//! Facts come in by the methods, each with the time read after the fact was in hand; what is to be
+//! done collects in [`Output`]s until [`Member::take_output`]. The owner adds its own writes, makes
+//! all of them durable in one batch, and holds back what rests on it.
+
+use crate::app::Application;
+use crate::apply::{Outcome, State};
+use crate::cluster::{Cluster, View};
+use crate::codec;
+use crate::consensus::{Outgoing, Replica, ReplicaConfig};
+use crate::coordinator::Office;
+use crate::ears::{Ears, Heard};
+use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
+use crate::frame::{Ack, Beat, Datagram, Frame, Header, Hello, Observation, Stream};
+use crate::id::{Incarnation, NodeId, StoreId, Token};
+use crate::lease::HostLease;
+use crate::mutants::planted;
+use crate::replay::ReplayWindow;
+use crate::store::{Image, StopRecord, Write};
+use crate::time::Time;
+use crate::verdict::Reports;
+use crate::voter::Grantor;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+mod duties;
+mod follow;
+mod incoming;
+
+/// Ticks of consensus per election timeout.
+const ELECTION_TICKS: u32 = 5;
+/// Entries applied between two state snapshots.
+const SNAPSHOT_EVERY: u64 = 1024;
+/// Entries read from the log at once.
+const APPLY_BATCH: usize = 256;
+
+/// What a member starts from.
+#[derive(Clone, Debug)]
+pub struct MemberSetup<C> {
+    /// What the store held; its incarnation is already counted up and durable.
+    pub image: Image<C>,
+    /// What the node is.
+    pub profile: Profile,
+    /// The lease end the guardian's record gives, if it is of this boot.
+    pub inherited_lease: Option<Time>,
+    /// Who ends this host's guests at lease end.
+    pub armed: Option<ArmedClass>,
+}
+
+/// Something to do.
+#[derive(Clone, Debug)]
+pub enum Output<A: Application> {
+    /// Make this durable with the rest of the batch.
+    Write(Write<A::Command>),
+    /// Send a datagram; `rests`: only once everything written so far is durable.
+    Datagram {
+        /// The addressees; none means everyone.
+        to: Vec<NodeId>,
+        /// What it says.
+        frame: Frame<A::Status>,
+        /// Whether it rests on the writes so far.
+        rests: bool,
+    },
+    /// Send on the session to `peer`, once everything written so far is durable.
+    Stream {
+        /// The other end.
+        peer: NodeId,
+        /// What it says.
+        message: Stream<A::Command>,
+    },
+    /// The host lease now ends then.
+    Lease(Time),
+    /// An entry was applied.
+    Applied(Applied<A::Command>),
+    /// Something an operator should know.
+    Alert {
+        /// The node it is about.
+        node: NodeId,
+        /// In words.
+        text: String,
+    },
+}
+
+/// An entry that was just applied.
+#[derive(Clone, Debug)]
+pub struct Applied<C> {
+    /// Its token.
+    pub token: Token,
+    /// The entry.
+    pub entry: LogEntry<C>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// It was applied while starting, from what the store held.
+    pub replayed: bool,
+}
+
+/// One member of a cluster.
+#[derive(Debug)]
+pub struct Member<A: Application> {
+    me: NodeId,
+    incarnation: Incarnation,
+    profile: Profile,
+    armed: Option<ArmedClass>,
+    emptied: bool,
+    countable: bool,
+    presentable: bool,
+    status: A::Status,
+    state: State<A>,
+    replica: Option<Replica<A::Command>>,
+    grantor: Option<Grantor>,
+    voter_failed: Option<String>,
+    lease: HostLease,
+    ears: Ears<A::Status>,
+    reports: Reports,
+    office: Office,
+    windows: BTreeMap<NodeId, ReplayWindow>,
+    seen: BTreeMap<NodeId, (Incarnation, StoreId)>,
+    dropped: BTreeMap<&'static str, u64>,
+    feeds: BTreeMap<NodeId, u64>,
+    sessions: BTreeMap<NodeId, ()>,
+    following: Option<(NodeId, Time)>,
+    snapshot: Snapshots,
+    beat_sequence: u64,
+    proposal_sequence: u64,
+    next_beat: Time,
+    next_tick: Time,
+    next_report: Time,
+    silent_before: Vec<NodeId>,
+    cooled: BTreeMap<(u8, u64), Time>,
+    last_append: Time,
+    last_step: Time,
+    output: Vec<Output<A>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Snapshots {
+    taken: u64,
+    pending: Option<(u64, Option<u64>)>,
+    durable: u64,
+}
+
+impl<A: Application> Member<A> {
+    /// A member from what its store held. Entries known to be decided are applied at once; their
+    /// [`Output::Applied`] say `replayed`.
+    ///
+    /// # Errors
+    /// The image does not fit together: a damaged store.
+    pub fn new(now: Time, setup: MemberSetup<A::Command>) -> Result<Member<A>, String> {
+        let image = setup.image;
+        let state: State<A> = match &image.snapshot {
+            Some((applied, bytes)) => {
+                let state: State<A> = codec::decode(codec::Kind::State, bytes)
+                    .map_err(|e| format!("state snapshot: {e}"))?;
+                if state.cluster.applied != *applied {
+                    return Err("state snapshot: its index is not the one recorded".into());
+                }
+                state
+            }
+            None => State::new(&image.founding),
+        };
+        if state.cluster.id != image.founding.cluster {
+            return Err("state snapshot: of another cluster".into());
+        }
+        let applied = state.cluster.applied;
+        let mut replica = None;
+        let mut grantor = None;
+        if let Some(slot) = state.cluster.slot(image.node) {
+            if image.trimmed > applied {
+                return Err(format!(
+                    "log begins at index {}, but the state snapshot ends at {applied}",
+                    image.trimmed
+                ));
+            }
+            let config = ReplicaConfig {
+                epoch: state.cluster.epoch,
+                slot,
+                slots: state.cluster.voters.len() as u8,
+                election_ticks: ELECTION_TICKS,
+            };
+            replica = Some(Replica::new(config, &image)?);
+            grantor = Some(Grantor::new(now, &image.stops));
+        }
+        let mut member = Member {
+            me: image.node,
+            incarnation: image.incarnation,
+            profile: setup.profile,
+            armed: setup.armed,
+            emptied: false,
+            countable: false,
+            presentable: false,
+            status: A::Status::default(),
+            state,
+            replica,
+            grantor,
+            voter_failed: None,
+            lease: HostLease::inherit(now, setup.inherited_lease),
+            ears: Ears::new(now),
+            reports: Reports::default(),
+            office: Office::default(),
+            windows: BTreeMap::new(),
+            seen: image.seen,
+            dropped: BTreeMap::new(),
+            feeds: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            following: None,
+            snapshot: Snapshots {
+                taken: applied,
+                pending: None,
+                durable: applied,
+            },
+            beat_sequence: 0,
+            proposal_sequence: 0,
+            next_beat: now,
+            next_tick: now,
+            next_report: now,
+            silent_before: Vec::new(),
+            cooled: BTreeMap::new(),
+            last_append: now,
+            last_step: now,
+            output: Vec::new(),
+        };
+        member.apply_decided(now, true);
+        Ok(member)
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// This life of it.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The membership as applied here.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.state.cluster
+    }
+
+    /// The application as applied here.
+    #[must_use]
+    pub fn app(&self) -> &A {
+        &self.state.app
+    }
+
+    /// The view as applied here.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.state.cluster.view()
+    }
+
+    /// When the host lease ends, as far as this node knows; `None` before the first.
+    #[must_use]
+    pub fn lease_end(&self) -> Option<Time> {
+        self.lease.end()
+    }
+
+    /// Whether this node is admitted in this incarnation, as applied here.
+    #[must_use]
+    pub fn admitted(&self) -> bool {
+        self.state.cluster.admitted(self.me, self.incarnation)
+    }
+
+    /// Until when this node may give orders as coordinator, if it may now (S6).
+    #[must_use]
+    pub fn acting(&self, now: Time) -> Option<Time> {
+        self.office.acting(now)
+    }
+
+    /// The newest beat heard of `node`, and for how long nothing newer came.
+    #[must_use]
+    pub fn heard(&self, now: Time, node: NodeId) -> Option<(&Heard<A::Status>, Duration)> {
+        self.ears
+            .get(node)
+            .map(|h| (h, self.ears.silent(now, node)))
+    }
+
+    /// For how long nothing was heard of `node` while this node listened.
+    #[must_use]
+    pub fn silent(&self, now: Time, node: NodeId) -> Duration {
+        self.ears.silent(now, node)
+    }
+
+    /// How many voters have durably stopped acknowledging under this revoke.
+    #[must_use]
+    pub fn answered(&self, host: NodeId, revoke: Token) -> usize {
+        self.reports.answered(host, revoke)
+    }
+
+    /// How long until the lease of a revoked host is over for certain, as far as answers tell.
+    #[must_use]
+    pub fn lease_remaining(&self, now: Time, host: NodeId) -> Option<Duration> {
+        let revoke = self.cluster().hosts.get(&host)?.open_revoke()?;
+        self.reports.remaining(now, self.cluster(), host, revoke)
+    }
+
+    /// Whether a quorum of voters is heard: without one nothing can be decided here.
+    #[must_use]
+    pub fn quorate(&self, now: Time) -> bool {
+        let window = self.cluster().timing.silence();
+        let hears = |v: NodeId| v == self.me || self.ears.silent(now, v) < window;
+        let n = self
+            .cluster()
+            .voters
+            .iter()
+            .filter(|(v, _)| hears(*v))
+            .count();
+        n >= self.cluster().quorum() && !self.ears_just_opened(now)
+    }
+
+    fn ears_just_opened(&self, now: Time) -> bool {
+        self.ears.blind(now, self.cluster().timing.heartbeat)
+            && self
+                .cluster()
+                .voters
+                .iter()
+                .all(|(v, _)| self.ears.get(*v).is_none())
+    }
+
+    /// Why this node votes no more, if its store failed.
+    #[must_use]
+    pub fn voter_failure(&self) -> Option<&str> {
+        self.voter_failed.as_deref()
+    }
+
+    /// Datagrams dropped, by reason.
+    #[must_use]
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.dropped
+    }
+
+    /// The application's part of the coming beats.
+    pub fn set_status(&mut self, status: A::Status) {
+        self.status = status;
+    }
+
+    /// The application's part of the coming beats.
+    #[must_use]
+    pub fn status(&self) -> &A::Status {
+        &self.status
+    }
+
+    /// Whether this node may ask to be admitted: nothing runs here under an epoch it refuses (V8).
+    pub fn set_presentable(&mut self, presentable: bool) {
+        self.presentable = presentable;
+    }
+
+    /// Takes up what was proposed since the last call, without waiting for the next tick.
+    pub fn flush(&mut self, now: Time) {
+        self.settle(now);
+    }
+
+    /// Every guest of earlier incarnations has been ended and its epoch durably refused.
+    pub fn set_emptied(&mut self, emptied: bool) {
+        self.emptied = emptied;
+    }
+
+    /// What this incarnation inherited is settled, so acknowledgements may count (reading 2).
+    pub fn set_countable(&mut self, countable: bool) {
+        self.countable = countable;
+    }
+
+    /// Who ends this host's guests at lease end, from now on.
+    pub fn set_armed(&mut self, armed: Option<ArmedClass>) {
+        self.armed = armed;
+    }
+
+    /// Sends a beat now rather than at the next period: something in it became urgent.
+    pub fn hurry_beat(&mut self, now: Time) {
+        self.next_beat = self.next_beat.min(now);
+    }
+
+    /// Proposes a change; gives the name under which it will be seen applied, if ever.
+    pub fn propose(&mut self, now: Time, body: Entry<A::Command>) -> ProposalId {
+        self.proposal_sequence += 1;
+        let id = ProposalId {
+            node: self.me,
+            incarnation: self.incarnation.counter,
+            sequence: self.proposal_sequence,
+        };
+        self.repropose(now, LogEntry { id, body });
+        id
+    }
+
+    /// Proposes again under the same name what was proposed before: applied once at most.
+    pub fn repropose(&mut self, now: Time, entry: LogEntry<A::Command>) {
+        self.last_append = now;
+        if let Some(replica) = &mut self.replica {
+            replica.append(entry);
+        } else if let Some((voter, _)) = self.following {
+            self.output.push(Output::Stream {
+                peer: voter,
+                message: Stream::Propose(vec![entry]),
+            });
+        }
+    }
+
+    /// Whether (`kind`, `key`) was not let through within `period`; keeps proposals from piling up.
+    pub fn cool(&mut self, now: Time, kind: u8, key: u64, period: Duration) -> bool {
+        let fine = self
+            .cooled
+            .get(&(kind, key))
+            .is_none_or(|at| now.since(*at) >= period);
+        if fine {
+            self.cooled.insert((kind, key), now);
+        }
+        fine
+    }
+
+    /// Gives the coordinator role up, if held, so that a successor need not wait.
+    pub fn resign(&mut self, now: Time) {
+        if let Some(term) = self.office.resign() {
+            self.propose(now, Entry::Resign { term });
+        }
+    }
+
+    /// Everything written so far is part of `batch`.
+    pub fn batched(&mut self, batch: u64) {
+        if let Some(g) = &mut self.grantor {
+            g.batched(batch);
+        }
+        if let Some((_, at @ None)) = &mut self.snapshot.pending {
+            *at = Some(batch);
+        }
+    }
+
+    /// Batches up to `batch` are durable.
+    pub fn persisted(&mut self, now: Time, batch: u64) {
+        if let Some((applied, Some(b))) = self.snapshot.pending
+            && b <= batch
+        {
+            self.snapshot.durable = applied;
+            self.snapshot.pending = None;
+        }
+        if let Some(g) = &mut self.grantor
+            && g.persisted(batch)
+        {
+            self.report(now);
+        }
+    }
+
+    /// The store failed: the voter ends here; the host part goes on beating.
+    pub fn store_failed(&mut self, why: String) {
+        self.replica = None;
+        self.grantor = None;
+        self.office = Office::default();
+        self.voter_failed = Some(why);
+    }
+
+    /// What is to be done, in order.
+    pub fn take_output(&mut self) -> Vec<Output<A>> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// When [`Member::tick`] is due at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        self.next_beat.min(self.next_tick)
+    }
+
+    /// To be called first with every fact. Notices that this node was paused: then no silence
+    /// before now counts, and missed ticks collapse into one.
+    pub fn wake(&mut self, now: Time) {
+        let late = now.since(self.deadline().max(self.last_step));
+        if late > self.cluster().timing.heartbeat / 2 {
+            self.ears.reopened(now);
+        }
+        self.last_step = self.last_step.max(now);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time) {
+        if now >= self.next_beat {
+            self.beat(now);
+        }
+        if now >= self.next_tick {
+            let t = self.cluster().timing.election;
+            self.next_tick = now
+                + if self.replica.is_some() {
+                    t / ELECTION_TICKS
+                } else {
+                    t
+                };
+            if let Some(replica) = &mut self.replica {
+                replica.tick();
+            }
+            self.lead(now);
+            self.coordinate(now);
+            self.observe(now);
+            self.choose_voter(now);
+        }
+        self.settle(now);
+    }
+
+    fn beat(&mut self, now: Time) {
+        let t = self.cluster().timing.clone();
+        self.next_beat = now + t.heartbeat;
+        self.beat_sequence += 1;
+        self.lease.sending(now, self.beat_sequence, &t);
+        let hello = (!self.admitted() && self.presentable).then(|| Hello {
+            profile: self.profile.clone(),
+            emptied: self.emptied,
+        });
+        let slots = self.cluster().voters.len();
+        let beat = Beat {
+            sequence: self.beat_sequence,
+            hello,
+            lease_left: self.lease.left(now),
+            renewed_ago: self.lease.renewed_ago(now),
+            timing: self.cluster().timing_token,
+            armed: self.armed,
+            unheard: self.lease.unheard(now, slots, t.heartbeat + t.jitter),
+            applied: self.cluster().applied,
+            status: self.status.clone(),
+        };
+        self.hear_own(now, &beat);
+        self.send(Vec::new(), Datagram::Beat(beat), false);
+    }
+
+    /// A voter is a host too: it hears its own beat, and its own acknowledgement counts as one.
+    fn hear_own(&mut self, now: Time, beat: &Beat<A::Status>) {
+        let (me, incarnation) = (self.me, self.incarnation);
+        self.ears.hear(now, me, incarnation, beat);
+        let Some(grantor) = &mut self.grantor else {
+            return;
+        };
+        let cluster = &self.state.cluster;
+        let Some(slot) = cluster.slot(me) else { return };
+        if grantor.may_acknowledge(cluster, me, incarnation, beat.timing) {
+            grantor.acknowledge(now, me);
+            let (sequence, epoch) = (beat.sequence, cluster.epoch);
+            self.acknowledged(
+                now,
+                me,
+                Ack {
+                    host: me,
+                    incarnation,
+                    sequence,
+                    slot,
+                    epoch,
+                },
+            );
+        }
+    }
+
+    /// The number is given by the owner when the datagram leaves, so that what is held back for
+    /// a write does not leave with a number below one that went out before it.
+    fn header(&self) -> Header {
+        Header {
+            cluster: self.cluster().id,
+            epoch: self.cluster().epoch,
+            from: self.me,
+            incarnation: self.incarnation,
+            number: 0,
+        }
+    }
+
+    fn send(&mut self, to: Vec<NodeId>, body: Datagram<A::Status>, rests: bool) {
+        let header = self.header();
+        self.output.push(Output::Datagram {
+            to,
+            frame: Frame { header, body },
+            rests,
+        });
+    }
+
+    fn other_voters(&self) -> Vec<NodeId> {
+        self.cluster()
+            .voters
+            .iter()
+            .map(|(v, _)| *v)
+            .filter(|v| *v != self.me)
+            .collect()
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    /// Tells the other voters what this one sees.
+    fn report(&mut self, now: Time) {
+        let Some(grantor) = &self.grantor else { return };
+        let c = &self.state.cluster;
+        let Some(slot) = c.slot(self.me) else { return };
+        let missed = c.timing.heartbeat + c.timing.jitter;
+        let silent = c
+            .hosts
+            .keys()
+            .filter(|h| **h != self.me)
+            .map(|h| (*h, self.ears.silent(now, *h)))
+            .filter(|(_, d)| *d > missed)
+            .collect();
+        let report = Observation {
+            slot,
+            incarnation: self.incarnation.counter,
+            blind: self.ears.blind(now, c.timing.silence()),
+            silent,
+            durable: self.snapshot.durable,
+            answers: grantor.answers(now, c),
+        };
+        self.next_report = now + c.timing.heartbeat;
+        self.reports.report(now, self.me, report.clone());
+        let to = self.other_voters();
+        if !to.is_empty() {
+            self.send(to, Datagram::Observation(report), false);
+        }
+    }
+
+    /// Takes what consensus wants written and sent, and applies what it decided.
+    fn settle(&mut self, now: Time) {
+        self.apply_decided(now, false);
+        if let Some(replica) = &mut self.replica {
+            // Writes first: the messages taken after them rest on them.
+            let writes = replica.take_writes();
+            let messages = replica.take_messages();
+            self.output.extend(writes.into_iter().map(Output::Write));
+            for (slot, message) in messages {
+                let Some(peer) = self.state.cluster.voter(slot) else {
+                    continue;
+                };
+                match message {
+                    Outgoing::Log(message) => {
+                        let message = Stream::Log {
+                            epoch: self.state.cluster.epoch,
+                            message,
+                        };
+                        self.output.push(Output::Stream { peer, message });
+                    }
+                    Outgoing::Election(message) => {
+                        let to_incarnation = self
+                            .windows
+                            .get(&peer)
+                            .map_or(0, |w| w.incarnation().counter);
+                        let body = Datagram::Election {
+                            to_incarnation,
+                            message,
+                        };
+                        self.send(vec![peer], body, true);
+                    }
+                }
+            }
+        }
+        self.feed_followers();
+        self.take_snapshot();
+    }
+
+    fn apply_decided(&mut self, now: Time, replayed: bool) {
+        loop {
+            let Some(replica) = &self.replica else { return };
+            let entries = replica.read_decided(self.state.cluster.applied, APPLY_BATCH);
+            if entries.is_empty() {
+                return;
+            }
+            for entry in entries {
+                self.apply(now, entry, replayed);
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Time, entry: LogEntry<A::Command>, replayed: bool) {
+        let (token, outcome) = self.state.apply(&entry);
+        if outcome == Outcome::Applied {
+            self.react(now, token, &entry.body, replayed);
+        }
+        if let Some(grantor) = &mut self.grantor {
+            for void in grantor.sweep(&self.state.cluster, token) {
+                let (host, revoke) = (void.host, void.revoke);
+                self.output
+                    .push(Output::Write(Write::Unstop { host, revoke }));
+            }
+        }
+        self.output.push(Output::Applied(Applied {
+            token,
+            entry,
+            outcome,
+            replayed,
+        }));
+    }
+
+    fn react(&mut self, now: Time, token: Token, entry: &Entry<A::Command>, replayed: bool) {
+        let cluster = &self.state.cluster;
+        match entry {
+            Entry::Term { .. } | Entry::Resign { .. } => {
+                self.office.term(
+                    now,
+                    self.me,
+                    self.incarnation,
+                    cluster.term,
+                    &cluster.timing,
+                );
+                self.reports.term_at = now;
+            }
+            Entry::Renew { term, number } => self.office.renewed(*term, *number, &cluster.timing),
+            Entry::Admit { node, .. } => {
+                self.reports.admitted_at.insert(*node, now);
+                if *node == self.me {
+                    self.next_beat = self.next_beat.min(now);
+                }
+            }
+            Entry::Revoke { hosts } => {
+                let forgotten = replayed && planted("stop-promise-forgotten");
+                for (host, incarnation, _) in hosts {
+                    let stands = cluster.hosts.get(host).and_then(|h| h.open_revoke());
+                    if stands != Some(token) || forgotten {
+                        continue;
+                    }
+                    let record = StopRecord {
+                        host: *host,
+                        incarnation: *incarnation,
+                        revoke: token,
+                    };
+                    if let Some(g) = &mut self.grantor
+                        && g.stop(record)
+                    {
+                        self.output.push(Output::Write(Write::Stop(record)));
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.reports.sweep(&self.state.cluster);
+    }
+
+    /// Every so often the whole state becomes durable, so that the log can be cut.
+    fn take_snapshot(&mut self) {
+        let applied = self.state.cluster.applied;
+        if self.snapshot.pending.is_some() || applied < self.snapshot.taken + SNAPSHOT_EVERY {
+            return;
+        }
+        let bytes = codec::encode(codec::Kind::State, &self.state);
+        self.output
+            .push(Output::Write(Write::Snapshot { applied, bytes }));
+        self.snapshot.taken = applied;
+        self.snapshot.pending = Some((applied, None));
+    }
+}

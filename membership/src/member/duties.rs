@@ -1,0 +1,169 @@
+//! What a leader and a coordinator do by the clock.
+
+use super::Member;
+use crate::app::Application;
+use crate::entry::{Entry, Ground, Proof};
+use crate::id::NodeId;
+use crate::time::Time;
+
+/// Kinds of cooldowns of this crate; the application's begin at 64.
+mod kind {
+    pub(super) const TERM: u8 = 1;
+    pub(super) const ADMIT: u8 = 2;
+    pub(super) const ARMED: u8 = 3;
+    pub(super) const RESTORE: u8 = 4;
+    pub(super) const EXPIRED: u8 = 5;
+    pub(super) const REVOKE: u8 = 6;
+    pub(super) const TRIM: u8 = 7;
+}
+
+impl<A: Application> Member<A> {
+    /// A leader asks for a term; the holder of one renews it; an undecided tail is nudged.
+    pub(super) fn lead(&mut self, now: Time) {
+        let t = self.cluster().timing.clone();
+        if let Some((term, number)) = self.office.renewal(now, &t) {
+            self.propose(now, Entry::Renew { term, number });
+        }
+        let Some(replica) = &self.replica else { return };
+        let (leads, undecided) = (replica.leads(), replica.undecided());
+        if leads && self.office.token().is_none() && self.cool(now, kind::TERM, 0, t.election) {
+            let (node, incarnation) = (self.me, self.incarnation);
+            self.propose(now, Entry::Term { node, incarnation });
+        } else if leads && undecided && now.since(self.last_append) >= t.election {
+            self.propose(now, Entry::Noop);
+        }
+        if leads && self.cool(now, kind::TRIM, 0, t.heartbeat) {
+            let least = self.reports.durable_everywhere(
+                &self.state.cluster,
+                self.me,
+                self.snapshot.durable,
+            );
+            if let Some(replica) = &mut self.replica
+                && least >= replica.first() + super::SNAPSHOT_EVERY
+            {
+                replica.trim(least);
+            }
+        }
+    }
+
+    /// The coordinator's part of membership: admit, attest, judge, restore, prove by lease.
+    pub(super) fn coordinate(&mut self, now: Time) {
+        if self.office.acting(now).is_none() {
+            return;
+        }
+        let retry = self.cluster().timing.election;
+        self.admit(now);
+        for (host, record) in self.state.cluster.hosts.clone() {
+            if let Some(heard) = self.ears.get(host)
+                && heard.incarnation == record.incarnation
+                && record.proved.is_none()
+                && let Some(class) = heard.beat.armed
+                && record.armed != Some(class)
+                && self.cool(now, kind::ARMED, host.0.into(), retry)
+            {
+                let (incarnation, timing) = (record.incarnation, self.cluster().timing_token);
+                self.propose(
+                    now,
+                    Entry::Armed {
+                        host,
+                        incarnation,
+                        class,
+                        timing,
+                    },
+                );
+            }
+            let Some(revoke) = record.open_revoke() else {
+                continue;
+            };
+            if self.reports.expired(now, &self.state.cluster, host, revoke)
+                && record.armed.is_some()
+                && self.cool(now, kind::EXPIRED, revoke.0, retry)
+            {
+                let (incarnation, proof) = (record.incarnation, Proof::LeaseExpired);
+                self.propose(
+                    now,
+                    Entry::Proof {
+                        host,
+                        incarnation,
+                        revoke,
+                        proof,
+                    },
+                );
+            } else if matches!(record.revoke, Some((_, Ground::Silent)))
+                && record.attempts.is_empty()
+                && self
+                    .ears
+                    .get(host)
+                    .is_some_and(|h| h.incarnation == record.incarnation)
+                && self
+                    .reports
+                    .heard_again(now, &self.state.cluster, (self.me, &self.ears), host)
+                && self.cool(now, kind::RESTORE, revoke.0, retry)
+            {
+                self.propose(now, Entry::Restore { host, revoke });
+            }
+        }
+        let (app, cluster) = (&self.state.app, &self.state.cluster);
+        let holds = |host: NodeId| app.holds(host);
+        let hosts = self
+            .reports
+            .verdict(now, cluster, (self.me, &self.ears), holds);
+        if !hosts.is_empty() && self.cool(now, kind::REVOKE, 0, retry) {
+            self.propose(now, Entry::Revoke { hosts });
+        }
+    }
+
+    fn admit(&mut self, now: Time) {
+        let retry = self.cluster().timing.election;
+        let nodes = self.ears.nodes();
+        for node in nodes {
+            let Some(heard) = self.ears.get(node) else {
+                continue;
+            };
+            let Some(hello) = heard.beat.hello.clone() else {
+                continue;
+            };
+            let (incarnation, profile, emptied) = (heard.incarnation, hello.profile, hello.emptied);
+            if let Some(old) = self.cluster().hosts.get(&node) {
+                let word = emptied || old.profile.boot != profile.boot;
+                if incarnation.counter <= old.incarnation.counter
+                    || !old.attempts.is_empty()
+                    || (old.open_revoke().is_some() && !word)
+                {
+                    continue;
+                }
+            }
+            if self.cool(now, kind::ADMIT, node.0.into(), retry) {
+                self.propose(
+                    now,
+                    Entry::Admit {
+                        node,
+                        incarnation,
+                        profile,
+                        emptied,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A voter reports every heartbeat, and at once when somebody's silence became certain.
+    pub(super) fn observe(&mut self, now: Time) {
+        if self.grantor.is_none() {
+            return;
+        }
+        let window = self.cluster().timing.silence();
+        let silent: Vec<NodeId> = self
+            .state
+            .cluster
+            .hosts
+            .keys()
+            .copied()
+            .filter(|h| *h != self.me && self.ears.silent(now, *h) >= window)
+            .collect();
+        if silent != self.silent_before || now >= self.next_report {
+            self.silent_before = silent;
+            self.report(now);
+        }
+    }
+}

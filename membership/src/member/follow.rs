@@ -1,0 +1,199 @@
+//! The log beyond the voters: sessions, followers, and the voter a follower follows.
+
+use super::{Member, Output, Snapshots};
+use crate::app::Application;
+use crate::apply::State;
+use crate::codec;
+use crate::frame::Stream;
+use crate::id::NodeId;
+use crate::store::Write;
+use crate::time::Time;
+
+/// Entries sent to a follower at once.
+const FEED_BATCH: usize = 256;
+
+impl<A: Application> Member<A> {
+    /// A new session to `peer` is open; whatever an older one still had queued is gone.
+    pub fn session_up(&mut self, now: Time, peer: NodeId) {
+        self.sessions.insert(peer, ());
+        self.feeds.remove(&peer);
+        if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
+        {
+            replica.session_up(slot);
+        }
+        if self.following.is_some_and(|(v, _)| v == peer) {
+            self.following = None;
+        }
+        self.choose_voter(now);
+        self.settle(now);
+    }
+
+    /// The session to `peer` is gone.
+    pub fn session_down(&mut self, now: Time, peer: NodeId) {
+        self.sessions.remove(&peer);
+        self.feeds.remove(&peer);
+        if self.following.is_some_and(|(v, _)| v == peer) {
+            self.following = None;
+        }
+        self.choose_voter(now);
+    }
+
+    /// A message came on the session from `peer`.
+    pub fn stream(&mut self, now: Time, peer: NodeId, message: Stream<A::Command>) {
+        match message {
+            Stream::Log { epoch, message } => {
+                let slot = self.cluster().slot(peer);
+                let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
+                    return self.count("log message outside the voters");
+                };
+                if epoch != self.state.cluster.epoch {
+                    return self.count("log message of another epoch");
+                }
+                if replica.receive_log(slot, message).is_err() {
+                    self.count("log message refused");
+                }
+            }
+            Stream::Propose(entries) => {
+                let Some(replica) = &mut self.replica else {
+                    return self.count("proposal to no voter");
+                };
+                for entry in entries {
+                    if entry.id.node == peer {
+                        replica.append(entry);
+                    }
+                }
+            }
+            Stream::Follow { from } => {
+                if self.replica.is_some() {
+                    self.feeds.insert(peer, from);
+                }
+            }
+            Stream::Feed {
+                epoch,
+                from,
+                entries,
+            } => {
+                if epoch != self.cluster().epoch || self.replica.is_some() {
+                    return self.count("feed of no use");
+                }
+                if self.following.is_none_or(|(v, _)| v != peer) {
+                    return self.count("feed from another voter");
+                }
+                self.following = Some((peer, now));
+                for (at, entry) in (from..).zip(entries) {
+                    if at == self.state.cluster.applied {
+                        self.apply(now, entry, false);
+                    }
+                }
+            }
+            Stream::State {
+                epoch,
+                applied,
+                bytes,
+            } => {
+                if epoch != self.cluster().epoch || self.replica.is_some() {
+                    return self.count("state of no use");
+                }
+                self.state_received(now, applied, bytes);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// A follower keeps one voter to follow, and takes the next when it falls silent.
+    pub(super) fn choose_voter(&mut self, now: Time) {
+        if self.replica.is_some() {
+            return;
+        }
+        let patience = self.cluster().timing.election * 4;
+        if let Some((voter, heard)) = self.following {
+            if now.since(heard) < patience {
+                return;
+            }
+            // Leave it last in the next choice.
+            self.sessions.remove(&voter);
+            self.choose_among(now, Some(voter));
+            self.sessions.insert(voter, ());
+            return;
+        }
+        self.choose_among(now, None);
+    }
+
+    fn choose_among(&mut self, now: Time, otherwise: Option<NodeId>) {
+        let mut voters: Vec<NodeId> = self.cluster().voters.iter().map(|(v, _)| *v).collect();
+        let turn = (self.me.0 as usize + self.beat_sequence as usize) % voters.len().max(1);
+        voters.rotate_left(turn);
+        let open = voters.into_iter().find(|v| self.sessions.contains_key(v));
+        self.following = open.or(otherwise).map(|v| (v, now));
+        if let Some((peer, _)) = self.following {
+            let from = self.cluster().applied;
+            self.output.push(Output::Stream {
+                peer,
+                message: Stream::Follow { from },
+            });
+        }
+    }
+
+    pub(super) fn feed_followers(&mut self) {
+        let Some(replica) = &self.replica else { return };
+        let applied = self.state.cluster.applied;
+        let epoch = self.state.cluster.epoch;
+        for (peer, next) in &mut self.feeds {
+            if *next < replica.first() {
+                let bytes = codec::encode(codec::Kind::State, &self.state);
+                let message = Stream::State {
+                    epoch,
+                    applied,
+                    bytes,
+                };
+                self.output.push(Output::Stream {
+                    peer: *peer,
+                    message,
+                });
+                *next = applied;
+            }
+            while *next < applied {
+                let left = usize::try_from(applied - *next).unwrap_or(usize::MAX);
+                let entries = replica.read_decided(*next, FEED_BATCH.min(left));
+                if entries.is_empty() {
+                    break;
+                }
+                let from = *next;
+                *next += entries.len() as u64;
+                let message = Stream::Feed {
+                    epoch,
+                    from,
+                    entries,
+                };
+                self.output.push(Output::Stream {
+                    peer: *peer,
+                    message,
+                });
+            }
+        }
+    }
+
+    fn state_received(&mut self, now: Time, applied: u64, bytes: Vec<u8>) {
+        let state: State<A> = match codec::decode(codec::Kind::State, &bytes) {
+            Ok(state) => state,
+            Err(_) => return self.count("state does not decode"),
+        };
+        if state.cluster.id != self.cluster().id
+            || state.cluster.applied != applied
+            || applied <= self.cluster().applied
+        {
+            return self.count("state of no use");
+        }
+        self.state = state;
+        self.snapshot = Snapshots {
+            taken: applied,
+            pending: Some((applied, None)),
+            durable: self.snapshot.durable,
+        };
+        self.output
+            .push(Output::Write(Write::Snapshot { applied, bytes }));
+        let c = &self.state.cluster;
+        self.office
+            .term(now, self.me, self.incarnation, c.term, &c.timing);
+    }
+}

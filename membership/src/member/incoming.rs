@@ -1,0 +1,194 @@
+//! What comes in from other nodes.
+
+use super::{Member, Output};
+use crate::app::Application;
+use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation};
+use crate::id::NodeId;
+use crate::store::Write;
+use crate::time::Time;
+
+impl<A: Application> Member<A> {
+    /// A datagram came in; its sender is authenticated.
+    pub fn frame(&mut self, now: Time, frame: Frame<A::Status>) {
+        let header = frame.header;
+        if header.from == self.me {
+            // Our own multicast, or somebody who uses our number.
+            if header.incarnation != self.incarnation {
+                self.count("own node id used by another store");
+            }
+            return;
+        }
+        if header.cluster != self.cluster().id {
+            return self.count("other cluster");
+        }
+        if !self
+            .windows
+            .entry(header.from)
+            .or_default()
+            .fresh(header.incarnation, header.number)
+        {
+            return self.count("repeat or older incarnation");
+        }
+        if self.set_back(&header) {
+            return self.count("set back or cloned");
+        }
+        match frame.body {
+            Datagram::Beat(beat) => self.beat_heard(now, header, beat, None),
+            Datagram::Relayed {
+                header: original,
+                beat,
+            } => {
+                if self.cluster().slot(header.from).is_none() {
+                    return self.count("relayed by no voter");
+                }
+                if original.cluster != self.cluster().id || original.from == self.me {
+                    return self.count("relayed frame of no use");
+                }
+                if self.set_back(&original) {
+                    return self.count("set back or cloned");
+                }
+                self.beat_heard(now, original, beat, Some(header.from));
+            }
+            Datagram::Ack(ack) => self.acknowledged(now, header.from, ack),
+            Datagram::Observation(report) => self.reported(now, header, report),
+            Datagram::Election {
+                to_incarnation,
+                message,
+            } => {
+                let slot = self.cluster().slot(header.from);
+                let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
+                    return self.count("election outside the voters");
+                };
+                if header.epoch != self.state.cluster.epoch {
+                    return self.count("election of another epoch");
+                }
+                if to_incarnation != 0 && to_incarnation != self.incarnation.counter {
+                    return self.count("election for an older incarnation");
+                }
+                if replica.receive_election(slot, message).is_err() {
+                    self.count("election message refused");
+                }
+                self.settle(now);
+            }
+            Datagram::Join(_) => {}
+        }
+    }
+
+    /// A peer that comes back lower than last seen, or twice with one counter, was set back or
+    /// cloned; it is heard no more until an operator replaces it.
+    fn set_back(&mut self, header: &Header) -> bool {
+        let Some((seen, _)) = self.seen.get(&header.from) else {
+            return false;
+        };
+        let (seen, now) = (*seen, header.incarnation);
+        if now.counter > seen.counter || now == seen {
+            return false;
+        }
+        if now.counter == seen.counter {
+            let text = format!(
+                "{} runs twice: two nodes use incarnation {now} of one store; replace it",
+                header.from
+            );
+            self.output.push(Output::Alert {
+                node: header.from,
+                text,
+            });
+        }
+        true
+    }
+
+    fn beat_heard(&mut self, now: Time, by: Header, beat: Beat<A::Status>, via: Option<NodeId>) {
+        if let Some(hello) = &beat.hello {
+            if let Some((_, store)) = self.seen.get(&by.from)
+                && *store != hello.profile.store
+            {
+                let text = format!(
+                    "{} speaks from store {}, but was admitted from store {store}: refused",
+                    by.from, hello.profile.store
+                );
+                self.count("another store under a known node id");
+                if self.cool(now, 0, by.from.0.into(), self.state.cluster.timing.lease) {
+                    self.output.push(Output::Alert {
+                        node: by.from,
+                        text,
+                    });
+                }
+                return;
+            }
+            let seen = (by.incarnation, hello.profile.store);
+            if self.seen.get(&by.from) != Some(&seen) {
+                self.seen.insert(by.from, seen);
+                let (node, incarnation, store) = (by.from, by.incarnation, hello.profile.store);
+                self.output.push(Output::Write(Write::Seen {
+                    node,
+                    incarnation,
+                    store,
+                }));
+            }
+        }
+        self.ears.hear(now, by.from, by.incarnation, &beat);
+        let Some(grantor) = &mut self.grantor else {
+            return;
+        };
+        let cluster = &self.state.cluster;
+        let Some(slot) = cluster.slot(self.me) else {
+            return;
+        };
+        if grantor.may_acknowledge(cluster, by.from, by.incarnation, beat.timing) {
+            grantor.acknowledge(now, by.from);
+            let ack = Ack {
+                host: by.from,
+                incarnation: by.incarnation,
+                sequence: beat.sequence,
+                slot,
+                epoch: cluster.epoch,
+            };
+            // At once, resting on no write; through the relaying voter as well, if there is one.
+            let to = [Some(by.from), via].into_iter().flatten().collect();
+            self.send(to, Datagram::Ack(ack), false);
+        }
+        if via.is_none() && beat.unheard != 0 {
+            let deaf_to: Vec<NodeId> = (1u8..=8)
+                .filter(|s| beat.unheard >> (s - 1) & 1 == 1)
+                .filter_map(|s| self.state.cluster.voter(crate::id::Slot(s)))
+                .filter(|v| *v != self.me && *v != by.from)
+                .collect();
+            if !deaf_to.is_empty() {
+                self.send(deaf_to, Datagram::Relayed { header: by, beat }, false);
+            }
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, now: Time, from: NodeId, ack: Ack) {
+        if ack.host != self.me {
+            // A voter that does not reach the host sent it through us.
+            if self.grantor.is_some() && self.cluster().voter(ack.slot) == Some(from) {
+                self.send(vec![ack.host], Datagram::Ack(ack), false);
+            }
+            return;
+        }
+        if ack.incarnation != self.incarnation
+            || ack.epoch != self.cluster().epoch
+            || self.cluster().slot(from).is_none()
+        {
+            return self.count("acknowledgement of no use");
+        }
+        // Counted only after our own Admit is applied, and what we inherited is settled.
+        if !self.admitted() || !self.countable {
+            return;
+        }
+        let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);
+        if let Some(end) = self.lease.acknowledged(now, &ack, quorum, &cluster.timing) {
+            self.output.push(Output::Lease(end));
+        }
+    }
+
+    fn reported(&mut self, now: Time, header: Header, report: Observation) {
+        if self.cluster().slot(header.from) != Some(report.slot)
+            || header.epoch != self.cluster().epoch
+        {
+            return self.count("report outside the epoch's voters");
+        }
+        self.reports.report(now, header.from, report);
+    }
+}

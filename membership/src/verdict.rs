@@ -1,0 +1,223 @@
+//! From suspicion to verdict, and from the answers to the proof by lease.
+
+use crate::cluster::{Cluster, HostState};
+use crate::ears::Ears;
+use crate::entry::{Away, Ground};
+use crate::frame::{Answer, Observation};
+use crate::id::{Incarnation, NodeId, Token};
+use crate::time::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the voters report, as one (possible) coordinator collects it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reports {
+    reports: BTreeMap<NodeId, (Time, Observation)>,
+    answers: BTreeMap<(NodeId, Token), BTreeMap<NodeId, (Time, Duration)>>,
+    certain_since: Option<Time>,
+    /// When an Admit of the host was applied here.
+    pub(crate) admitted_at: BTreeMap<NodeId, Time>,
+    /// When the current Term was applied here.
+    pub(crate) term_at: Time,
+}
+
+/// What the reports add up to for one host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Heard,
+    /// Somebody misses it; no verdict may leave it behind for a while.
+    Noticed,
+    Certain(Ground),
+}
+
+impl Reports {
+    /// A voter's report came in. The first answer of a voter to a revoke stands (reading 1).
+    pub(crate) fn report(&mut self, now: Time, voter: NodeId, report: Observation) {
+        for a in &report.answers {
+            self.answer(now, voter, a);
+        }
+        self.reports.insert(voter, (now, report));
+    }
+
+    fn answer(&mut self, now: Time, voter: NodeId, a: &Answer) {
+        self.answers
+            .entry((a.host, a.revoke))
+            .or_default()
+            .entry(voter)
+            .or_insert((now, a.age));
+    }
+
+    /// Forgets answers to revokes that no longer stand.
+    pub(crate) fn sweep(&mut self, cluster: &Cluster) {
+        self.answers.retain(|(host, revoke), _| {
+            // An answer may overtake the entry it answers.
+            revoke.index() > cluster.applied
+                || cluster.hosts.get(host).and_then(|h| h.open_revoke()) == Some(*revoke)
+        });
+    }
+
+    /// How many voters have durably stopped acknowledging.
+    pub(crate) fn answered(&self, host: NodeId, revoke: Token) -> usize {
+        self.answers.get(&(host, revoke)).map_or(0, BTreeMap::len)
+    }
+
+    /// Whether G has passed over the ages of a quorum of answers: the lease is over for certain.
+    pub(crate) fn expired(&self, now: Time, cluster: &Cluster, host: NodeId, rv: Token) -> bool {
+        let g = cluster.timing.takeover();
+        let over = |(received, age): &(Time, Duration)| now.since(*received) + *age >= g;
+        self.answers
+            .get(&(host, rv))
+            .is_some_and(|a| a.values().filter(|a| over(a)).count() >= cluster.quorum())
+    }
+
+    /// How long until the lease of `host` is over for certain, as far as the answers tell.
+    pub(crate) fn remaining(
+        &self,
+        now: Time,
+        c: &Cluster,
+        host: NodeId,
+        rv: Token,
+    ) -> Option<Duration> {
+        let answers = self.answers.get(&(host, rv))?;
+        let mut left: Vec<Duration> = answers
+            .values()
+            .map(|(at, age)| c.timing.takeover().saturating_sub(now.since(*at) + *age))
+            .collect();
+        left.sort();
+        left.get(c.quorum() - 1).copied()
+    }
+
+    /// The least state snapshot all voters hold durably; zero while one of them is unheard.
+    pub(crate) fn durable_everywhere(&self, cluster: &Cluster, me: NodeId, own: u64) -> u64 {
+        let of = |v: &NodeId| {
+            if *v == me {
+                own
+            } else {
+                self.reports.get(v).map_or(0, |(_, r)| r.durable)
+            }
+        };
+        cluster.voters.iter().map(|(v, _)| of(v)).min().unwrap_or(0)
+    }
+
+    /// Votes that `host` has been silent for `window`; blind and stale reports never count.
+    fn silent_votes<S>(
+        &self,
+        now: Time,
+        cluster: &Cluster,
+        (me, ears): (NodeId, &Ears<S>),
+        host: NodeId,
+        window: Duration,
+    ) -> usize {
+        let fresh = cluster.timing.heartbeat * 3;
+        let vote = |v: NodeId| {
+            if v == me {
+                return ears.silent(now, host) >= window;
+            }
+            self.reports.get(&v).is_some_and(|(at, r)| {
+                now.since(*at) <= fresh
+                    && !r.blind
+                    && r.silent.iter().any(|(h, d)| *h == host && *d >= window)
+            })
+        };
+        cluster
+            .voters
+            .iter()
+            .filter(|(v, _)| *v != host && vote(*v))
+            .count()
+    }
+
+    /// Whether a quorum of voters, we among them, hears `host` again.
+    pub(crate) fn heard_again<S>(
+        &self,
+        now: Time,
+        cluster: &Cluster,
+        (me, ears): (NodeId, &Ears<S>),
+        host: NodeId,
+    ) -> bool {
+        let fresh = cluster.timing.heartbeat * 3;
+        let window = cluster.timing.heartbeat + cluster.timing.jitter;
+        let hears = |v: NodeId| {
+            if v == me || v == host {
+                return ears.silent(now, host) < window;
+            }
+            self.reports.get(&v).is_some_and(|(at, r)| {
+                now.since(*at) <= fresh && !r.blind && r.silent.iter().all(|(h, _)| *h != host)
+            })
+        };
+        hears(me) && cluster.voters.iter().filter(|(v, _)| hears(*v)).count() >= cluster.quorum()
+    }
+
+    fn standing<S>(
+        &self,
+        now: Time,
+        cluster: &Cluster,
+        ears: (NodeId, &Ears<S>),
+        host: NodeId,
+    ) -> Standing {
+        let t = &cluster.timing;
+        if self.silent_votes(now, cluster, ears, host, t.silence()) >= cluster.quorum() {
+            return Standing::Certain(Ground::Silent);
+        }
+        if self.deaf(now, cluster, ears.1, host) {
+            return Standing::Certain(Ground::Deaf);
+        }
+        let missed = t.heartbeat * 2 + t.jitter;
+        if self.silent_votes(now, cluster, ears, host, missed) >= cluster.quorum() {
+            return Standing::Noticed;
+        }
+        Standing::Heard
+    }
+
+    /// The host is heard and says that nothing renewed it for T_d, counted from the latest of its
+    /// last renewal, its Admit and the present Term, all by our own clock (V5).
+    fn deaf<S>(&self, now: Time, cluster: &Cluster, ears: &Ears<S>, host: NodeId) -> bool {
+        let (Some(heard), Some(record)) = (ears.get(host), cluster.hosts.get(&host)) else {
+            return false;
+        };
+        let window = cluster.timing.silence() + cluster.timing.heartbeat;
+        let admitted = self.admitted_at.get(&host).copied().unwrap_or(Time::ZERO);
+        heard.incarnation == record.incarnation
+            && ears.silent(now, host) < cluster.timing.heartbeat * 2
+            && heard.beat.renewed_ago >= window
+            && now.since(admitted.max(self.term_at)) >= window
+    }
+
+    /// The hosts to revoke now, all together: nobody between "noticed" and "certain" is left out,
+    /// but the wait for the others ends 2·h after the first certain host.
+    pub(crate) fn verdict<S>(
+        &mut self,
+        now: Time,
+        cluster: &Cluster,
+        ears: (NodeId, &Ears<S>),
+        holds: impl Fn(NodeId) -> bool,
+    ) -> Vec<(NodeId, Incarnation, Ground)> {
+        let mut certain = Vec::new();
+        let mut noticed = false;
+        for (host, record) in &cluster.hosts {
+            let judged = match record.state() {
+                HostState::Member => true,
+                // A host that left in order is missed by nobody, unless it still holds a guest.
+                HostState::Away => record.away == Some(Away::Stop) || holds(*host),
+                HostState::Lost | HostState::Fenced => false,
+            };
+            if !judged || *host == ears.0 {
+                continue;
+            }
+            match self.standing(now, cluster, ears, *host) {
+                Standing::Certain(g) => certain.push((*host, record.incarnation, g)),
+                Standing::Noticed => noticed = true,
+                Standing::Heard => {}
+            }
+        }
+        if certain.is_empty() {
+            self.certain_since = None;
+            return certain;
+        }
+        let since = *self.certain_since.get_or_insert(now);
+        if noticed && now.since(since) < cluster.timing.verdict_wait() {
+            return Vec::new();
+        }
+        self.certain_since = None;
+        certain
+    }
+}

@@ -1,0 +1,226 @@
+//! The replicated state of the guests: what belongs where, under which epoch.
+
+use crate::command::{Closure, Command, GuestStatus};
+use crate::guest::{GuestId, GuestSpec, Wanted};
+use crate::placement;
+use quorate_fencing::Level;
+use quorate_membership::{Application, Cluster, Ended, Incarnation, NodeId, Token};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The guests, and how their hosts are fenced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Guests {
+    /// Every protected guest.
+    pub guests: BTreeMap<GuestId, GuestRecord>,
+    /// The fence levels of each host, as it stated them.
+    pub fencing: BTreeMap<NodeId, Vec<Level>>,
+}
+
+/// What is decided about one guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestRecord {
+    /// The operator's description.
+    pub spec: GuestSpec,
+    /// What the operator wants.
+    pub wanted: Wanted,
+    /// The host it belongs to, or belonged to last.
+    pub host: Option<NodeId>,
+    /// That host's incarnation.
+    pub incarnation: Incarnation,
+    /// Its epoch: the token of its newest Placed. Zero before the first.
+    pub epoch: Token,
+    /// How that epoch ended; `None` while the guest may run there.
+    pub closed: Option<Closed>,
+    /// Failures in a row that no restart on the spot helped.
+    pub failures: u32,
+}
+
+/// How an epoch of a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// The entry that closed it.
+    pub at: Token,
+    /// By an expired lease, whose wait contains the drain time already (V1).
+    pub drained: bool,
+    /// In words.
+    pub why: String,
+}
+
+impl GuestRecord {
+    /// Whether the guest may run on its host.
+    #[must_use]
+    pub fn open(&self) -> bool {
+        self.closed.is_none()
+    }
+
+    fn close(&mut self, at: Token, drained: bool, why: String) {
+        self.closed = Some(Closed { at, drained, why });
+    }
+}
+
+impl Guests {
+    /// The guest of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<(GuestId, &GuestRecord)> {
+        self.guests
+            .iter()
+            .find(|(_, r)| r.spec.name == name)
+            .map(|(id, r)| (*id, r))
+    }
+
+    /// Guests that may run on `host`.
+    pub fn on(&self, host: NodeId) -> impl Iterator<Item = (GuestId, &GuestRecord)> {
+        self.guests
+            .iter()
+            .filter(move |(_, r)| r.open() && r.host == Some(host))
+            .map(|(id, r)| (*id, r))
+    }
+
+    /// Whether any guest may run on `host`.
+    #[must_use]
+    pub fn holds_open(&self, host: NodeId) -> bool {
+        self.on(host).next().is_some()
+    }
+
+    fn record(&mut self, guest: GuestId) -> Result<&mut GuestRecord, String> {
+        self.guests
+            .get_mut(&guest)
+            .ok_or_else(|| format!("{guest} does not exist"))
+    }
+}
+
+impl Application for Guests {
+    type Command = Command;
+    type Status = GuestStatus;
+
+    fn apply(&mut self, at: Token, cluster: &Cluster, command: &Command) -> Result<(), String> {
+        match command {
+            Command::AddGuest(spec) => {
+                spec.check()?;
+                if self.named(&spec.name).is_some() {
+                    return Err(format!("a guest named {:?} exists", spec.name));
+                }
+                let record = GuestRecord {
+                    spec: spec.clone(),
+                    wanted: Wanted::Running,
+                    host: None,
+                    incarnation: Incarnation::default(),
+                    epoch: Token::NONE,
+                    closed: Some(Closed {
+                        at,
+                        drained: true,
+                        why: "new".into(),
+                    }),
+                    failures: 0,
+                };
+                self.guests.insert(GuestId(at.0), record);
+                if let Err(why) = placement::survivable(cluster, self) {
+                    self.guests.remove(&GuestId(at.0));
+                    return Err(why);
+                }
+                Ok(())
+            }
+            Command::RemoveGuest { guest } => {
+                let r = self.record(*guest)?;
+                if r.wanted != Wanted::Stopped || r.open() {
+                    return Err(format!("guest {:?} is not stopped", r.spec.name));
+                }
+                self.guests.remove(guest);
+                Ok(())
+            }
+            Command::SetWanted { guest, wanted } => {
+                let r = self.record(*guest)?;
+                let before = r.wanted;
+                r.wanted = *wanted;
+                r.failures = 0;
+                if let Err(why) = placement::survivable(cluster, self)
+                    && *wanted == Wanted::Running
+                    && before == Wanted::Stopped
+                {
+                    self.record(*guest)?.wanted = before;
+                    return Err(why);
+                }
+                Ok(())
+            }
+            Command::Placed {
+                guest,
+                previous,
+                host,
+                incarnation,
+            } => {
+                let usable = cluster
+                    .hosts
+                    .get(host)
+                    .is_some_and(|h| h.usable() && h.incarnation == *incarnation);
+                let r = self.record(*guest)?;
+                if r.open() || r.epoch != *previous {
+                    return Err("its epoch is not the one named, or not closed".into());
+                }
+                if !usable {
+                    return Err(format!("{host} cannot take guests in that incarnation"));
+                }
+                if r.wanted != Wanted::Running {
+                    return Err("the guest is not wanted running".into());
+                }
+                r.host = Some(*host);
+                r.incarnation = *incarnation;
+                r.epoch = at;
+                r.closed = None;
+                Ok(())
+            }
+            Command::Closed {
+                guest,
+                epoch,
+                host,
+                why,
+            } => {
+                let r = self.record(*guest)?;
+                if !r.open() || r.host != Some(*host) || *epoch < r.epoch {
+                    return Err("no open epoch of that guest on that host".into());
+                }
+                let words = match why {
+                    Closure::Told => "stopped when told to".to_owned(),
+                    Closure::LeaseEnded => "ended with the lease of its host".to_owned(),
+                    Closure::Failed(how) => {
+                        r.failures = r.failures.saturating_add(1);
+                        format!("failed: {how}")
+                    }
+                };
+                r.close(at, false, words);
+                Ok(())
+            }
+            Command::SetFencing { host, levels } => {
+                quorate_fencing::check(levels).map_err(|faults| {
+                    faults.first().map(ToString::to_string).unwrap_or_default()
+                })?;
+                if self.fencing.get(host) == Some(levels) {
+                    return Err("no change".into());
+                }
+                self.fencing.insert(*host, levels.clone());
+                Ok(())
+            }
+            Command::Publish(_) => Ok(()),
+        }
+    }
+
+    fn ended(&mut self, at: Token, host: NodeId, last: Incarnation, how: Ended) {
+        for r in self.guests.values_mut() {
+            if r.open() && r.host == Some(host) && r.incarnation <= last {
+                r.close(at, how == Ended::Lease, "its host ended".into());
+            }
+        }
+    }
+
+    fn holds(&self, host: NodeId) -> bool {
+        self.holds_open(host)
+    }
+
+    fn taken_over(&mut self, _at: Token, host: NodeId, from: Incarnation, to: Incarnation) {
+        for r in self.guests.values_mut() {
+            if r.open() && r.host == Some(host) && r.incarnation == from {
+                r.incarnation = to;
+            }
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! One node: membership, the host's executor and the coordinator's planner behind one step.
+
+use crate::command::Command;
+use crate::contract::{Effect, EventKind, Fact, GuestSeen, NodeWrite, To};
+use crate::executor::{Deed, Executor, GuestPromise, Surroundings};
+use crate::guest::GuestId;
+use crate::machine::Guests;
+use crate::planner::{Planner, kind};
+use crate::requests::Requests;
+use quorate_fencing::Level;
+use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
+use quorate_membership::member::Applied;
+use quorate_membership::store::Image;
+use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
+use std::collections::{BTreeMap, VecDeque};
+
+mod events;
+mod status;
+
+pub use status::{GuestRow, HostRow, Status};
+
+/// What a node starts from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What the store held of the membership.
+    pub image: Image<Command>,
+    /// What the store held of the executor's promises.
+    pub promises: BTreeMap<GuestId, GuestPromise>,
+    /// What this node is.
+    pub profile: Profile,
+    /// The lease end by the guardian's record, if that is of this boot.
+    pub inherited_lease: Option<Time>,
+    /// Who ends this host's guests at lease end.
+    pub armed: Option<ArmedClass>,
+    /// Every guest process of this machine.
+    pub present: Vec<GuestSeen>,
+    /// How this host is to be fenced.
+    pub fencing: Vec<Level>,
+}
+
+/// One node. See [`crate::contract`] for what it takes and gives.
+#[derive(Debug)]
+pub struct Node {
+    member: Member<Guests>,
+    executor: Executor,
+    planner: Planner,
+    requests: Requests,
+    fencing: Vec<Level>,
+    leaving: Option<(Away, Time)>,
+    outbox: Outbox,
+    restart: Option<String>,
+    exit: Option<String>,
+    suspects: Vec<NodeId>,
+    lease_known_over: bool,
+}
+
+/// Holds back what rests on writes that are not durable yet.
+#[derive(Debug, Default)]
+struct Outbox {
+    batch: u64,
+    durable: u64,
+    held: VecDeque<(u64, Effect)>,
+    datagrams: u64,
+}
+
+impl Outbox {
+    fn release(&mut self, out: &mut Vec<Effect>) {
+        while let Some((batch, _)) = self.held.front()
+            && *batch <= self.durable
+        {
+            if let Some((_, effect)) = self.held.pop_front() {
+                self.leave(effect, out);
+            }
+        }
+    }
+
+    /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
+    fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
+        if let Effect::Datagram { frame, .. } = &mut effect {
+            self.datagrams += 1;
+            frame.header.number = self.datagrams;
+        }
+        out.push(effect);
+    }
+}
+
+macro_rules! surroundings {
+    ($node:expr, $now:expr) => {
+        Surroundings {
+            now: $now,
+            me: $node.member.me(),
+            incarnation: $node.member.incarnation(),
+            cluster: $node.member.cluster(),
+            guests: $node.member.app(),
+            lease_end: $node.member.lease_end(),
+            leaving: $node.leaving.is_some_and(|(why, _)| why != Away::Stop),
+        }
+    };
+}
+
+impl Node {
+    /// A node from what its store held and what its machine shows.
+    ///
+    /// # Errors
+    /// The store's content does not fit together.
+    pub fn new(now: Time, setup: Setup) -> Result<Node, String> {
+        let member = Member::new(
+            now,
+            MemberSetup {
+                image: setup.image,
+                profile: setup.profile,
+                inherited_lease: setup.inherited_lease,
+                armed: setup.armed,
+            },
+        )?;
+        Ok(Node {
+            member,
+            executor: Executor::new(setup.promises, &setup.present),
+            planner: Planner::default(),
+            requests: Requests::default(),
+            fencing: setup.fencing,
+            leaving: None,
+            outbox: Outbox::default(),
+            restart: None,
+            exit: None,
+            suspects: Vec::new(),
+            lease_known_over: true,
+        })
+    }
+
+    /// The membership part, for reading.
+    #[must_use]
+    pub fn member(&self) -> &Member<Guests> {
+        &self.member
+    }
+
+    /// Guests that run here with their epochs, as far as this node knows.
+    #[must_use]
+    pub fn running(&self) -> Vec<(GuestId, Token)> {
+        self.executor.running().collect()
+    }
+
+    /// Takes one fact, with the time read after it was in hand, and gives everything to do, in
+    /// order, `Wait` last.
+    pub fn step(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
+        self.member.wake(now);
+        // Leases are judged before any fact is looked at: what is over needs no permission.
+        self.executor.reconcile(&surroundings!(self, now));
+        self.take(now, fact, out);
+        self.member.tick(now);
+        // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
+        // settle it, and what is left is taken up by the next tick.
+        for _ in 0..4 {
+            let quiet = self.round(now, out);
+            if quiet {
+                break;
+            }
+        }
+        self.flush(out);
+        let s = surroundings!(self, now);
+        let until = self
+            .member
+            .deadline()
+            .min(self.executor.deadline(&s))
+            .min(self.planner.deadline(now, &self.member))
+            .min(self.requests.deadline());
+        out.push(Effect::Wait { until });
+    }
+
+    fn take(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
+        match fact {
+            Fact::Frame { link: _, frame } => self.member.frame(now, frame),
+            Fact::SessionUp { peer } => self.member.session_up(now, peer),
+            Fact::SessionDown { peer } => self.member.session_down(now, peer),
+            Fact::Stream { peer, message } => self.member.stream(now, peer, message),
+            Fact::Timeout => {}
+            Fact::Persisted { batch } => {
+                self.outbox.durable = self.outbox.durable.max(batch);
+                self.executor.persisted(batch);
+                self.member.persisted(now, batch);
+                self.outbox.release(out);
+            }
+            Fact::StoreFailed { why } => {
+                out.push(Effect::Event(self.event(
+                    Token::NONE,
+                    EventKind::Alert,
+                    Some(self.member.me()),
+                    None,
+                    format!("the store failed, this node votes no more: {why}"),
+                )));
+                self.member.store_failed(why);
+            }
+            Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
+            Fact::HypervisorBlind { why } => self.executor.blinded(why),
+            Fact::GuestGone { guest, epoch, how } => {
+                self.executor
+                    .guest_gone(&surroundings!(self, now), guest, epoch, &how);
+            }
+            Fact::GuestDone { order, result } => {
+                self.executor.done(&surroundings!(self, now), order, result);
+            }
+            Fact::FenceDone {
+                attempt,
+                end,
+                detail,
+            } => {
+                let host = self
+                    .member
+                    .cluster()
+                    .hosts
+                    .iter()
+                    .find(|(_, h)| h.attempts.contains_key(&attempt))
+                    .map(|(n, _)| *n);
+                if let Some(host) = host {
+                    self.planner.attempt_done(host, attempt, end);
+                    let text = format!("attempt {attempt} on it ended {end:?}: {detail}");
+                    out.push(Effect::Event(self.event(
+                        Token::NONE,
+                        EventKind::Fence,
+                        Some(host),
+                        None,
+                        text,
+                    )));
+                }
+            }
+            Fact::Armed(class) => self.member.set_armed(class),
+            Fact::Request { client, request } => {
+                if let crate::contract::Request::Leave(why) = &request {
+                    self.leaving = Some((*why, now));
+                }
+                let result = self.requests.take(now, &mut self.member, client, request);
+                if let Err(why) = result {
+                    out.push(Effect::Reply {
+                        client,
+                        result: Err(why),
+                    });
+                }
+            }
+        }
+    }
+
+    /// One round of consequences; gives whether nothing came of it.
+    fn round(&mut self, now: Time, out: &mut Vec<Effect>) -> bool {
+        let outputs = self.member.take_output();
+        let quiet = outputs.is_empty();
+        let mut writes = Vec::new();
+        let mut resting = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Write(w) => writes.push(NodeWrite::Member(w)),
+                Output::Datagram { to, frame, rests } => {
+                    let to = if to.is_empty() {
+                        To::Everyone
+                    } else {
+                        To::Nodes(to)
+                    };
+                    let effect = Effect::Datagram { to, frame };
+                    if rests {
+                        resting.push(effect);
+                    } else {
+                        self.outbox.leave(effect, out);
+                    }
+                }
+                Output::Stream { peer, message } => resting.push(Effect::Stream { peer, message }),
+                Output::Lease(end) => {
+                    self.lease_known_over = false;
+                    out.push(Effect::Lease { end });
+                }
+                Output::Applied(applied) => self.applied(now, applied, &mut resting, out),
+                Output::Alert { node, text } => {
+                    out.push(Effect::Event(self.event(
+                        Token::NONE,
+                        EventKind::Alert,
+                        Some(node),
+                        None,
+                        text,
+                    )));
+                }
+            }
+        }
+        self.host_part(now, out, &mut writes, &mut resting);
+        self.coordinator_part(now, out);
+        if !writes.is_empty() {
+            self.outbox.batch += 1;
+            let batch = self.outbox.batch;
+            self.member.batched(batch);
+            self.executor.batched(batch);
+            out.push(Effect::Persist { batch, writes });
+        }
+        let batch = self.outbox.batch;
+        self.outbox
+            .held
+            .extend(resting.into_iter().map(|e| (batch, e)));
+        self.outbox.release(out);
+        quiet
+    }
+
+    fn host_part(
+        &mut self,
+        now: Time,
+        out: &mut Vec<Effect>,
+        writes: &mut Vec<NodeWrite>,
+        resting: &mut Vec<Effect>,
+    ) {
+        let s = surroundings!(self, now);
+        self.executor.reconcile(&s);
+        let status = self.executor.status(&s);
+        let settled = self.executor.settled(&s) && self.executor.presentable();
+        let over = s.lease_end.is_some_and(|end| now >= end);
+        let presentable = self.executor.presentable();
+        for deed in self.executor.take_deeds() {
+            match deed {
+                Deed::Write(w) => writes.push(NodeWrite::Executor(w)),
+                Deed::Order { order, rests } => {
+                    if rests {
+                        resting.push(Effect::Guest(order));
+                    } else {
+                        out.push(Effect::Guest(order));
+                    }
+                }
+                Deed::Started(guest, epoch) => {
+                    let (me, text) = (self.member.me(), format!("runs under epoch {epoch}"));
+                    let e = self.event(epoch, EventKind::Started, Some(me), Some(guest), text);
+                    out.push(Effect::Event(e));
+                }
+                Deed::Ended(guest, epoch, how) => {
+                    let me = self.member.me();
+                    let e = self.event(epoch, EventKind::Ended, Some(me), Some(guest), how);
+                    out.push(Effect::Event(e));
+                }
+                Deed::Alert(guest, text) => {
+                    let me = self.member.me();
+                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), Some(guest), text);
+                    out.push(Effect::Event(e));
+                }
+            }
+        }
+        if over && !self.lease_known_over {
+            self.lease_known_over = true;
+            let text = "the lease of this host is over: its guests are ended".to_owned();
+            let e = self.event(
+                Token::NONE,
+                EventKind::Lease,
+                Some(self.member.me()),
+                None,
+                text,
+            );
+            out.push(Effect::Event(e));
+        }
+        if !status.closed.is_empty() && status != *self.member.status() {
+            self.member.hurry_beat(now);
+        }
+        self.member.set_status(status);
+        self.member.set_emptied(self.executor.emptied());
+        self.member.set_countable(settled);
+        self.member.set_presentable(presentable);
+        self.leave(now, out);
+    }
+
+    /// Going out of service: first the log knows, then the guests end, then the node.
+    fn leave(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.exit.is_some() {
+            return;
+        }
+        let Some((why, since)) = self.leaving else {
+            return;
+        };
+        let retry = self.member.cluster().timing.election * 2;
+        // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
+        let t = &self.member.cluster().timing;
+        let patience = if why == Away::Stop {
+            t.election * 5
+        } else {
+            t.lease * 2
+        };
+        let me = self.member.me();
+        let away = self
+            .member
+            .cluster()
+            .hosts
+            .get(&me)
+            .is_some_and(|h| h.away.is_some());
+        let empty =
+            why == Away::Stop || (self.executor.idle() && !self.member.app().holds_open(me));
+        if self.member.admitted() && !away && self.member.cool(now, kind::AWAY, 0, retry) {
+            let incarnation = self.member.incarnation();
+            self.member.propose(
+                now,
+                Entry::Away {
+                    node: me,
+                    incarnation,
+                    why,
+                },
+            );
+        }
+        let late = now.since(since) >= patience;
+        if (away && empty) || late || !self.member.admitted() {
+            self.member.resign(now);
+            let text = if late && !(away && empty) {
+                "left without the cluster's word: no quorum answered in time".to_owned()
+            } else {
+                format!("out of service: {why:?}")
+            };
+            self.exit = Some(text.clone());
+            out.push(Effect::Exit { why: text });
+        }
+    }
+
+    fn coordinator_part(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.planner.observe(now, &self.member);
+        self.planner.enter_results(now, &mut self.member);
+        self.requests.retry(now, &mut self.member);
+        for (client, result) in self.requests.answered() {
+            out.push(Effect::Reply { client, result });
+        }
+        let me = self.member.me();
+        let retry = self.member.cluster().timing.heartbeat;
+        let stated = self
+            .member
+            .app()
+            .fencing
+            .get(&me)
+            .map_or(&[][..], Vec::as_slice);
+        if self.member.admitted()
+            && stated != self.fencing.as_slice()
+            && self.member.cool(now, kind::FENCING, 0, retry)
+        {
+            let levels = self.fencing.clone();
+            self.member
+                .propose(now, Entry::App(Command::SetFencing { host: me, levels }));
+        }
+        if let Some(until) = self.member.acting(now) {
+            self.planner.plan(now, until, &mut self.member);
+        }
+        self.member.flush(now);
+        self.notice_suspects(now, out);
+    }
+
+    fn notice_suspects(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let window = self.member.cluster().timing.silence();
+        let suspects: Vec<NodeId> = self
+            .member
+            .cluster()
+            .hosts
+            .iter()
+            .filter(|(n, h)| {
+                **n != self.member.me()
+                    && h.revoke.is_none()
+                    && h.proved.is_none()
+                    && h.away.is_none()
+                    && self.member.silent(now, **n) >= window
+            })
+            .map(|(n, _)| *n)
+            .collect();
+        for new in suspects.iter().filter(|n| !self.suspects.contains(n)) {
+            let text = format!(
+                "unheard for {:.1} s",
+                self.member.silent(now, *new).as_secs_f64()
+            );
+            let e = self.event(Token::NONE, EventKind::Suspect, Some(*new), None, text);
+            out.push(Effect::Event(e));
+        }
+        self.suspects = suspects;
+    }
+
+    fn applied(
+        &mut self,
+        now: Time,
+        applied: Applied<Command>,
+        resting: &mut Vec<Effect>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Applied {
+            token,
+            entry,
+            outcome,
+            replayed,
+        } = &applied;
+        self.requests
+            .applied(self.member.cluster(), entry, *token, outcome);
+        if *outcome != Outcome::Applied {
+            return;
+        }
+        match &entry.body {
+            Entry::Attempt { host, .. } if !replayed => {
+                let attempt = self
+                    .member
+                    .cluster()
+                    .hosts
+                    .get(host)
+                    .and_then(|h| h.attempts.get(token));
+                if let Some(attempt) = attempt.cloned()
+                    && let Some(launch) =
+                        self.planner
+                            .attempt_logged(now, &self.member, entry.id, *host, &attempt)
+                {
+                    resting.push(Effect::Fence(launch));
+                }
+            }
+            // A proof about this very life of ours: end everything and begin a new one (V3).
+            Entry::Proof {
+                host, incarnation, ..
+            } if (*host, *incarnation) == (self.member.me(), self.member.incarnation())
+                && self.restart.is_none() =>
+            {
+                let why = "this incarnation was proved ended".to_owned();
+                self.restart = Some(why);
+            }
+            _ => {}
+        }
+        if !replayed && let Some(event) = self.describe(*token, &entry.body) {
+            out.push(Effect::Event(event));
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<Effect>) {
+        // Ends go out with this very step; only then may the driver take the node down.
+        if let Some(why) = self.restart.take() {
+            out.push(Effect::Restart { why });
+        }
+    }
+}

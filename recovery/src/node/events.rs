@@ -1,0 +1,162 @@
+//! Decided entries in words.
+
+use super::Node;
+use crate::command::Command;
+use crate::contract::{Event, EventKind};
+use crate::guest::{GuestId, Wanted};
+use quorate_membership::entry::{Entry, Ground, Proof};
+use quorate_membership::{NodeId, Token};
+
+impl Node {
+    pub(super) fn event(
+        &self,
+        token: Token,
+        kind: EventKind,
+        host: Option<NodeId>,
+        guest: Option<GuestId>,
+        text: String,
+    ) -> Event {
+        let host = host.map(|h| self.member.cluster().name(h));
+        let guest = guest.map(|g| {
+            let known = self.member.app().guests.get(&g);
+            known.map_or_else(|| g.to_string(), |r| r.spec.name.clone())
+        });
+        Event {
+            token,
+            kind,
+            host,
+            guest,
+            text,
+        }
+    }
+
+    /// An entry that was applied, in words; nothing for those that only keep the log moving.
+    pub(super) fn describe(&self, at: Token, entry: &Entry<Command>) -> Option<Event> {
+        use EventKind as K;
+        let event = |kind, host, guest, text: String| Some(self.event(at, kind, host, guest, text));
+        let view = self.member.cluster().view;
+        match entry {
+            Entry::Noop | Entry::Renew { .. } => None,
+            Entry::Term { node, .. } => event(
+                K::Coordinator,
+                Some(*node),
+                None,
+                format!("coordinator of view {view}"),
+            ),
+            Entry::Resign { .. } => event(
+                K::Coordinator,
+                None,
+                None,
+                "the coordinator gave up its term".into(),
+            ),
+            Entry::Admit {
+                node, incarnation, ..
+            } => {
+                let text = format!("admitted as incarnation {incarnation}, view {view}");
+                event(K::View, Some(*node), None, text)
+            }
+            Entry::Armed { host, class, .. } => event(
+                K::View,
+                Some(*host),
+                None,
+                format!("attests {class:?} behind its lease"),
+            ),
+            Entry::Revoke { hosts } => {
+                let names: Vec<String> = hosts
+                    .iter()
+                    .map(|(h, i, ground)| {
+                        let why = match ground {
+                            Ground::Silent => "a quorum reports silence",
+                            Ground::Deaf => "it hears nobody",
+                            Ground::Ordered => "an operator ordered it",
+                        };
+                        format!("{} incarnation {i} ({why})", self.member.cluster().name(*h))
+                    })
+                    .collect();
+                let text = format!("lost: {}; view {view}", names.join(", "));
+                event(K::Verdict, hosts.first().map(|(h, ..)| *h), None, text)
+            }
+            Entry::Restore { host, .. } => event(
+                K::Restored,
+                Some(*host),
+                None,
+                format!("heard again, view {view}"),
+            ),
+            Entry::Proof { host, proof, .. } => {
+                let text = match proof {
+                    Proof::LeaseExpired => "its lease is over for certain".to_owned(),
+                    Proof::Fenced { device, class } => {
+                        format!("observed off by {device} (class {class})")
+                    }
+                    Proof::Confirmed { by } => format!("confirmed off by {by}"),
+                };
+                event(K::Proof, Some(*host), None, text)
+            }
+            Entry::Attempt {
+                host,
+                device,
+                level,
+                ..
+            } => {
+                let text = format!("fence level {} by {device}", level + 1);
+                event(K::Fence, Some(*host), None, text)
+            }
+            Entry::AttemptEnded { host, attempt, end } => event(
+                K::Fence,
+                Some(*host),
+                None,
+                format!("attempt {attempt}: {end:?}"),
+            ),
+            Entry::Away { node, why, .. } => event(
+                K::View,
+                Some(*node),
+                None,
+                format!("taken out of service: {why:?}"),
+            ),
+            Entry::App(command) => self.describe_command(at, command),
+        }
+    }
+
+    fn describe_command(&self, at: Token, command: &Command) -> Option<Event> {
+        use EventKind as K;
+        let event = |kind, host, guest, text: String| Some(self.event(at, kind, host, guest, text));
+        match command {
+            Command::AddGuest(_) => event(
+                K::Changed,
+                None,
+                Some(GuestId(at.0)),
+                "protected from here on".into(),
+            ),
+            Command::RemoveGuest { guest } => {
+                event(K::Changed, None, Some(*guest), "protected no more".into())
+            }
+            Command::SetWanted { guest, wanted } => {
+                let wanted = match wanted {
+                    Wanted::Running => "running",
+                    Wanted::Stopped => "stopped",
+                };
+                event(K::Changed, None, Some(*guest), format!("wanted {wanted}"))
+            }
+            Command::Placed { guest, host, .. } => {
+                event(K::Placed, Some(*host), Some(*guest), format!("epoch {at}"))
+            }
+            Command::Closed {
+                guest,
+                host,
+                epoch,
+                why,
+            } => {
+                let text = format!("closed up to epoch {epoch}: {why:?}");
+                event(K::Ended, Some(*host), Some(*guest), text)
+            }
+            Command::SetFencing { host, levels } => {
+                let text = format!("{} fence levels stated", levels.len());
+                event(K::Changed, Some(*host), None, text)
+            }
+            Command::Publish(bytes) => {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                event(K::Published, None, None, text)
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What a node can say about the cluster, for people and for programs.
+
+use super::Node;
+use crate::guest::Wanted;
+use quorate_membership::{HostState, Time, Token};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The cluster as this node sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This node's name.
+    pub node: String,
+    /// Its incarnation's counter.
+    pub incarnation: u64,
+    /// Whether it reaches a quorum of voters.
+    pub quorate: bool,
+    /// Whether the log names it as a member in this incarnation.
+    pub admitted: bool,
+    /// The view.
+    pub view: ViewRow,
+    /// Entries applied.
+    pub applied: u64,
+    /// Seconds left of its own lease.
+    pub lease_left: f64,
+    /// Until when it may give orders as coordinator, in seconds from now; absent if it may not.
+    pub acting_for: Option<f64>,
+    /// Datagrams dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What an operator should know, in words.
+    pub remarks: Vec<String>,
+}
+
+/// The view in names.
+#[derive(Clone, Debug, Serialize)]
+pub struct ViewRow {
+    /// Its number.
+    pub number: u64,
+    /// Its nodes.
+    pub members: Vec<HostRow>,
+    /// Name of the coordinator.
+    pub coordinator: Option<String>,
+}
+
+/// One node of the view.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostRow {
+    /// Its number.
+    pub node: u32,
+    /// Its name.
+    pub name: String,
+    /// `member`, `suspect` (private to this node), `away`, `left`, `lost`, `fenced`.
+    pub state: &'static str,
+    /// Votes but never runs guests.
+    pub witness: bool,
+    /// Votes.
+    pub voter: bool,
+    /// Its admitted incarnation.
+    pub incarnation: u64,
+    /// Seconds since it was last heard here; absent for this node itself.
+    pub unheard: Option<f64>,
+    /// Guests that belong there.
+    pub guests: usize,
+    /// What it waits for, if it is lost.
+    pub reason: Option<String>,
+}
+
+/// One guest.
+#[derive(Clone, Debug, Serialize)]
+pub struct GuestRow {
+    /// Its name.
+    pub name: String,
+    /// `running` or `stopped`.
+    pub wanted: &'static str,
+    /// `running`, `starting`, `stopping`, `waiting`, `stopped`, `unproved`.
+    pub state: &'static str,
+    /// Where it belongs.
+    pub host: Option<String>,
+    /// Its epoch.
+    pub epoch: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Why it is where it is, if that needs words.
+    pub reason: Option<String>,
+}
+
+impl Node {
+    /// The cluster as this node sees it now.
+    #[must_use]
+    pub fn status(&self, now: Time) -> Status {
+        let m = &self.member;
+        let c = m.cluster();
+        let mut remarks = Vec::new();
+        if !m.quorate(now) {
+            remarks.push(format!(
+                "no quorum: fewer than {} of {} voters are reached, so nothing is fenced or \
+                 restarted by command, and guests end with the lease of their host",
+                c.quorum(),
+                c.voters.len()
+            ));
+        }
+        if let Some(why) = m.voter_failure() {
+            remarks.push(format!("this node votes no more, its store failed: {why}"));
+        }
+        if let Some(why) = self.executor.blind() {
+            remarks.push(format!("the hypervisor does not answer: {why}"));
+        }
+        if !m.admitted() {
+            remarks.push("this node is not admitted yet".into());
+        }
+        Status {
+            cluster: c.id.to_string(),
+            node: c.name(m.me()),
+            incarnation: m.incarnation().counter,
+            quorate: m.quorate(now),
+            admitted: m.admitted(),
+            view: ViewRow {
+                number: c.view,
+                members: self.hosts(now),
+                coordinator: c.term.map(|t| c.name(t.node)),
+            },
+            applied: c.applied,
+            lease_left: m
+                .lease_end()
+                .map_or(0.0, |end| end.since(now).as_secs_f64()),
+            acting_for: m.acting(now).map(|until| until.since(now).as_secs_f64()),
+            dropped: m
+                .dropped()
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), *v))
+                .collect(),
+            remarks,
+        }
+    }
+
+    /// Every node of the view.
+    #[must_use]
+    pub fn hosts(&self, now: Time) -> Vec<HostRow> {
+        let m = &self.member;
+        let silence = m.cluster().timing.silence();
+        m.cluster()
+            .hosts
+            .iter()
+            .map(|(node, h)| {
+                let me = *node == m.me();
+                let silent = m.silent(now, *node);
+                let holds = self.member.app().on(*node).count();
+                let state = match h.state() {
+                    HostState::Member if !me && silent >= silence => "suspect",
+                    HostState::Member => "member",
+                    HostState::Away if holds == 0 => "left",
+                    HostState::Away => "away",
+                    HostState::Lost => "lost",
+                    HostState::Fenced => "fenced",
+                };
+                let reason = h.open_revoke().map(|_| {
+                    let lease = m.lease_remaining(now, *node).map_or_else(
+                        || "its lease is over once a quorum of voters has answered".to_owned(),
+                        |d| format!("its lease is over for certain in {:.1} s", d.as_secs_f64()),
+                    );
+                    match self.planner.fencing.get(node) {
+                        Some(why) => format!("{why}; {lease}"),
+                        None => lease,
+                    }
+                });
+                HostRow {
+                    node: node.0,
+                    name: h.profile.name.clone(),
+                    state,
+                    witness: h.profile.witness,
+                    voter: m.cluster().slot(*node).is_some(),
+                    incarnation: h.incarnation.counter,
+                    unheard: (!me).then_some(silent.as_secs_f64()),
+                    guests: holds,
+                    reason,
+                }
+            })
+            .collect()
+    }
+
+    /// Every guest.
+    #[must_use]
+    pub fn guests(&self, now: Time) -> Vec<GuestRow> {
+        let m = &self.member;
+        m.app()
+            .guests
+            .iter()
+            .map(|(id, r)| {
+                let host = r.host.map(|h| m.cluster().name(h));
+                let running = r.host.is_some_and(|h| {
+                    let here = h == m.me()
+                        && self
+                            .executor
+                            .running()
+                            .any(|(g, e)| (g, e) == (*id, r.epoch));
+                    let there = m.heard(now, h).is_some_and(|(heard, _)| {
+                        heard.beat.status.running.contains(&(*id, r.epoch))
+                    });
+                    here || there
+                });
+                let lost = r
+                    .host
+                    .and_then(|h| m.cluster().hosts.get(&h))
+                    .filter(|h| h.open_revoke().is_some() && h.incarnation == r.incarnation);
+                let (state, reason) = match (&r.closed, r.wanted) {
+                    (None, _) if lost.is_some() => (
+                        "unproved",
+                        Some("its host is lost and not yet proved off".to_owned()),
+                    ),
+                    (None, Wanted::Running) if running => ("running", None),
+                    (None, Wanted::Running) => ("starting", None),
+                    (None, Wanted::Stopped) => ("stopping", None),
+                    (Some(_), Wanted::Stopped) => ("stopped", None),
+                    (Some(c), Wanted::Running) => {
+                        let why = self.planner.waiting.get(id);
+                        (
+                            "waiting",
+                            Some(why.cloned().unwrap_or_else(|| c.why.clone())),
+                        )
+                    }
+                };
+                GuestRow {
+                    name: r.spec.name.clone(),
+                    wanted: if r.wanted == Wanted::Running {
+                        "running"
+                    } else {
+                        "stopped"
+                    },
+                    state,
+                    host: if r.epoch == Token::NONE { None } else { host },
+                    epoch: r.epoch.to_string(),
+                    failures: r.failures,
+                    reason,
+                }
+            })
+            .collect()
+    }
+}

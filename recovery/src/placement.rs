@@ -1,0 +1,106 @@
+//! Which host takes a guest, and whether the loss of any one host can be survived.
+
+use crate::guest::{GuestId, Wanted};
+use crate::machine::Guests;
+use quorate_membership::entry::Capacity;
+use quorate_membership::{Cluster, NodeId};
+use std::collections::BTreeMap;
+
+/// Room left per host that may take guests.
+pub type Room = BTreeMap<NodeId, Capacity>;
+
+/// What each usable host has left, by the guests that belong there.
+#[must_use]
+pub fn room(cluster: &Cluster, guests: &Guests) -> Room {
+    let mut room: Room = cluster
+        .hosts
+        .iter()
+        .filter(|(_, h)| h.usable())
+        .map(|(n, h)| (*n, h.profile.capacity))
+        .collect();
+    for r in guests.guests.values().filter(|r| r.open()) {
+        if let Some(left) = r.host.and_then(|h| room.get_mut(&h)) {
+            take(left, r.spec.needs.capacity());
+        }
+    }
+    room
+}
+
+/// Takes `needs` out of `left`; stops at zero.
+pub fn take(left: &mut Capacity, needs: Capacity) {
+    left.vcpus = left.vcpus.saturating_sub(needs.vcpus);
+    left.memory_mib = left.memory_mib.saturating_sub(needs.memory_mib);
+}
+
+fn fits(left: Capacity, needs: Capacity) -> bool {
+    left.vcpus >= needs.vcpus && left.memory_mib >= needs.memory_mib
+}
+
+/// The host with most room left afterwards; of equals the lowest number. `avoid` is taken only
+/// if no other has room.
+#[must_use]
+pub fn choose(room: &Room, needs: Capacity, avoid: Option<NodeId>) -> Option<NodeId> {
+    room.iter()
+        .filter(|(_, left)| fits(**left, needs))
+        .max_by_key(|(node, left)| {
+            let other = Some(**node) != avoid;
+            (
+                other,
+                left.memory_mib,
+                left.vcpus,
+                std::cmp::Reverse(**node),
+            )
+        })
+        .map(|(node, _)| *node)
+}
+
+/// Whether every guest wanted running would still find room if any one host were lost.
+///
+/// Guests are packed largest first onto the host with most room (worst fit decreasing): a set it
+/// accepts does fit; a set it refuses might fit if packed more cleverly. A cluster with a single
+/// host promises nothing.
+///
+/// # Errors
+/// The host whose loss could not be survived, and the guest that finds no room.
+pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
+    let whole: Room = cluster
+        .hosts
+        .iter()
+        .filter(|(_, h)| !h.profile.witness)
+        .map(|(n, h)| (*n, h.profile.capacity))
+        .collect();
+    let mut wanted: Vec<(Capacity, GuestId)> = guests
+        .guests
+        .iter()
+        .filter(|(_, r)| r.wanted == Wanted::Running)
+        .map(|(id, r)| (r.spec.needs.capacity(), *id))
+        .collect();
+    wanted.sort_by_key(|(c, id)| (std::cmp::Reverse((c.memory_mib, c.vcpus)), *id));
+    let lost: Vec<Option<NodeId>> = match whole.len() {
+        0 => return Ok(()),
+        1 => vec![None],
+        _ => whole.keys().map(|n| Some(*n)).collect(),
+    };
+    for lost in lost {
+        let mut room = whole.clone();
+        if let Some(lost) = lost {
+            room.remove(&lost);
+        }
+        for (needs, id) in &wanted {
+            let Some(host) = choose(&room, *needs, None) else {
+                let name = &guests.guests[id].spec.name;
+                return Err(match lost {
+                    Some(lost) => format!(
+                        "if {} were lost, guest {name:?} would find no room on the other hosts",
+                        cluster.name(lost)
+                    ),
+                    None => format!("guest {name:?} finds no room"),
+                });
+            };
+            if let Some(left) = room.get_mut(&host) {
+                take(left, *needs);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,485 @@
+//! What the coordinator does beyond membership: fences what is lost, places what is free.
+
+use crate::command::Command;
+use crate::contract::FenceLaunch;
+use crate::guest::{GuestId, Wanted};
+use crate::machine::Guests;
+use crate::placement;
+use quorate_fencing::{Next, Tried, brake, next_level};
+use quorate_membership::cluster::Attempt;
+use quorate_membership::entry::{AttemptEnd, Away, Entry, Proof, ProposalId};
+use quorate_membership::{Host, Member, NodeId, ProofPolicy, Time, Token};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Kinds of cooldowns of this crate (the membership's own are below 64).
+pub(crate) mod kind {
+    pub(crate) const CLOSED: u8 = 64;
+    pub(crate) const PLACED: u8 = 65;
+    pub(crate) const ATTEMPT: u8 = 66;
+    pub(crate) const ATTEMPT_ENDED: u8 = 67;
+    pub(crate) const FENCED: u8 = 68;
+    pub(crate) const FENCING: u8 = 69;
+    pub(crate) const AWAY: u8 = 70;
+}
+
+/// A guest whose failures repeat is tried again after at most this long.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// The coordinator's memory. All of it may be lost with the role: what counts is in the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Planner {
+    /// When the closing of a guest was applied here.
+    freed: BTreeMap<GuestId, (Token, Time)>,
+    /// Attempts this node proposed in its present term: launched only by it, and not after.
+    proposed: BTreeMap<ProposalId, (Token, Time)>,
+    /// When an attempt's entry was applied here.
+    logged: BTreeMap<Token, Time>,
+    /// Results to be entered, until they are.
+    results: BTreeMap<Token, (NodeId, AttemptEnd)>,
+    /// Placements proposed and not yet applied, so that room is not given away twice.
+    placing: BTreeMap<GuestId, (NodeId, Time)>,
+    /// Why a guest that should run is not placed, for people.
+    pub(crate) waiting: BTreeMap<GuestId, String>,
+    /// Why a lost host is not being cut by a device, for people.
+    pub(crate) fencing: BTreeMap<NodeId, String>,
+}
+
+impl Planner {
+    /// An Attempt of ours was applied: launch it, if we still hold the term we proposed it in.
+    pub(crate) fn attempt_logged(
+        &mut self,
+        now: Time,
+        member: &Member<Guests>,
+        id: ProposalId,
+        host: NodeId,
+        attempt: &Attempt,
+    ) -> Option<FenceLaunch> {
+        self.logged.insert(attempt.token, now);
+        let (term, not_after) = self.proposed.remove(&id)?;
+        if member.cluster().term.map(|t| t.token) != Some(term) || now >= not_after {
+            return None;
+        }
+        let level = member
+            .app()
+            .fencing
+            .get(&host)?
+            .get(usize::from(attempt.level))?;
+        Some(FenceLaunch {
+            attempt: attempt.token,
+            host,
+            name: member.cluster().name(host),
+            devices: level.devices.clone(),
+            not_after,
+            limit: attempt.limit,
+        })
+    }
+
+    /// A launched attempt ended; the result is proposed until it stands in the log.
+    pub(crate) fn attempt_done(&mut self, host: NodeId, attempt: Token, end: AttemptEnd) {
+        self.results.insert(attempt, (host, end));
+    }
+
+    /// Forgets what no longer matters; learns when guests became free.
+    pub(crate) fn observe(&mut self, now: Time, member: &Member<Guests>) {
+        let guests = &member.app().guests;
+        self.freed.retain(|g, _| guests.contains_key(g));
+        self.waiting.retain(|g, _| guests.contains_key(g));
+        for (id, r) in guests {
+            match &r.closed {
+                Some(c) if self.freed.get(id).is_none_or(|(at, _)| *at != c.at) => {
+                    self.freed.insert(*id, (c.at, now));
+                }
+                Some(_) => {}
+                None => {
+                    self.freed.remove(id);
+                    self.placing.remove(id);
+                    self.waiting.remove(id);
+                }
+            }
+        }
+        let hosts = &member.cluster().hosts;
+        let open = |token: &Token| hosts.values().any(|h| h.attempts.contains_key(token));
+        let latest = |token: &Token| hosts.values().any(|h| h.last_attempt == Some(*token));
+        for h in hosts.values() {
+            for token in h.attempts.keys().chain(&h.last_attempt) {
+                self.logged.entry(*token).or_insert(now);
+            }
+        }
+        self.logged.retain(|token, _| open(token) || latest(token));
+        self.results.retain(|token, (_, end)| {
+            // An observed off is kept until the proof stands, the rest until the end is logged.
+            open(token) || *end == AttemptEnd::Off
+        });
+        self.fencing
+            .retain(|n, _| hosts.get(n).is_some_and(|h| h.open_revoke().is_some()));
+    }
+
+    /// Proposes the results of our launches. Judged by their own conditions, so the role is not
+    /// needed for it.
+    pub(crate) fn enter_results(&mut self, now: Time, member: &mut Member<Guests>) {
+        let retry = member.cluster().timing.election;
+        for (token, (host, end)) in self.results.clone() {
+            let Some(record) = member.cluster().hosts.get(&host).cloned() else {
+                continue;
+            };
+            if record.attempts.contains_key(&token) {
+                if member.cool(now, kind::ATTEMPT_ENDED, token.0, retry) {
+                    member.propose(
+                        now,
+                        Entry::AttemptEnded {
+                            host,
+                            attempt: token,
+                            end,
+                        },
+                    );
+                }
+                continue;
+            }
+            let tried = record
+                .tried
+                .iter()
+                .find(|(a, e)| a.token == token && *e == end);
+            let Some((attempt, _)) = tried.filter(|_| end == AttemptEnd::Off) else {
+                self.results.remove(&token);
+                continue;
+            };
+            if record.open_revoke() != Some(attempt.revoke)
+                || record.incarnation != attempt.incarnation
+                || member.cluster().proof == ProofPolicy::DeviceAndLease
+            {
+                self.results.remove(&token);
+                continue;
+            }
+            if member.cool(now, kind::FENCED, token.0, retry) {
+                let class = member
+                    .app()
+                    .fencing
+                    .get(&host)
+                    .and_then(|l| l.get(usize::from(attempt.level)))
+                    .and_then(|l| l.proves().ok());
+                let Some(class) = class else {
+                    self.results.remove(&token);
+                    continue;
+                };
+                let proof = Proof::Fenced {
+                    device: attempt.device.clone(),
+                    class: format!("{class:?}").to_lowercase(),
+                };
+                let (incarnation, revoke) = (attempt.incarnation, attempt.revoke);
+                member.propose(
+                    now,
+                    Entry::Proof {
+                        host,
+                        incarnation,
+                        revoke,
+                        proof,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The coordinator's round; `until` is the end of its lease.
+    pub(crate) fn plan(&mut self, now: Time, until: Time, member: &mut Member<Guests>) {
+        self.enter_words(now, member);
+        let hosts: Vec<(NodeId, Host)> = member
+            .cluster()
+            .hosts
+            .iter()
+            .map(|(n, h)| (*n, h.clone()))
+            .collect();
+        for (host, record) in &hosts {
+            self.expire_attempts(now, member, *host, record);
+            if let Some(revoke) = record.open_revoke() {
+                match self.fence(now, until, member, *host, record, revoke) {
+                    Ok(()) => drop(self.fencing.remove(host)),
+                    Err(why) => drop(self.fencing.insert(*host, why)),
+                }
+            }
+        }
+        self.place(now, member);
+    }
+
+    /// Enters what hosts say they have closed. A closing is a durable promise of the host's store,
+    /// so the word of a later incarnation counts as well.
+    fn enter_words(&mut self, now: Time, member: &mut Member<Guests>) {
+        let retry = member.cluster().timing.election;
+        let nodes: Vec<NodeId> = member.cluster().hosts.keys().copied().collect();
+        for host in nodes {
+            let Some((heard, _)) = member.heard(now, host) else {
+                continue;
+            };
+            for (guest, epoch, why) in heard.beat.status.closed.clone() {
+                let open = member
+                    .app()
+                    .guests
+                    .get(&guest)
+                    .is_some_and(|r| r.open() && r.host == Some(host) && r.epoch <= epoch);
+                if open && member.cool(now, kind::CLOSED, guest.0, retry) {
+                    let closed = Command::Closed {
+                        guest,
+                        epoch,
+                        host,
+                        why,
+                    };
+                    member.propose(now, Entry::App(closed));
+                }
+            }
+        }
+    }
+
+    /// An attempt whose result never came is resolved when it can have no more effect: bound plus
+    /// device limit after its entry was applied, stretched for clocks (V2).
+    fn expire_attempts(
+        &mut self,
+        now: Time,
+        member: &mut Member<Guests>,
+        host: NodeId,
+        record: &Host,
+    ) {
+        let t = member.cluster().timing.clone();
+        for (token, attempt) in &record.attempts {
+            let logged = *self.logged.entry(*token).or_insert(now);
+            let span = attempt.launch_within + attempt.limit;
+            let stretched = span + span / 1000 * (2 * t.clock_rate_ppm).div_ceil(1000) + t.slack;
+            if now.since(logged) >= stretched
+                && member.cool(now, kind::ATTEMPT_ENDED, token.0, t.election)
+            {
+                let end = AttemptEnd::Unknown;
+                member.propose(
+                    now,
+                    Entry::AttemptEnded {
+                        host,
+                        attempt: *token,
+                        end,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Proposes the next device attempt on a lost host, or says why not.
+    fn fence(
+        &mut self,
+        now: Time,
+        until: Time,
+        member: &mut Member<Guests>,
+        host: NodeId,
+        record: &Host,
+        revoke: Token,
+    ) -> Result<(), String> {
+        let t = member.cluster().timing.clone();
+        if record.away == Some(Away::Stop) {
+            return Err(
+                "its daemon was stopped by an operator: only its lease is waited for".into(),
+            );
+        }
+        let levels = member.app().fencing.get(&host).cloned().unwrap_or_default();
+        if levels.is_empty() {
+            return Err("it has no fence device: only its lease is left".into());
+        }
+        if member.answered(host, revoke) < member.cluster().quorum() {
+            return Err("waiting for a quorum of voters to answer the revoke".into());
+        }
+        if let Some((heard, silent)) = member.heard(now, host)
+            && silent < t.heartbeat * 2
+        {
+            if heard.incarnation > record.incarnation {
+                return Err("its next incarnation is heard: it is admitted first".into());
+            }
+            // Its own word or its lease is faster and cuts nothing (V6).
+            if record.armed.is_some() && heard.beat.lease_left.is_zero() {
+                return Err("it is heard, and says that its lease is over".into());
+            }
+        }
+        // Which level comes next depends on when the last one ended; only the log's order of
+        // attempts is shared, so ages are measured from when this node saw the newest.
+        let age = record
+            .last_attempt
+            .and_then(|a| self.logged.get(&a))
+            .map(|at| now.since(*at));
+        let tried: Vec<Tried> = record
+            .tried
+            .iter()
+            .map(|(a, _)| Tried {
+                level: a.level.into(),
+                ended: age.or(Some(Duration::ZERO)),
+            })
+            .chain(record.attempts.values().map(|a| Tried {
+                level: a.level.into(),
+                ended: None,
+            }))
+            .collect();
+        let level = match next_level(&levels, &tried) {
+            Next::Launch { level, .. } => level,
+            Next::Running => return Ok(()),
+            Next::RetryIn(d) => return Err(format!("every level failed; again in {}", secs(d))),
+            Next::LeaseOnly => {
+                return Err("no level proves anything: only its lease is left".into());
+            }
+        };
+        self.brake(now, member, host).map_err(|b| b.to_string())?;
+        if !member.cool(now, kind::ATTEMPT, revoke.0, t.election) {
+            return Ok(());
+        }
+        let Some(term) = member.cluster().term.map(|t| t.token) else {
+            return Ok(());
+        };
+        let chosen = &levels[level];
+        let names: Vec<&str> = chosen.devices.iter().map(|d| d.name.as_str()).collect();
+        let attempt = Entry::Attempt {
+            host,
+            incarnation: record.incarnation,
+            revoke,
+            level: level as u8,
+            device: names.join("+"),
+            launch_within: until.since(now),
+            limit: chosen.limit(),
+        };
+        let id = member.propose(now, attempt);
+        // Fixed now: a later lease of ours does not extend it (V2).
+        self.proposed.insert(id, (term, until));
+        while self.proposed.len() > 64 {
+            self.proposed.pop_first();
+        }
+        Ok(())
+    }
+
+    fn brake(
+        &self,
+        now: Time,
+        member: &Member<Guests>,
+        host: NodeId,
+    ) -> Result<(), quorate_fencing::Braked> {
+        let hosts = &member.cluster().hosts;
+        let attempts: Vec<(u32, Duration)> = hosts
+            .iter()
+            .filter_map(|(n, h)| Some((n.0, h.last_attempt?)))
+            .map(|(n, token)| {
+                (
+                    n,
+                    self.logged
+                        .get(&token)
+                        .map_or(Duration::ZERO, |at| now.since(*at)),
+                )
+            })
+            .collect();
+        let n = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        brake::allows(n, 1, brake::WINDOW, &attempts, host.0)
+    }
+
+    /// Gives every free guest that should run to a host with room, highest priority first.
+    fn place(&mut self, now: Time, member: &mut Member<Guests>) {
+        let t = member.cluster().timing.clone();
+        let mut room = placement::room(member.cluster(), member.app());
+        room.retain(|host, _| {
+            *host == member.me() || {
+                let alive = member.heard(now, *host).is_some_and(|(heard, silent)| {
+                    silent < t.heartbeat * 2 + t.jitter && !heard.beat.lease_left.is_zero()
+                });
+                alive && member.cluster().hosts[host].usable()
+            }
+        });
+        self.placing
+            .retain(|_, (_, at)| now.since(*at) < t.election * 2);
+        for (guest, (host, _)) in &self.placing {
+            if let (Some(r), Some(left)) = (member.app().guests.get(guest), room.get_mut(host)) {
+                placement::take(left, r.spec.needs.capacity());
+            }
+        }
+        let mut free: Vec<(i32, GuestId)> = member
+            .app()
+            .guests
+            .iter()
+            .filter(|(id, r)| {
+                !r.open() && r.wanted == Wanted::Running && !self.placing.contains_key(id)
+            })
+            .map(|(id, r)| (r.spec.priority, *id))
+            .collect();
+        free.sort_by_key(|(priority, id)| (std::cmp::Reverse(*priority), *id));
+        for (_, guest) in free {
+            let r = member.app().guests[&guest].clone();
+            if let Some(wait) = self.holdback(now, member, guest) {
+                self.waiting.insert(guest, wait);
+                continue;
+            }
+            let avoid = r.host.filter(|_| r.failures > 0);
+            let Some(host) = placement::choose(&room, r.spec.needs.capacity(), avoid) else {
+                self.waiting
+                    .insert(guest, "no usable host has room for it".into());
+                continue;
+            };
+            if !member.cool(now, kind::PLACED, guest.0, t.election) {
+                continue;
+            }
+            if let Some(left) = room.get_mut(&host) {
+                placement::take(left, r.spec.needs.capacity());
+            }
+            self.placing.insert(guest, (host, now));
+            self.waiting
+                .insert(guest, format!("going to {}", member.cluster().name(host)));
+            let incarnation = member.cluster().hosts[&host].incarnation;
+            let placed = Command::Placed {
+                guest,
+                previous: r.epoch,
+                host,
+                incarnation,
+            };
+            member.propose(now, Entry::App(placed));
+        }
+    }
+
+    /// Why a free guest must wait still: writes under way (V1), or its own repeated failures.
+    fn holdback(&self, now: Time, member: &Member<Guests>, guest: GuestId) -> Option<String> {
+        let r = &member.app().guests[&guest];
+        let closed = r.closed.as_ref()?;
+        let since = self
+            .freed
+            .get(&guest)
+            .map_or(Duration::ZERO, |(_, at)| now.since(*at));
+        let drain = member.cluster().timing.drain_wait();
+        if !closed.drained && since < drain {
+            return Some(format!(
+                "writes may be under way for {}",
+                secs(drain - since)
+            ));
+        }
+        if r.failures > 0 {
+            let first = Duration::from_millis(r.spec.policy.retry_ms);
+            let delay = first
+                .saturating_mul(1 << (r.failures - 1).min(20))
+                .min(RETRY_MAX);
+            if since < delay {
+                let left = secs(delay - since);
+                return Some(format!(
+                    "{} ({} times); tried again in {left}",
+                    closed.why, r.failures
+                ));
+            }
+        }
+        None
+    }
+
+    /// When something here becomes due that no fact announces.
+    pub(crate) fn deadline(&self, now: Time, member: &Member<Guests>) -> Time {
+        let drain = member.cluster().timing.drain_wait();
+        self.freed
+            .iter()
+            .filter(|(g, _)| {
+                member
+                    .app()
+                    .guests
+                    .get(g)
+                    .is_some_and(|r| r.wanted == Wanted::Running)
+            })
+            .map(|(_, (_, at))| *at + drain)
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(Time::NEVER)
+    }
+}
+
+fn secs(d: Duration) -> String {
+    format!("{:.1} s", d.as_secs_f64())
+}

@@ -1,0 +1,226 @@
+//! What clients asked and has not been answered yet.
+
+use crate::command::Command;
+use crate::contract::Request;
+use crate::guest::Wanted;
+use crate::machine::Guests;
+use quorate_membership::entry::{Entry, Ground, LogEntry, Proof, ProposalId};
+use quorate_membership::{Cluster, Member, Outcome, Time, Token};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A client is told "unknown" after this many election timeouts.
+const PATIENCE: u32 = 30;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requests {
+    pending: BTreeMap<ProposalId, Pending>,
+    answered: Vec<(u64, Result<String, String>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    client: u64,
+    entry: LogEntry<Command>,
+    done: String,
+    next: Time,
+    until: Time,
+}
+
+impl Requests {
+    /// Puts a request into the log, or refuses it at once.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing was changed.
+    pub(crate) fn take(
+        &mut self,
+        now: Time,
+        member: &mut Member<Guests>,
+        client: u64,
+        request: Request,
+    ) -> Result<(), String> {
+        let (body, done) = translate(now, member, request)?;
+        let Some(body) = body else {
+            self.answered.push((client, Ok(done)));
+            return Ok(());
+        };
+        let t = member.cluster().timing.election;
+        let id = member.propose(now, body.clone());
+        let entry = LogEntry { id, body };
+        let pending = Pending {
+            client,
+            entry,
+            done,
+            next: now + t * 2,
+            until: now + t * PATIENCE,
+        };
+        self.pending.insert(id, pending);
+        Ok(())
+    }
+
+    /// An entry was applied: whoever asked for it is answered.
+    pub(crate) fn applied(
+        &mut self,
+        cluster: &Cluster,
+        entry: &LogEntry<Command>,
+        token: Token,
+        outcome: &Outcome,
+    ) {
+        let _ = cluster;
+        let Some(pending) = self.pending.remove(&entry.id) else {
+            return;
+        };
+        let result = match outcome {
+            Outcome::Applied => Ok(format!("{} (token {token})", pending.done)),
+            Outcome::Void(why) => Err(why.clone()),
+            // The first copy was applied while we were not looking; its outcome is not known here.
+            Outcome::Repeat => Ok(pending.done),
+        };
+        self.answered.push((pending.client, result));
+    }
+
+    /// Proposes again what was not applied yet, under its old name; gives up after a while.
+    pub(crate) fn retry(&mut self, now: Time, member: &mut Member<Guests>) {
+        let again = member.cluster().timing.election * 2;
+        let mut late = Vec::new();
+        for (id, p) in &mut self.pending {
+            if now >= p.until {
+                late.push(*id);
+            } else if now >= p.next {
+                p.next = now + again;
+                member.repropose(now, p.entry.clone());
+            }
+        }
+        for id in late {
+            if let Some(p) = self.pending.remove(&id) {
+                let why = if member.quorate(now) {
+                    "no decision in time: the change may or may not still happen".to_owned()
+                } else {
+                    "no quorum of voters is reached: nothing can be changed now".to_owned()
+                };
+                self.answered.push((p.client, Err(why)));
+            }
+        }
+    }
+
+    pub(crate) fn answered(&mut self) -> Vec<(u64, Result<String, String>)> {
+        std::mem::take(&mut self.answered)
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        self.pending
+            .values()
+            .map(|p| p.next.min(p.until))
+            .min()
+            .unwrap_or(Time::NEVER)
+    }
+}
+
+/// The log entry a request asks for (none if nothing needs deciding), and the words for success.
+fn translate(
+    now: Time,
+    member: &Member<Guests>,
+    request: Request,
+) -> Result<(Option<Entry<Command>>, String), String> {
+    let guest = |name: &str| {
+        member
+            .app()
+            .named(name)
+            .map(|(id, _)| id)
+            .ok_or(format!("no guest is named {name:?}"))
+    };
+    let host = |name: &str| {
+        let c = member.cluster();
+        let node = c.named(name).ok_or(format!("no host is named {name:?}"))?;
+        Ok::<_, String>((node, c.hosts[&node].clone()))
+    };
+    Ok(match request {
+        Request::AddGuest(spec) => {
+            spec.check()?;
+            let done = format!("guest {:?} is protected", spec.name);
+            (Some(Entry::App(Command::AddGuest(spec))), done)
+        }
+        Request::RemoveGuest { name } => {
+            let remove = Command::RemoveGuest {
+                guest: guest(&name)?,
+            };
+            (
+                Some(Entry::App(remove)),
+                format!("guest {name:?} is forgotten"),
+            )
+        }
+        Request::StartGuest { name } => {
+            let wanted = Wanted::Running;
+            let set = Command::SetWanted {
+                guest: guest(&name)?,
+                wanted,
+            };
+            (Some(Entry::App(set)), format!("guest {name:?} will run"))
+        }
+        Request::StopGuest { name } => {
+            let wanted = Wanted::Stopped;
+            let set = Command::SetWanted {
+                guest: guest(&name)?,
+                wanted,
+            };
+            (Some(Entry::App(set)), format!("guest {name:?} will stop"))
+        }
+        Request::FenceHost { host: name } => {
+            let (node, h) = host(&name)?;
+            if h.revoke.is_some() || h.proved.is_some() {
+                return Err(format!("host {name:?} is judged already"));
+            }
+            let hosts = vec![(node, h.incarnation, Ground::Ordered)];
+            (
+                Some(Entry::Revoke { hosts }),
+                format!("host {name:?} is being fenced"),
+            )
+        }
+        Request::ConfirmOff { host: name, by } => {
+            let (node, h) = host(&name)?;
+            let revoke = h.open_revoke().ok_or(format!(
+                "host {name:?} is not lost: confirm only what the cluster waits for (see host fence)"
+            ))?;
+            let silent = member.silent(now, node);
+            if silent < member.cluster().timing.silence() {
+                return Err(format!(
+                    "host {name:?} was heard {:.1} s ago: it is not off",
+                    silent.as_secs_f64()
+                ));
+            }
+            if member.answered(node, revoke) < member.cluster().quorum() {
+                return Err(format!(
+                    "a quorum of voters has not answered the revoke of {name:?} here yet; \
+                     try again, on a voter"
+                ));
+            }
+            let (incarnation, proof) = (h.incarnation, Proof::Confirmed { by });
+            let entry = Entry::Proof {
+                host: node,
+                incarnation,
+                revoke,
+                proof,
+            };
+            (Some(entry), format!("host {name:?} is confirmed off"))
+        }
+        Request::Leave(why) => (None, format!("going out of service: {why:?}")),
+        Request::Publish { bytes } => {
+            if bytes.len() > 1 << 20 {
+                return Err(format!(
+                    "{} bytes; at most 1 MiB can be published",
+                    bytes.len()
+                ));
+            }
+            (
+                Some(Entry::App(Command::Publish(bytes))),
+                "published".into(),
+            )
+        }
+    })
+}
+
+/// How long a client may have to wait for an answer.
+#[must_use]
+pub fn patience(election: Duration) -> Duration {
+    election * PATIENCE
+}

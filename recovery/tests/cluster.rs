@@ -1,0 +1,157 @@
+//! Whole nodes on a perfect network: the story of one fail-over, step by step, in virtual time.
+//!
+//! Faults are the simulator's business; here every delay is one millisecond, so that a failure
+//! points at the logic and not at a schedule.
+
+mod rig;
+
+use quorate_membership::entry::Away;
+use quorate_membership::{HostState, NodeId};
+use quorate_recovery::contract::Request;
+use rig::Rig;
+
+#[test]
+fn three_hosts_form_a_view_and_a_guest_runs_on_one_of_them() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    let view = rig.node(1).member().view();
+    assert_eq!(view.members.len(), 3, "{view:?}");
+    assert!(view.members.iter().all(|m| m.state == HostState::Member));
+    rig.ask(2, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    assert_eq!(rig.running("g1").len(), 1);
+}
+
+#[test]
+fn guests_of_a_host_that_loses_power_run_elsewhere_after_its_lease_is_over() {
+    let mut rig = Rig::new(4);
+    rig.run(3_000);
+    for g in ["a", "b", "c", "d", "e", "f"] {
+        rig.ask(1, Request::AddGuest(rig::guest(g))).expect("added");
+    }
+    rig.run(2_000);
+    let coordinator = rig.coordinator();
+    let there = rig.guests_on(coordinator);
+    assert!(!there.is_empty());
+    rig.power_off(coordinator);
+    rig.run(9_000);
+    for g in &there {
+        assert!(
+            rig.running(g).is_empty(),
+            "{g} before the lease can be over"
+        );
+    }
+    rig.run(7_000);
+    for g in &there {
+        assert_eq!(rig.running(g).len(), 1, "{g}");
+        assert_ne!(rig.running(g)[0], coordinator);
+    }
+    let host = &rig.any().member().cluster().hosts[&coordinator];
+    assert_eq!(host.state(), HostState::Fenced);
+}
+
+#[test]
+fn a_daemon_that_restarts_inside_its_lease_keeps_its_guests() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.running("g1")[0];
+    let epoch = rig.epoch("g1");
+    rig.kill_daemon(host);
+    rig.run(1_000);
+    rig.start_daemon(host);
+    rig.run(12_000);
+    assert_eq!(rig.running("g1"), vec![host]);
+    assert_eq!(
+        rig.epoch("g1"),
+        epoch,
+        "the same epoch: nothing was restarted"
+    );
+    assert_eq!(rig.starts("g1"), 1);
+}
+
+#[test]
+fn a_guest_that_crashes_is_restarted_here_and_after_its_budget_elsewhere() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.running("g1")[0];
+    for _ in 0..2 {
+        rig.crash_guest("g1");
+        rig.run(1_000);
+        assert_eq!(rig.running("g1"), vec![host], "restarted here");
+    }
+    rig.crash_guest("g1");
+    rig.run(6_000);
+    assert_eq!(rig.running("g1").len(), 1);
+    assert_ne!(rig.running("g1")[0], host, "moved elsewhere");
+}
+
+#[test]
+fn a_host_that_shuts_down_hands_its_guests_over_without_a_verdict() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.running("g1")[0];
+    let _ = rig.ask(host.0, Request::Leave(Away::Shutdown));
+    rig.run(6_000);
+    assert_ne!(rig.running("g1"), vec![host]);
+    assert_eq!(rig.running("g1").len(), 1);
+    rig.run(10_000);
+    assert_eq!(
+        rig.any().member().cluster().hosts[&host].state(),
+        HostState::Away
+    );
+}
+
+#[test]
+fn with_two_of_three_voters_gone_nothing_is_decided_and_guests_end_by_lease() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.running("g1")[0];
+    for n in (1..=3).map(NodeId).filter(|n| *n != host) {
+        rig.power_off(n);
+    }
+    rig.run(6_000);
+    assert!(rig.running("g1").is_empty());
+    let status = rig.node(host.0).status(rig.now());
+    assert!(!status.quorate);
+    assert!(
+        status.remarks.iter().any(|r| r.contains("no quorum")),
+        "{:?}",
+        status.remarks
+    );
+    let e = rig
+        .ask(host.0, Request::StopGuest { name: "g1".into() })
+        .expect_err("no quorum");
+    assert!(e.contains("no quorum"), "{e}");
+}
+
+#[test]
+fn all_power_lost_and_back_restarts_every_guest_once() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    for n in 1..=3 {
+        rig.power_off(NodeId(n));
+    }
+    rig.run(1_000);
+    for n in 1..=3 {
+        rig.power_on(NodeId(n));
+    }
+    rig.run(15_000);
+    assert_eq!(rig.running("g1").len(), 1);
+    assert_eq!(rig.starts("g1"), 2);
+}

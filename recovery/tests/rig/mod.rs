@@ -1,0 +1,406 @@
+//! A perfect little world for whole nodes.
+
+use quorate_membership::entry::{ArmedClass, Capacity, Profile};
+use quorate_membership::store::Image;
+use quorate_membership::{
+    BootId, ClusterId, Founding, Incarnation, LinkId, NodeId, StoreId, Time, Timing, Token,
+};
+use quorate_recovery::command::Command;
+use quorate_recovery::contract::{
+    Effect, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Request, To,
+};
+use quorate_recovery::executor::GuestPromise;
+use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::{Node, Setup};
+use std::collections::BTreeMap;
+
+pub fn guest(name: &str) -> GuestSpec {
+    GuestSpec {
+        name: name.into(),
+        definition: Definition::Command {
+            argv: vec!["/bin/true".into()],
+            env: BTreeMap::new(),
+        },
+        needs: Default::default(),
+        priority: 0,
+        policy: Default::default(),
+    }
+}
+
+struct Machine {
+    node: Option<Node>,
+    image: Image<Command>,
+    promises: BTreeMap<GuestId, GuestPromise>,
+    boot: u128,
+    lease: Option<Time>,
+    procs: BTreeMap<GuestId, (Token, bool)>,
+    wake: Time,
+    events: Vec<String>,
+}
+
+pub struct Rig {
+    now: Time,
+    machines: BTreeMap<NodeId, Machine>,
+    queue: BTreeMap<(Time, u64), (NodeId, Fact)>,
+    number: u64,
+    replies: BTreeMap<u64, Result<String, String>>,
+    starts: BTreeMap<GuestId, usize>,
+}
+
+impl Rig {
+    pub fn new(n: u32) -> Rig {
+        let founding = Founding {
+            cluster: ClusterId(7),
+            voters: (1..=n).map(|i| (NodeId(i), StoreId(i.into()))).collect(),
+            timing: Timing::fast(),
+            proof: Default::default(),
+        };
+        let machines = (1..=n)
+            .map(|i| {
+                let inc = Incarnation {
+                    counter: 0,
+                    random: 0,
+                };
+                let image = Image::new(NodeId(i), StoreId(i.into()), inc, founding.clone());
+                let m = Machine {
+                    node: None,
+                    image,
+                    promises: BTreeMap::new(),
+                    boot: 1,
+                    lease: None,
+                    procs: BTreeMap::new(),
+                    wake: Time::ZERO,
+                    events: Vec::new(),
+                };
+                (NodeId(i), m)
+            })
+            .collect();
+        let mut rig = Rig {
+            now: Time::from_millis(1_000_000),
+            machines,
+            queue: BTreeMap::new(),
+            number: 0,
+            replies: BTreeMap::new(),
+            starts: BTreeMap::new(),
+        };
+        for i in 1..=n {
+            rig.start_daemon(NodeId(i));
+        }
+        rig
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    pub fn node(&self, n: u32) -> &Node {
+        self.machines[&NodeId(n)].node.as_ref().expect("up")
+    }
+
+    pub fn any(&self) -> &Node {
+        self.machines
+            .values()
+            .find_map(|m| m.node.as_ref())
+            .expect("one is up")
+    }
+
+    pub fn coordinator(&self) -> NodeId {
+        self.any()
+            .member()
+            .cluster()
+            .term
+            .expect("a coordinator")
+            .node
+    }
+
+    fn id(&self, name: &str) -> GuestId {
+        self.any().member().app().named(name).expect("exists").0
+    }
+
+    pub fn epoch(&self, name: &str) -> Token {
+        self.any()
+            .member()
+            .app()
+            .named(name)
+            .expect("exists")
+            .1
+            .epoch
+    }
+
+    pub fn starts(&self, name: &str) -> usize {
+        self.starts.get(&self.id(name)).copied().unwrap_or(0)
+    }
+
+    pub fn running(&self, name: &str) -> Vec<NodeId> {
+        let id = self.id(name);
+        let runs = |m: &Machine| m.procs.get(&id).is_some_and(|(_, held)| !held);
+        self.machines
+            .iter()
+            .filter(|(_, m)| runs(m))
+            .map(|(n, _)| *n)
+            .collect()
+    }
+
+    pub fn guests_on(&self, host: NodeId) -> Vec<String> {
+        let app = self.any().member().app();
+        self.machines[&host]
+            .procs
+            .keys()
+            .map(|g| app.guests[g].spec.name.clone())
+            .collect()
+    }
+
+    pub fn start_daemon(&mut self, n: NodeId) {
+        let now = self.now;
+        let peers: Vec<NodeId> = self
+            .machines
+            .iter()
+            .filter(|(p, m)| **p != n && m.node.is_some())
+            .map(|(p, _)| *p)
+            .collect();
+        let m = self.machines.get_mut(&n).expect("known");
+        m.image.incarnation = Incarnation {
+            counter: m.image.incarnation.counter + 1,
+            random: u64::from(n.0),
+        };
+        let setup = Setup {
+            image: m.image.clone(),
+            promises: m.promises.clone(),
+            profile: Profile {
+                name: format!("h{}", n.0),
+                store: m.image.store,
+                boot: BootId(m.boot),
+                witness: false,
+                capacity: Capacity {
+                    vcpus: 64,
+                    memory_mib: 65_536,
+                },
+            },
+            inherited_lease: m.lease,
+            armed: Some(ArmedClass::Guardian),
+            present: m
+                .procs
+                .iter()
+                .map(|(g, (e, held))| GuestSeen {
+                    guest: *g,
+                    epoch: *e,
+                    paused: *held,
+                })
+                .collect(),
+            fencing: Vec::new(),
+        };
+        m.node = Some(Node::new(now, setup).expect("starts"));
+        m.wake = now;
+        for p in peers {
+            self.post(n, Fact::SessionUp { peer: p });
+            self.post(p, Fact::SessionUp { peer: n });
+        }
+        self.post(n, Fact::Timeout);
+    }
+
+    pub fn kill_daemon(&mut self, n: NodeId) {
+        self.machines.get_mut(&n).expect("known").node = None;
+        self.queue.retain(|_, (to, _)| *to != n);
+        let peers: Vec<NodeId> = self.machines.keys().copied().filter(|p| *p != n).collect();
+        for p in peers {
+            self.post(p, Fact::SessionDown { peer: n });
+        }
+    }
+
+    pub fn power_off(&mut self, n: NodeId) {
+        self.kill_daemon(n);
+        let m = self.machines.get_mut(&n).expect("known");
+        m.procs.clear();
+        m.lease = None;
+        m.boot += 1;
+    }
+
+    pub fn power_on(&mut self, n: NodeId) {
+        self.start_daemon(n);
+    }
+
+    pub fn crash_guest(&mut self, name: &str) {
+        let id = self.id(name);
+        let host = self.running(name)[0];
+        let m = self.machines.get_mut(&host).expect("known");
+        let (epoch, _) = m.procs.remove(&id).expect("runs");
+        self.post(
+            host,
+            Fact::GuestGone {
+                guest: id,
+                epoch,
+                how: "crashed".into(),
+            },
+        );
+    }
+
+    pub fn ask(&mut self, n: u32, request: Request) -> Result<String, String> {
+        self.number += 1;
+        let client = self.number;
+        self.post(NodeId(n), Fact::Request { client, request });
+        for _ in 0..200 {
+            self.run(100);
+            if let Some(reply) = self.replies.remove(&client) {
+                return reply;
+            }
+        }
+        Err("no reply at all".into())
+    }
+
+    fn post(&mut self, to: NodeId, fact: Fact) {
+        self.number += 1;
+        let at = self.now + std::time::Duration::from_millis(1);
+        self.queue.insert((at, self.number), (to, fact));
+    }
+
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + std::time::Duration::from_millis(ms);
+        loop {
+            let next = self.queue.keys().next().map(|(t, _)| *t);
+            let timer = self
+                .machines
+                .iter()
+                .filter(|(_, m)| m.node.is_some())
+                .map(|(n, m)| (m.wake, *n))
+                .min();
+            let at = next
+                .unwrap_or(Time::NEVER)
+                .min(timer.map_or(Time::NEVER, |(t, _)| t));
+            if at > end {
+                self.now = end;
+                self.guardians();
+                return;
+            }
+            self.now = self.now.max(at);
+            self.guardians();
+            if next.is_some_and(|t| t <= at) {
+                let (_, (to, fact)) = self.queue.pop_first().expect("there is one");
+                self.step(to, fact);
+            } else if let Some((_, n)) = timer {
+                self.step(n, Fact::Timeout);
+            }
+        }
+    }
+
+    /// Whoever still runs guests past the lease end has them ended.
+    fn guardians(&mut self) {
+        for m in self.machines.values_mut() {
+            if m.lease.is_none_or(|end| self.now >= end) {
+                m.procs.clear();
+            }
+        }
+    }
+
+    fn step(&mut self, n: NodeId, fact: Fact) {
+        let mut out = Vec::new();
+        let m = self.machines.get_mut(&n).expect("known");
+        let Some(node) = m.node.as_mut() else { return };
+        node.step(self.now, fact, &mut out);
+        assert!(
+            matches!(out.last(), Some(Effect::Wait { .. })),
+            "Wait comes last"
+        );
+        let everyone: Vec<NodeId> = self.machines.keys().copied().collect();
+        for effect in out {
+            match effect {
+                Effect::Persist { batch, writes } => {
+                    let m = self.machines.get_mut(&n).expect("known");
+                    for w in writes {
+                        match w {
+                            NodeWrite::Member(w) => m.image.apply(&w).expect("fits"),
+                            NodeWrite::Executor(w) => {
+                                match w.promise {
+                                    Some(p) => m.promises.insert(w.guest, p),
+                                    None => m.promises.remove(&w.guest),
+                                };
+                            }
+                        }
+                    }
+                    self.post(n, Fact::Persisted { batch });
+                }
+                Effect::Datagram { to, frame } => {
+                    let to = match to {
+                        To::Everyone => everyone.clone(),
+                        To::Nodes(to) => to,
+                    };
+                    for t in to {
+                        self.post(
+                            t,
+                            Fact::Frame {
+                                link: LinkId(0),
+                                frame: frame.clone(),
+                            },
+                        );
+                    }
+                }
+                Effect::Stream { peer, message } => {
+                    if self.machines[&peer].node.is_some() {
+                        self.post(peer, Fact::Stream { peer: n, message });
+                    }
+                }
+                Effect::Guest(order) => self.order(n, order),
+                Effect::Fence(f) => panic!("no devices here: {f:?}"),
+                Effect::Lease { end } => {
+                    self.machines.get_mut(&n).expect("known").lease = Some(end);
+                }
+                Effect::Event(e) => {
+                    let line = format!(
+                        "{} {n} {:?} {:?} {:?} {}",
+                        self.now, e.kind, e.host, e.guest, e.text
+                    );
+                    if std::env::var("RIG_TRACE").is_ok() {
+                        println!("{line}");
+                    }
+                    self.machines.get_mut(&n).expect("known").events.push(line);
+                }
+                Effect::Reply { client, result } => {
+                    self.replies.insert(client, result);
+                }
+                Effect::Restart { .. } => {
+                    self.kill_daemon(n);
+                    self.start_daemon(n);
+                    return;
+                }
+                Effect::Exit { .. } => return self.kill_daemon(n),
+                Effect::Wait { until } => {
+                    self.machines.get_mut(&n).expect("known").wake = until;
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, n: NodeId, order: GuestOrder) {
+        let now = self.now;
+        let m = self.machines.get_mut(&n).expect("known");
+        let late = order.not_after.is_some_and(|t| now >= t);
+        let result = match order.action {
+            _ if late => Err("too late".to_owned()),
+            GuestAction::Create(_) if m.procs.contains_key(&order.guest) => {
+                panic!("created twice: {}", order.guest)
+            }
+            GuestAction::Create(_) => {
+                m.procs.insert(order.guest, (order.epoch, true));
+                *self.starts.entry(order.guest).or_default() += 1;
+                Ok(())
+            }
+            GuestAction::Continue | GuestAction::Pause => match m.procs.get_mut(&order.guest) {
+                Some((_, held)) => {
+                    *held = order.action == GuestAction::Pause;
+                    Ok(())
+                }
+                None => Err("no such process".into()),
+            },
+            GuestAction::End => {
+                m.procs.remove(&order.guest);
+                Ok(())
+            }
+        };
+        self.post(
+            n,
+            Fact::GuestDone {
+                order: order.order,
+                result,
+            },
+        );
+    }
+}

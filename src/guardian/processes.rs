@@ -1,0 +1,377 @@
+//! Finding and ending every process of a guest, wherever it went.
+//!
+//! A process belongs to a guest by its process group or session, by the marks in its environment,
+//! or by descent from a process that does. The leader is the reaper of its orphans, so descent
+//! holds even for one that cleaned its environment and left the session, as long as the leader
+//! lives; members are therefore frozen until no new one is found, and only then ended. Out of
+//! reach is a process that did all of that and lost its leader before: only a control group holds
+//! such a one.
+
+use super::records::{GuestRecord, MARK_DIR, MARK_EPOCH, MARK_GUEST, parse_hex};
+use quorate_membership::Token;
+use quorate_recovery::guest::GuestId;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Looks for new members before the found ones are ended all the same.
+const FREEZE_ROUNDS: usize = 6;
+
+/// One process as the kernel shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// The parent's.
+    pub parent: i32,
+    /// Process group.
+    pub group: i32,
+    /// Session.
+    pub session: i32,
+    /// The kernel's letter for its state.
+    pub state: u8,
+    /// Threads that are left.
+    pub threads: i64,
+    /// When it started, in clock ticks since boot.
+    pub start: u64,
+}
+
+impl Process {
+    /// What the kernel says of process `pid`; `None` if there is none.
+    #[must_use]
+    pub fn look(pid: i32) -> Option<Process> {
+        Process::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// This process.
+    ///
+    /// # Errors
+    /// `/proc` does not show it.
+    pub fn me() -> io::Result<Process> {
+        let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+        Process::look(pid).ok_or_else(|| io::Error::other("/proc does not show this process"))
+    }
+
+    /// The command name may hold anything, so fields are counted from its last parenthesis.
+    fn parse(stat: &[u8]) -> Option<Process> {
+        let close = stat.iter().rposition(|b| *b == b')')?;
+        let pid = std::str::from_utf8(stat).ok().or_else(|| {
+            let space = stat.iter().position(|b| *b == b' ')?;
+            std::str::from_utf8(&stat[..space]).ok()
+        })?;
+        let pid = pid.split(' ').next()?.parse().ok()?;
+        let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Process {
+            pid,
+            state: *fields.first()?.as_bytes().first()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
+            start: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Whether nothing of it runs any more; it may still wait for its parent to take note. The
+    /// first thread may be over while others run on.
+    #[must_use]
+    pub fn gone(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+
+    /// Whether it is held by a signal or a tracer.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+}
+
+/// The leader of a registered guest: `None` if it is gone or its id belongs to another by now.
+#[must_use]
+pub fn leader(record: &GuestRecord) -> Option<Process> {
+    Process::look(record.pgid).filter(|p| p.start == record.start && !p.gone())
+}
+
+/// Guest and epoch that the marks of a process name; `None` if they cannot be read.
+pub type Marks = Option<(GuestId, Token)>;
+
+/// Every process of the machine (or of this pid namespace), as one pass over `/proc` found it.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// By process id.
+    pub all: BTreeMap<i32, Process>,
+    /// Those that carry the marks of the run directory that was asked for.
+    pub marked: BTreeMap<i32, Marks>,
+}
+
+impl Scan {
+    /// Looks at every process, and at the marks of run directory `dir` if one is given.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read to its end.
+    pub fn take(dir: Option<&Path>) -> io::Result<Scan> {
+        let mut scan = Scan::default();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|n| n.parse().ok()) else {
+                continue;
+            };
+            let Some(process) = Process::look(pid) else {
+                continue;
+            };
+            scan.all.insert(pid, process);
+            if let Some(marks) = dir.and_then(|dir| marks(pid, dir)) {
+                scan.marked.insert(pid, marks);
+            }
+        }
+        if scan.all.is_empty() {
+            return Err(io::Error::other("/proc shows no process at all"));
+        }
+        Ok(scan)
+    }
+
+    /// A process of the scan.
+    #[must_use]
+    pub fn get(&self, pid: i32) -> Option<&Process> {
+        self.all.get(&pid)
+    }
+
+    /// Those of `pids` that are not stopped.
+    #[must_use]
+    pub fn running(&self, pids: &BTreeSet<i32>) -> Vec<Process> {
+        let of = pids.iter().filter_map(|pid| self.get(*pid));
+        of.filter(|p| !p.stopped()).copied().collect()
+    }
+}
+
+/// Whose a process is by the marks in its environment. `None` without the mark of this run
+/// directory; an id that cannot be read comes back as `None` inside.
+#[must_use]
+fn marks(pid: i32, dir: &Path) -> Option<Marks> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |name: &str| {
+        environ.split(|b| *b == 0).find_map(|pair| {
+            let rest = pair.strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        })
+    };
+    if value(MARK_DIR)? != dir.as_os_str().as_bytes() {
+        return None;
+    }
+    let guest = value(MARK_GUEST)?;
+    let hex = |v: &[u8]| std::str::from_utf8(v).ok().and_then(parse_hex);
+    let epoch = value(MARK_EPOCH).and_then(hex);
+    Some(hex(guest).zip(epoch).map(|(g, e)| (GuestId(g), Token(e))))
+}
+
+/// Which processes are meant.
+pub struct Wanted<'a> {
+    /// The run directory of the marks.
+    pub dir: &'a Path,
+    /// Registered guests of this boot.
+    pub records: &'a [GuestRecord],
+    /// Whether a process with these marks is meant too.
+    pub marked: &'a dyn Fn(Marks) -> bool,
+}
+
+impl Wanted<'_> {
+    /// The processes of `scan` that are meant and not gone. Never this process, nor the first.
+    #[must_use]
+    pub fn among(&self, scan: &Scan) -> BTreeSet<i32> {
+        let all = &scan.all;
+        let me = i32::try_from(std::process::id()).unwrap_or(0);
+        // An id can be given anew only when group and session of the old holder are empty, so
+        // another process under the leader's id means that nothing is left by that id.
+        let by_id: BTreeSet<i32> = self
+            .records
+            .iter()
+            .filter(|r| r.pgid > 1 && all.get(&r.pgid).is_none_or(|p| p.start == r.start))
+            .map(|r| r.pgid)
+            .collect();
+        let mut found: BTreeSet<i32> = all
+            .values()
+            .filter(|p| {
+                by_id.contains(&p.group)
+                    || by_id.contains(&p.session)
+                    || scan.marked.get(&p.pid).is_some_and(|m| (self.marked)(*m))
+            })
+            .map(|p| p.pid)
+            .collect();
+        loop {
+            let before = found.len();
+            let children = all.values().filter(|p| found.contains(&p.parent));
+            let children: Vec<i32> = children.map(|p| p.pid).collect();
+            found.extend(children);
+            if found.len() == before {
+                break;
+            }
+        }
+        found.retain(|pid| *pid > 1 && *pid != me && all.get(pid).is_some_and(|p| !p.gone()));
+        found
+    }
+
+    /// Freezes and ends every process that is meant; says how many there were. Zero means that
+    /// nothing is left; otherwise ask again shortly, for the kernel takes its time.
+    ///
+    /// # Errors
+    /// The processes cannot be listed, or one of them cannot be signalled.
+    pub fn end(&self) -> io::Result<usize> {
+        let mut scan = Scan::take(Some(self.dir))?;
+        let mut members = self.among(&scan);
+        if members.is_empty() {
+            return Ok(0);
+        }
+        let mut failed = None;
+        let mut frozen = BTreeSet::new();
+        for _ in 0..FREEZE_ROUNDS {
+            self.groups(&scan.all, Signal::STOP);
+            for pid in members.difference(&frozen) {
+                failed = signal(&scan.all[pid], Signal::STOP).err().or(failed);
+            }
+            frozen.extend(members.iter().copied());
+            scan = Scan::take(Some(self.dir))?;
+            members = self.among(&scan);
+            if members.is_subset(&frozen) {
+                break;
+            }
+        }
+        self.groups(&scan.all, Signal::KILL);
+        for pid in &members {
+            failed = signal(&scan.all[pid], Signal::KILL).err().or(failed);
+        }
+        failed.map_or(Ok(members.len()), Err)
+    }
+
+    /// Signals whole groups at once, where the leader is there to vouch for the id.
+    fn groups(&self, all: &BTreeMap<i32, Process>, signal: Signal) {
+        for record in self.records {
+            let vouched = all
+                .get(&record.pgid)
+                .is_some_and(|p| p.start == record.start);
+            if let (true, Some(group)) = (vouched && record.pgid > 1, Pid::from_raw(record.pgid)) {
+                let _ = kill_process_group(group, signal);
+            }
+        }
+    }
+}
+
+/// Signals exactly this process, never a later one of its id. One that is gone needs no signal.
+///
+/// # Errors
+/// It may not be signalled.
+pub fn signal(process: &Process, signal: Signal) -> io::Result<()> {
+    let Some(pid) = Pid::from_raw(process.pid) else {
+        return Ok(());
+    };
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        // A thread's id or a process that is no more.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    if Process::look(process.pid).is_none_or(|p| p.start != process.start) {
+        return Ok(());
+    }
+    match pidfd_send_signal(handle, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(io::Error::other(format!("process {pid:?}: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_membership::BootId;
+
+    fn process(pid: i32, parent: i32, group: i32, start: u64) -> (i32, Process) {
+        let process = Process {
+            pid,
+            parent,
+            group,
+            session: group,
+            state: b'S',
+            threads: 1,
+            start,
+        };
+        (pid, process)
+    }
+
+    fn record(pgid: i32, start: u64) -> GuestRecord {
+        GuestRecord {
+            guest: GuestId(1),
+            epoch: Token(2),
+            boot: BootId(3),
+            draw: 4,
+            pgid,
+            start,
+        }
+    }
+
+    fn found(records: &[GuestRecord], all: BTreeMap<i32, Process>) -> Vec<i32> {
+        let wanted = Wanted {
+            dir: Path::new("/nowhere"),
+            records,
+            marked: &|_| false,
+        };
+        let marked = BTreeMap::new();
+        wanted.among(&Scan { all, marked }).into_iter().collect()
+    }
+
+    #[test]
+    fn a_name_full_of_parentheses_does_not_shift_the_fields() {
+        let line = b"77 (a) Z (\xff b) T 1 70 71 0 -1 0 0 0 0 0 0 0 0 0 20 0 3 0 9876 0";
+        let p = Process::parse(line).expect("parsed");
+        assert_eq!((p.pid, p.state, p.parent), (77, b'T', 1));
+        assert_eq!((p.group, p.session, p.threads, p.start), (70, 71, 3, 9876));
+        assert_eq!(Process::parse(b"77 (a"), None);
+        assert_eq!(Process::parse(b""), None);
+    }
+
+    #[test]
+    fn descendants_belong_wherever_they_went() {
+        let p = 1_900_000_000;
+        let all = [
+            process(p, 1, p, 10),
+            process(p + 1, p, p + 1, 11),
+            process(p + 2, p + 1, p + 2, 12),
+            process(p + 3, 1, p + 3, 12),
+        ]
+        .into();
+        assert_eq!(found(&[record(p, 10)], all), [p, p + 1, p + 2]);
+    }
+
+    #[test]
+    fn members_are_found_after_their_leader_went() {
+        let p = 1_900_000_000;
+        let all = [process(p + 1, 1, p, 11)].into();
+        assert_eq!(found(&[record(p, 10)], all), [p + 1]);
+    }
+
+    #[test]
+    fn a_later_process_of_the_same_id_is_nobodys_guest() {
+        let p = 1_900_000_000;
+        let all = [process(p, 1, p, 99), process(p + 1, p, p, 99)].into();
+        assert!(found(&[record(p, 10)], all).is_empty());
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_is_over_is_not_gone() {
+        let (_, mut p) = process(5, 1, 5, 1);
+        p.state = b'Z';
+        assert!(p.gone());
+        p.threads = 2;
+        assert!(!p.gone());
+    }
+
+    #[test]
+    fn this_process_is_seen_and_never_meant() {
+        let me = Process::me().expect("seen");
+        let scan = Scan::take(None).expect("listed");
+        assert_eq!(scan.get(me.pid).map(|p| p.start), Some(me.start));
+        assert!(!found(&[record(me.pid, me.start)], scan.all).contains(&me.pid));
+    }
+}

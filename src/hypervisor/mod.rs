@@ -1,0 +1,132 @@
+//! What runs guests on this host, behind one interface.
+//!
+//! Every call of a hypervisor may hang, so each runs on a thread of its own with a deadline. The
+//! [`Runner`] takes orders and gives facts; orders for one guest are carried out one after the
+//! other, in the order they came.
+
+pub mod embedded;
+mod launch;
+mod runner;
+
+pub use launch::guest_launch_main;
+pub use runner::{Limits, Runner};
+
+use crate::clock::Clock;
+use quorate_membership::{Time, Token};
+use quorate_recovery::contract::GuestSeen;
+use quorate_recovery::guest::{GuestId, GuestSpec};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A guest whose processes ended without an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The guest.
+    pub guest: GuestId,
+    /// The epoch it ran under.
+    pub epoch: Token,
+    /// Exit status in words.
+    pub how: String,
+}
+
+/// Permission to act, which a driver asks for immediately before each effect.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    not_after: Option<Time>,
+    give_up: Time,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Gate {
+    /// Open until `not_after`; the whole call must be done by `give_up`.
+    #[must_use]
+    pub fn new(not_after: Option<Time>, give_up: Time) -> Gate {
+        Gate {
+            not_after,
+            give_up,
+            abandoned: Arc::default(),
+        }
+    }
+
+    /// Not later than this may the effect be, on this host's clock.
+    #[must_use]
+    pub fn not_after(&self) -> Time {
+        self.not_after.unwrap_or(Time::NEVER).min(self.give_up)
+    }
+
+    /// When the call must have answered.
+    #[must_use]
+    pub fn give_up(&self) -> Time {
+        self.give_up
+    }
+
+    /// Nobody waits for the answer any more: no further effect.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the effect may be made now.
+    ///
+    /// # Errors
+    /// "too late", or that nobody waits for it any more.
+    pub fn pass(&self) -> Result<(), String> {
+        if self.abandoned.load(Ordering::SeqCst) {
+            return Err("given up by the caller".into());
+        }
+        // The clock last: nothing lies between it and the effect.
+        let now = Clock.now();
+        if self.not_after.is_some_and(|bound| now > bound) {
+            return Err("too late".into());
+        }
+        Ok(())
+    }
+}
+
+/// A hypervisor. Calls block and may hang; each is made on a thread that can be left behind.
+/// A driver asks its [`Gate`] immediately before every effect.
+pub trait Driver: Send + Sync + 'static {
+    /// Creates the guest, held: none of its own code has run. One that is there, held, under the
+    /// same epoch is that guest.
+    ///
+    /// # Errors
+    /// It was not created; nothing of it is left, or [`Driver::list`] shows it.
+    fn create(
+        &self,
+        guest: GuestId,
+        epoch: Token,
+        spec: &GuestSpec,
+        gate: &Gate,
+    ) -> Result<(), String>;
+
+    /// Lets it run.
+    ///
+    /// # Errors
+    /// It is not known to run.
+    fn resume(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String>;
+
+    /// Holds it.
+    ///
+    /// # Errors
+    /// It is not known to be held.
+    fn pause(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String>;
+
+    /// Ends everything of the guest under this epoch and every lower one, starts under way too.
+    /// `Ok` means that it was looked for and is gone.
+    ///
+    /// # Errors
+    /// Something of it may be left.
+    fn end(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String>;
+
+    /// Every guest on this host: a complete poll or none.
+    ///
+    /// # Errors
+    /// It cannot tell; nothing follows about any guest.
+    fn list(&self) -> Result<Vec<GuestSeen>, String>;
+
+    /// Tells of guests that end by themselves, from now on, for as long as somebody listens.
+    ///
+    /// # Errors
+    /// It cannot watch.
+    fn watch(&self, gone: UnboundedSender<Gone>) -> Result<(), String>;
+}

@@ -1,0 +1,224 @@
+//! Carries orders to a driver and facts back, whatever the driver does.
+
+use super::{Driver, Gate, Gone};
+use crate::clock::Clock;
+use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
+use quorate_recovery::guest::GuestId;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+/// How long one call may take, and how often the driver is polled.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Creating a guest.
+    pub create: Duration,
+    /// Letting a guest run or holding it.
+    pub hold: Duration,
+    /// Ending a guest.
+    pub end: Duration,
+    /// One complete poll.
+    pub list: Duration,
+    /// Between two polls.
+    pub poll: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let s = Duration::from_secs;
+        Limits {
+            create: s(10),
+            hold: s(2),
+            end: s(5),
+            list: s(5),
+            poll: s(1),
+        }
+    }
+}
+
+/// How much longer than its limit a driver may take to answer that it gave up.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A driver at work.
+pub struct Runner<D> {
+    driver: Arc<D>,
+    limits: Limits,
+    facts: mpsc::Sender<Fact>,
+    /// Orders behind the one that is carried out, by guest. A guest without an entry is idle.
+    waiting: BTreeMap<GuestId, VecDeque<GuestOrder>>,
+    done: mpsc::UnboundedSender<Done>,
+    /// Rises whenever something was said about a guest: a poll begun before is out of date.
+    said: u64,
+}
+
+enum Done {
+    Order(GuestId, u64, Result<(), String>),
+    /// With the count of things said when the poll began.
+    List(
+        u64,
+        Result<Vec<quorate_recovery::contract::GuestSeen>, String>,
+    ),
+}
+
+impl<D: Driver> Runner<D> {
+    /// Carries out `orders` until their sender is gone, saying `GuestDone` to each, `Guests` or
+    /// `HypervisorBlind` after each poll, and `GuestGone` for guests that end by themselves.
+    /// What is said of one guest is never older than what was said before.
+    pub async fn run(
+        driver: Arc<D>,
+        limits: Limits,
+        mut orders: mpsc::UnboundedReceiver<GuestOrder>,
+        facts: mpsc::Sender<Fact>,
+    ) {
+        let (done, mut answers) = mpsc::unbounded_channel();
+        let (gone_to, mut gone) = mpsc::unbounded_channel();
+        if let Err(why) = driver.watch(gone_to) {
+            let _ = facts.send(Fact::HypervisorBlind { why }).await;
+        }
+        let mut runner = Runner {
+            driver,
+            limits,
+            facts,
+            waiting: BTreeMap::new(),
+            done,
+            said: 0,
+        };
+        let mut poll = interval(limits.poll);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut polling = false;
+        loop {
+            let going = tokio::select! {
+                biased;
+                Some(Gone { guest, epoch, how }) = gone.recv() => {
+                    runner.say(Fact::GuestGone { guest, epoch, how }).await
+                }
+                Some(answer) = answers.recv() => match answer {
+                    Done::Order(guest, order, result) => {
+                        runner.next(guest);
+                        runner.say(Fact::GuestDone { order, result }).await
+                    }
+                    Done::List(at, Ok(_)) if at != runner.said => {
+                        // Something was said meanwhile; what the poll saw may be older.
+                        runner.list();
+                        true
+                    }
+                    Done::List(_, result) => {
+                        polling = false;
+                        let fact = match result {
+                            Ok(seen) => Fact::Guests { seen },
+                            Err(why) => Fact::HypervisorBlind { why },
+                        };
+                        runner.facts.send(fact).await.is_ok()
+                    }
+                },
+                order = orders.recv() => match order {
+                    Some(order) => {
+                        runner.take(order);
+                        true
+                    }
+                    None => false,
+                },
+                _ = poll.tick(), if !polling => {
+                    polling = true;
+                    runner.list();
+                    true
+                }
+            };
+            if !going {
+                return;
+            }
+        }
+    }
+
+    async fn say(&mut self, fact: Fact) -> bool {
+        self.said += 1;
+        self.facts.send(fact).await.is_ok()
+    }
+
+    fn take(&mut self, order: GuestOrder) {
+        match self.waiting.get_mut(&order.guest) {
+            Some(queue) => queue.push_back(order),
+            None => {
+                self.waiting.insert(order.guest, VecDeque::new());
+                self.begin(order);
+            }
+        }
+    }
+
+    fn next(&mut self, guest: GuestId) {
+        match self.waiting.get_mut(&guest).and_then(VecDeque::pop_front) {
+            Some(order) => self.begin(order),
+            None => {
+                self.waiting.remove(&guest);
+            }
+        }
+    }
+
+    fn begin(&self, order: GuestOrder) {
+        let limit = match order.action {
+            GuestAction::Create(_) => self.limits.create,
+            GuestAction::Continue | GuestAction::Pause => self.limits.hold,
+            GuestAction::End => self.limits.end,
+        };
+        let gate = Gate::new(order.not_after, Clock.now() + limit);
+        let driver = Arc::clone(&self.driver);
+        let theirs = gate.clone();
+        let (guest, number) = (order.guest, order.order);
+        let answer = on_thread("order", move || {
+            theirs.pass()?;
+            let GuestOrder { guest, epoch, .. } = order;
+            match order.action {
+                GuestAction::Create(spec) => driver.create(guest, epoch, &spec, &theirs),
+                GuestAction::Continue => driver.resume(guest, epoch, &theirs),
+                GuestAction::Pause => driver.pause(guest, epoch, &theirs),
+                GuestAction::End => driver.end(guest, epoch, &theirs),
+            }
+        });
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let result = in_time(answer, limit + GRACE).await;
+            // If it comes back from wherever it hangs, it must do nothing more.
+            gate.abandon();
+            let _ = done.send(Done::Order(guest, number, result));
+        });
+    }
+
+    fn list(&self) {
+        let driver = Arc::clone(&self.driver);
+        let answer = on_thread("poll", move || driver.list());
+        let (done, at, limit) = (self.done.clone(), self.said, self.limits.list);
+        tokio::spawn(async move {
+            let _ = done.send(Done::List(at, in_time(answer, limit).await));
+        });
+    }
+}
+
+type Answer<T> = oneshot::Receiver<Result<T, String>>;
+
+/// Runs a call that may hang on a thread nobody joins.
+fn on_thread<T: Send + 'static>(
+    name: &str,
+    call: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Answer<T> {
+    let (answer, receiver) = oneshot::channel();
+    let begun = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            let _ = answer.send(call());
+        });
+    if let Err(e) = begun {
+        // The sender went with the closure, which the receiver sees.
+        tracing::error!("no thread for a call of the hypervisor: {e}");
+    }
+    receiver
+}
+
+async fn in_time<T>(answer: Answer<T>, limit: Duration) -> Result<T, String> {
+    match timeout_at(Instant::now() + limit, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err("the call was not made or broke off".into()),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}
