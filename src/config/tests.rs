@@ -42,6 +42,7 @@ profile = "fast"
 [[fence.device]]
 name = "socket strip"
 agent = "/bin/sh"
+class = "power"
 limit_ms = 5000
 [fence.device.parameters]
 plug = "h1"
@@ -271,9 +272,25 @@ fn every_bad_input_names_place_key_and_what_is_allowed() {
             "fence[0].device[0].limit_ms: found 0",
         ),
         (
-            "limit_ms = 5000",
+            "class = \"power\"",
             "class = \"rumour\"",
             "fence[0].device[0].class: unknown variant `rumour`",
+        ),
+        // What the crate that fences refuses.
+        (
+            "class = \"power\"\n",
+            "",
+            "fence[0]: level 1, device \"socket strip\": class: found none",
+        ),
+        (
+            "class = \"power\"",
+            "class = \"fabric\"",
+            "fence[0]: level 1: devices: found no device of class power or crash",
+        ),
+        (
+            "plug = \"h1\"",
+            "plug = \"h1\"\nport = \"h2\"",
+            "allowed: one of the two",
         ),
         (
             "plug = \"h1\"",
