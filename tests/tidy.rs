@@ -193,7 +193,9 @@ fn pure_crates_read_no_clock_no_chance_no_environment_and_no_unordered_map() {
                 "println",
                 "eprintln",
             ] {
-                if has_word(code, name) {
+                // Which bug is planted is chosen per thread, in builds no daemon can be.
+                let planted = name == "thread_local" && path.ends_with("/mutants.rs");
+                if has_word(code, name) && !planted {
                     faults.push(format!(
                         "{path}:{line}: {name} in a crate that is handed facts"
                     ));
