@@ -497,6 +497,9 @@ impl Node {
                     resting.push(Effect::Fence(launch));
                 }
             }
+            Entry::App(Command::Publish(bytes)) if !replayed => {
+                out.push(Effect::Published { token: *token, bytes: bytes.clone() });
+            }
             // A proof about this very life of ours: end everything and begin a new one (V3).
             Entry::Proof {
                 host, incarnation, ..

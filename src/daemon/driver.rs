@@ -8,7 +8,7 @@ use crate::guardian::Lease;
 use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::{Committed, Committer};
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
-use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time};
+use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
 use quorate_recovery::Node;
 use quorate_recovery::contract::{
     Effect, Event, Fact, GuestOrder, NodeFrame, NodeWrite, Request, To,
@@ -48,7 +48,17 @@ pub(crate) struct Driver {
     pub(crate) agents: Agents,
     pub(crate) lease: Option<Lease>,
     pub(crate) chronicle: Chronicle,
-    pub(crate) watcher: Box<dyn FnMut(&Node, Option<&Event>) + Send>,
+    pub(crate) watcher: Box<dyn FnMut(&Node, Seen<'_>) + Send>,
+}
+
+/// What a watcher is shown.
+pub(crate) enum Seen<'a> {
+    /// A step is done.
+    Step,
+    /// An event.
+    Event(&'a Event),
+    /// Bytes published into the log.
+    Published(Token, &'a [u8]),
 }
 
 /// Why the loop came back.
@@ -173,7 +183,7 @@ impl Driver {
         for effect in out {
             self.carry_out(work, effect).await;
         }
-        (self.watcher)(&self.node, None);
+        (self.watcher)(&self.node, Seen::Step);
     }
 
     async fn carry_out(&mut self, work: &mut Work, effect: Effect) {
@@ -216,7 +226,10 @@ impl Driver {
                     event.text
                 );
                 self.chronicle.add(EventLine::now(&event));
-                (self.watcher)(&self.node, Some(&event));
+                (self.watcher)(&self.node, Seen::Event(&event));
+            }
+            Effect::Published { token, bytes } => {
+                (self.watcher)(&self.node, Seen::Published(token, &bytes));
             }
             Effect::Reply { client, result } => {
                 if let Some(answer) = work.clients.remove(&client) {

@@ -8,8 +8,9 @@ use crate::net::{ClusterKey, Links, Opener, Sealer};
 use crate::store::{Store, StoreError};
 use quorate_membership::frame::{Datagram, Frame, Header};
 use quorate_membership::handshake::{Handshake, Plan, Step};
-use quorate_membership::{ClusterId, Epoch, Time};
+use quorate_membership::{ClusterId, Epoch, Founding, Incarnation, NodeId, StoreId, Time};
 use quorate_recovery::contract::To;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a node is to become.
@@ -23,6 +24,10 @@ pub enum Role {
 
 /// Why a node did not come to a cluster.
 pub type JoinError = DaemonError;
+
+/// Datagram numbers up to this one belong to the handshake of an incarnation: no number may be
+/// sealed twice, and the node's own sealer begins above.
+pub(crate) const NUMBERS: u64 = 1 << 32;
 
 /// How often waiting is spoken of.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -86,7 +91,8 @@ pub async fn join(
         }),
         _ => None,
     };
-    shake_hands(config, &key, &mut store, &mut links, plan, Some(patience), tell).await
+    let founder = Greeting::of(config, &store, plan)?;
+    founder.shake(&key, &mut links, &mut store, Some(patience), tell).await
 }
 
 /// For a daemon whose store has no first record yet: waits for it as long as it takes.
@@ -98,110 +104,135 @@ pub(super) async fn finish(
     if store.load()?.founding.is_none() {
         let mut links = Links::open(&links(config))?;
         let tell = |text: &str| tracing::info!("{text}");
-        shake_hands(config, key, &mut store, &mut links, None, None, &tell).await?;
+        Greeting::of(config, &store, None)?.shake(key, &mut links, &mut store, None, &tell).await?;
     }
     Ok(store)
 }
 
-async fn shake_hands(
-    config: &Config,
-    key: &ClusterKey,
-    store: &mut Store,
-    links: &mut Links,
-    plan: Option<Plan>,
-    patience: Option<Duration>,
-    tell: &dyn Fn(&str),
-) -> Result<ClusterId, DaemonError> {
-    let incarnation = store.incarnation();
-    let loaded = store.load()?;
-    let founder = plan.is_some();
-    let mut shake =
-        Handshake::new(Clock.now(), config.node, loaded.identity.store, loaded.pledge, plan);
-    let mut sealer = Sealer::new(key, config.node, incarnation);
-    let mut opener = Opener::new(key, config.node, incarnation);
-    let began = Clock.now();
-    let mut spoken = began;
-    let mut cluster = None;
-    loop {
-        let now = Clock.now();
-        let mut steps = shake.tick(now);
-        if steps.is_empty() {
-            tokio::select! {
-                biased;
-                (_, bytes, _) = links.recv() => {
-                    if let Ok(frame) = opener.open(&bytes)
-                        && let Datagram::Join(join) = &frame.body
-                        && frame.header.from != config.node
-                    {
-                        steps = shake.heard(Clock.now(), frame.header.from, join);
-                    }
-                }
-                () = until(shake.deadline()) => {}
-            }
-        }
-        for step in steps {
-            match step {
-                Step::Pledge(to) => store.set_pledge(to)?,
-                Step::Found(founding) => {
-                    store.set_founding(&founding)?;
-                    cluster = Some(founding.cluster);
-                    tell(&format!("cluster {}: the first record is stored", founding.cluster));
-                }
-                Step::Send(join) => {
-                    let header = Header {
-                        cluster: cluster.unwrap_or_default(),
-                        epoch: Epoch::default(),
-                        from: config.node,
-                        incarnation,
-                        number: sealer.next_number(),
-                    };
-                    let body = Datagram::Join(join);
-                    match sealer.seal(&Frame { header, body }) {
-                        Ok(bytes) => links.send(&To::Everyone, &bytes),
-                        Err(e) => return Err(DaemonError(e.to_string())),
-                    }
-                }
-                Step::Done => return cluster.ok_or(DaemonError("no cluster".into())),
-                Step::Refuse(why) => return Err(DaemonError(why)),
-            }
-        }
-        let now = Clock.now();
-        if patience.is_some_and(|p| now.since(began) >= p) {
-            return late(config, &shake, cluster, founder);
-        }
-        if now.since(spoken) >= PROGRESS {
-            spoken = now;
-            tell(&waiting(config, &shake, founder));
-        }
+/// Where pledge and first record are kept.
+pub(crate) trait Records {
+    /// Keeps the pledge, durably.
+    fn pledge(&mut self, cluster: ClusterId) -> Result<(), DaemonError>;
+    /// Keeps the first record, durably.
+    fn found(&mut self, founding: &Founding) -> Result<(), DaemonError>;
+}
+
+impl Records for Store {
+    fn pledge(&mut self, cluster: ClusterId) -> Result<(), DaemonError> {
+        Ok(self.set_pledge(cluster)?)
+    }
+
+    fn found(&mut self, founding: &Founding) -> Result<(), DaemonError> {
+        Ok(self.set_founding(founding)?)
     }
 }
 
-fn waiting(config: &Config, shake: &Handshake, founder: bool) -> String {
-    if !founder {
-        return "waiting for a founder, or for a member of the cluster".into();
-    }
-    let names: Vec<String> = shake
-        .missing()
-        .iter()
-        .map(|n| config.name_of(*n).map_or_else(|| n.to_string(), str::to_owned))
-        .collect();
-    format!("waiting for {}: run `quorate join` there", names.join(", "))
+/// One node on its way into a cluster, on real links.
+pub(crate) struct Greeting {
+    pub(crate) me: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) pledged: Option<ClusterId>,
+    pub(crate) plan: Option<Plan>,
+    pub(crate) names: BTreeMap<NodeId, String>,
 }
 
-/// Time is up. A founder whose record is written has founded the cluster: whoever missed it hears
-/// of it from any daemon.
-fn late(
-    config: &Config,
-    shake: &Handshake,
-    cluster: Option<ClusterId>,
-    founder: bool,
-) -> Result<ClusterId, DaemonError> {
-    match cluster {
-        Some(cluster) => Ok(cluster),
-        None => Err(DaemonError(format!(
-            "no cluster within the time given: {}. The store is kept, run the same command again",
-            waiting(config, shake, founder)
-        ))),
+impl Greeting {
+    fn of(config: &Config, store: &Store, plan: Option<Plan>) -> Result<Greeting, DaemonError> {
+        let loaded = store.load()?;
+        Ok(Greeting {
+            me: config.node,
+            store: loaded.identity.store,
+            incarnation: loaded.incarnation,
+            pledged: loaded.pledge,
+            plan,
+            names: config.peers.iter().map(|p| (p.node, p.name.clone())).collect(),
+        })
+    }
+
+    /// Says and hears until the first record is kept and told, or `patience` is over.
+    pub(crate) async fn shake(
+        self,
+        key: &ClusterKey,
+        links: &mut Links,
+        records: &mut dyn Records,
+        patience: Option<Duration>,
+        tell: &dyn Fn(&str),
+    ) -> Result<ClusterId, DaemonError> {
+        let mut sealer = Sealer::new(key, self.me, self.incarnation);
+        let mut opener = Opener::new(key, self.me, self.incarnation);
+        let began = Clock.now();
+        let founder = self.plan.is_some();
+        let mut shake =
+            Handshake::new(began, self.me, self.store, self.pledged, self.plan.clone());
+        let mut spoken = began;
+        let mut cluster = None;
+        loop {
+            let mut steps = shake.tick(Clock.now());
+            if steps.is_empty() {
+                tokio::select! {
+                    biased;
+                    (_, bytes, _) = links.recv() => {
+                        if let Ok(frame) = opener.open(&bytes)
+                            && let Datagram::Join(join) = &frame.body
+                            && frame.header.from != self.me
+                        {
+                            steps = shake.heard(Clock.now(), frame.header.from, join);
+                        }
+                    }
+                    () = until(shake.deadline()) => {}
+                }
+            }
+            for step in steps {
+                match step {
+                    Step::Pledge(to) => records.pledge(to)?,
+                    Step::Found(founding) => {
+                        records.found(&founding)?;
+                        cluster = Some(founding.cluster);
+                        tell(&format!("cluster {}: its first record is kept", founding.cluster));
+                    }
+                    Step::Send(join) => {
+                        let header = Header {
+                            cluster: cluster.unwrap_or_default(),
+                            epoch: Epoch::default(),
+                            from: self.me,
+                            incarnation: self.incarnation,
+                            number: sealer.next_number(),
+                        };
+                        let frame = Frame { header, body: Datagram::Join(join) };
+                        let sealed = sealer.seal(&frame).map_err(|e| DaemonError(e.to_string()))?;
+                        links.send(&To::Everyone, &sealed);
+                    }
+                    Step::Done => return cluster.ok_or(DaemonError("no cluster".into())),
+                    Step::Refuse(why) => return Err(DaemonError(why)),
+                }
+            }
+            let now = Clock.now();
+            if patience.is_some_and(|p| now.since(began) >= p) {
+                // A founder whose record is kept has founded the cluster: whoever missed it
+                // hears of it from any daemon.
+                let waiting = self.waiting(&shake, founder);
+                return cluster.ok_or_else(|| {
+                    DaemonError(format!(
+                        "no cluster within the time given: {waiting}. The store is kept, run the \
+                         same command again"
+                    ))
+                });
+            }
+            if now.since(spoken) >= PROGRESS {
+                spoken = now;
+                tell(&self.waiting(&shake, founder));
+            }
+        }
+    }
+
+    fn waiting(&self, shake: &Handshake, founder: bool) -> String {
+        if !founder {
+            return "waiting for a founder, or for a member of the cluster".into();
+        }
+        let name = |n: &NodeId| self.names.get(n).cloned().unwrap_or_else(|| n.to_string());
+        let names: Vec<String> = shake.missing().iter().map(name).collect();
+        format!("waiting for {}: run `quorate join` there", names.join(", "))
     }
 }
 
@@ -209,7 +240,8 @@ async fn until(at: Time) {
     tokio::time::sleep(at.since(Clock.now())).await;
 }
 
-fn random_name() -> Result<u128, DaemonError> {
+/// A random 128-bit name.
+pub(crate) fn random_name() -> Result<u128, DaemonError> {
     use ring::rand::SecureRandom;
     let mut bytes = [0; 16];
     ring::rand::SystemRandom::new()

@@ -6,8 +6,9 @@ mod join;
 mod network;
 mod start;
 
-pub(crate) use api::Chronicle;
-pub(crate) use driver::{Driver, Durable, Ended};
+pub(crate) use api::{Chronicle, Question};
+pub(crate) use driver::{Driver, Durable, Ended, Seen};
+pub(crate) use join::{Greeting, NUMBERS, Records, random_name};
 pub use join::{JoinError, Role, join};
 pub(crate) use network::links;
 
@@ -228,7 +229,8 @@ impl Life {
             me: config.node,
             incarnation,
             links,
-            sealer: Sealer::new(key, config.node, incarnation),
+            // A handshake of this incarnation may have gone before.
+            sealer: Sealer::new(key, config.node, incarnation).after(join::NUMBERS),
             opener: Opener::new(key, config.node, incarnation),
             sessions,
             session_events,

@@ -152,6 +152,13 @@ impl Sealer {
         }
     }
 
+    /// The same, with every number up to `last` spent: another sealer of this incarnation used them.
+    #[must_use]
+    pub fn after(mut self, last: u64) -> Sealer {
+        self.last = Some(last);
+        self
+    }
+
     /// The number the next frame should carry.
     #[must_use]
     pub fn next_number(&self) -> u64 {
