@@ -216,7 +216,7 @@ fn guests_without_a_readable_registration_end_with_the_lease() {
             eventually("people are told", || {
                 lab.state()
                     .alarm
-                    .is_some_and(|a| a.contains("not an intact guest record"))
+                    .is_some_and(|a| a.contains("0000000000000007-0001000000000009"))
             });
         }
     }
