@@ -127,7 +127,10 @@ impl Drop for Lab {
         }
         let mut records = Vec::new();
         for (path, entry) in self.run.entries().unwrap_or_default() {
-            if let (Entry::Guest(..), Ok(Some(record))) = (entry, records::read(&path)) {
+            if let (Entry::Guest(..), Ok(Some(record))) =
+                (entry, records::read::<GuestRecord>(&path))
+                && record.boot == self.boot
+            {
                 records.push(record);
             }
         }
