@@ -380,14 +380,28 @@ impl<A: Application> Member<A> {
 
     /// Proposes a change; gives the name under which it will be seen applied, if ever.
     pub fn propose(&mut self, now: Time, body: Entry<A::Command>) -> ProposalId {
+        let id = self.name_proposal();
+        self.repropose(now, LogEntry { id, body });
+        id
+    }
+
+    /// Proposes to this voter's own log only: what a leader says as leader must not be carried to
+    /// another one.
+    fn propose_as_leader(&mut self, now: Time, body: Entry<A::Command>) {
+        let id = self.name_proposal();
+        self.last_append = now;
+        if let Some(replica) = &mut self.replica {
+            replica.append(LogEntry { id, body });
+        }
+    }
+
+    fn name_proposal(&mut self) -> ProposalId {
         self.proposal_sequence += 1;
-        let id = ProposalId {
+        ProposalId {
             node: self.me,
             incarnation: self.incarnation.counter,
             sequence: self.proposal_sequence,
-        };
-        self.repropose(now, LogEntry { id, body });
-        id
+        }
     }
 
     /// Proposes again under the same name what was proposed before: applied once at most.
