@@ -63,7 +63,6 @@ echo "$found scenarios, each twice with one result"
 
 # Last, so that its closing lines are the last but the skipped ones.
 step "tests"
-export QUORATE_BIN="$PWD/target/hunt/quorate"
 if command -v cargo-nextest >/dev/null 2>&1; then
     cargo nextest run --workspace --cargo-profile hunt --no-fail-fast
     cargo test --workspace --profile hunt --doc --quiet

@@ -1,10 +1,26 @@
 //! Keeps guests running when hosts die.
 
 pub mod agents;
+pub mod api;
+
+pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod guardian;
 pub mod hypervisor;
 pub mod net;
 pub mod store;
+
+pub use cluster::{Cluster, Options};
+pub use net::{ClusterKey, Interface, LinkConfig, LinkKind};
+pub use quorate_membership::{HostState, Timing, Token, View};
+
+// Planted bugs are for the simulator. Neither daemon nor library can be built with them, in any
+// profile: building the whole workspace with the feature fails here.
+const _: () = assert!(
+    !quorate_recovery::PLANTED_BUGS,
+    "the feature `mutants` plants bugs: build it only with `-p quorate-simulator`"
+);

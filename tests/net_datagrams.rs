@@ -8,6 +8,7 @@ use quorate_membership::{ClusterId, Epoch, Incarnation, LinkId, NodeId, StoreId}
 use quorate_recovery::contract::{NodeFrame, To};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 /// Far beyond anything loopback needs; only a lost datagram reaches it.
@@ -137,6 +138,55 @@ async fn a_card_can_be_given_by_name() {
     a.say(5, &To::Everyone);
     let heard = b.hear(1).await;
     assert_eq!(heard, [(NodeId(1), LinkId(0), 5)].into());
+}
+
+/// The loopback card takes no IPv6 groups, so the test runs itself again in a network namespace
+/// with a pair of cards.
+#[tokio::test]
+async fn groups_of_ipv6_work_too() {
+    const INSIDE: &str = "QUORATE_TEST_INSIDE_NAMESPACE";
+    if std::env::var_os(INSIDE).is_none() {
+        let cards =
+            "ip link add q0 type veth peer name q1 && ip link set q0 up && ip link set q1 up";
+        let script = format!("{cards} || exit 77; exec \"$0\" --exact groups_of_ipv6_work_too");
+        let run = Command::new("unshare")
+            .args(["--map-root-user", "--net", "sh", "-c", &script])
+            .arg(std::env::current_exe().expect("this program"))
+            .env(INSIDE, "1")
+            .output();
+        match run {
+            Ok(done) if done.status.success() => {}
+            Ok(done) if done.status.code() == Some(101) => panic!("{done:?}"),
+            other => println!("skipped: no network namespace with a pair of cards: {other:?}"),
+        }
+        return;
+    }
+    let links = [LinkConfig {
+        name: "six".to_owned(),
+        kind: LinkKind::Multicast {
+            interface: Interface::Name("q0".to_owned()),
+            group: SocketAddr::new("ff05::7:77".parse().expect("a group"), 5405),
+            ttl: 1,
+            loopback: true,
+        },
+    }];
+    let (mut a, mut b) = (Node::new(1, &links), Node::new(2, &links));
+    let heard = async {
+        let mut turn = tokio::time::interval(Duration::from_millis(50));
+        for number in 1.. {
+            // A fresh card loses what is sent before its own address is settled.
+            a.say(number, &To::Everyone);
+            tokio::select! {
+                (link, bytes, _) = b.links.recv() => return (link, b.opener.open(&bytes)),
+                _ = turn.tick() => {}
+            }
+        }
+        unreachable!("numbers do not end");
+    };
+    let in_time = tokio::time::timeout(DEADLINE, heard).await;
+    let (link, frame) = in_time.expect("heard");
+    assert_eq!(link, LinkId(0));
+    assert_eq!(frame.expect("opened").header.from, NodeId(1));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use quorate::net::{
     ClusterKey, SessionConfig, SessionCounters, SessionEvent, SessionEvents, SessionHandle,
-    Sessions,
+    Sessions, dials,
 };
 use quorate_membership::frame::Stream;
 use quorate_membership::{Epoch, Incarnation, NodeId};
@@ -354,9 +354,14 @@ async fn a_peer_no_longer_wanted_is_hung_up_on() {
 #[tokio::test]
 async fn when_the_handle_is_dropped_the_peer_hears_of_it() {
     let (a, mut b) = connected().await;
-    let Node { handle, .. } = a;
+    let Node {
+        handle, mut events, ..
+    } = a;
     drop(handle);
     b.expect_down(1).await;
+    let down = events.recv().await;
+    assert!(matches!(down, Some(SessionEvent::Down { .. })), "{down:?}");
+    assert!(events.recv().await.is_none(), "nothing comes any more");
 }
 
 #[tokio::test]
@@ -449,6 +454,54 @@ async fn arbitrary_bytes_to_the_port_are_counted_and_hurt_nobody() {
     assert_eq!(b.number(1).await, 3);
     assert!(b.handle.send(a.id, &number(4)));
     assert_eq!(a.number(2).await, 4);
+}
+
+#[tokio::test]
+async fn strangers_that_say_nothing_are_bounded_in_number_and_time() {
+    let node = Node::start(1, 1, PATIENT);
+    let mut strangers = Vec::new();
+    for _ in 0..80 {
+        let stranger = TcpStream::connect(node.address()).await;
+        strangers.push(stranger.expect("connected"));
+    }
+    node.until("too many", |c| c.busy == 80 - 64).await;
+    drop(strangers);
+    node.until("all gone", |c| c.ended + c.broken == 64).await;
+
+    let hasty = Node::start(2, 1, Duration::from_millis(20));
+    let _silent = TcpStream::connect(hasty.address())
+        .await
+        .expect("connected");
+    hasty.until("hung up on", |c| c.silent == 1).await;
+}
+
+#[tokio::test]
+async fn three_voters_and_a_follower_have_one_session_per_pair_that_needs_one() {
+    let mut nodes: Vec<Node> = (1..=4).map(|id| Node::start(id, 1, PATIENT)).collect();
+    let votes = |id: NodeId| id != NodeId(2);
+    let addresses: BTreeMap<NodeId, SocketAddr> =
+        nodes.iter().map(|n| (n.id, n.address())).collect();
+    for node in &nodes {
+        let mut peers = addresses.clone();
+        peers.retain(|peer, _| dials(node.id, votes(node.id), *peer, votes(*peer)));
+        node.handle.set_peers(peers);
+    }
+    for node in &mut nodes {
+        let mut up = Vec::new();
+        while up.len() < 3 {
+            let SessionEvent::Up { peer, .. } = node.next().await else {
+                panic!("a session ended");
+            };
+            up.push(peer);
+        }
+        up.sort();
+        let others = (1..=4).map(NodeId).filter(|id| *id != node.id);
+        assert_eq!(up, others.collect::<Vec<_>>());
+    }
+    for node in &nodes {
+        assert_eq!(node.handle.counters().opened, 3);
+        assert_eq!(node.handle.counters().replaced, 0);
+    }
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ pub enum Join {
         voters: Vec<NodeId>,
     },
     /// The cluster exists; this is its first record.
-    Founded(Founding),
+    Founded(Box<Founding>),
 }
 
 /// What travels on a session: one ordered, reliable, authenticated stream per pair of nodes.

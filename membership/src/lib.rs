@@ -15,6 +15,7 @@ mod ears;
 pub mod entry;
 pub mod founding;
 pub mod frame;
+pub mod handshake;
 pub mod id;
 mod lease;
 pub mod member;

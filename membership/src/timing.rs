@@ -344,8 +344,8 @@ mod tests {
         let (default, fast) = (Timing::default(), Timing::fast());
         default.check().expect("default profile");
         fast.check().expect("fast profile");
-        assert_eq!(default.takeover().as_millis(), 46_091);
-        assert_eq!(fast.takeover().as_millis(), 10_221);
+        assert_eq!(default.takeover().as_millis(), 46_092);
+        assert_eq!(fast.takeover().as_millis(), 10_220);
     }
 
     #[test]

@@ -317,7 +317,7 @@ fn frames() -> Vec<Frame<Status>> {
             cluster: ClusterId(1),
             voters: vec![NodeId(1), NodeId(2)],
         }),
-        Datagram::Join(Join::Founded(founding())),
+        Datagram::Join(Join::Founded(Box::new(founding()))),
     ];
     // One request and some replies are enough of the hundreds.
     let elections = consensus().0.into_iter().step_by(23);

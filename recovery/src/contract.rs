@@ -195,6 +195,13 @@ pub enum Effect {
     },
     /// Something people may want to know.
     Event(Event),
+    /// Bytes published into the log, once each and in the order of the log.
+    Published {
+        /// Token of the entry: the fencing number of the message.
+        token: Token,
+        /// What was published.
+        bytes: Vec<u8>,
+    },
     /// The answer to a request.
     Reply {
         /// The client.

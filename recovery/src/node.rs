@@ -60,6 +60,9 @@ struct Outbox {
     batch: u64,
     durable: u64,
     held: VecDeque<(u64, Effect)>,
+    datagrams: u64,
+    /// The store failed: what rests on a write never leaves.
+    failed: bool,
 }
 
 impl Outbox {
@@ -67,8 +70,19 @@ impl Outbox {
         while let Some((batch, _)) = self.held.front()
             && *batch <= self.durable
         {
-            out.extend(self.held.pop_front().map(|(_, effect)| effect));
+            if let Some((_, effect)) = self.held.pop_front() {
+                self.leave(effect, out);
+            }
         }
+    }
+
+    /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
+    fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
+        if let Effect::Datagram { frame, .. } = &mut effect {
+            self.datagrams += 1;
+            frame.header.number = self.datagrams;
+        }
+        out.push(effect);
     }
 }
 
@@ -177,6 +191,8 @@ impl Node {
                     format!("the store failed, this node votes no more: {why}"),
                 )));
                 self.member.store_failed(why);
+                self.outbox.failed = true;
+                self.outbox.held.clear();
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
             Fact::HypervisorBlind { why } => self.executor.blinded(why),
@@ -244,9 +260,9 @@ impl Node {
                     };
                     let effect = Effect::Datagram { to, frame };
                     if rests {
-                        resting.push(effect)
+                        resting.push(effect);
                     } else {
-                        out.push(effect)
+                        self.outbox.leave(effect, out);
                     }
                 }
                 Output::Stream { peer, message } => resting.push(Effect::Stream { peer, message }),
@@ -268,6 +284,12 @@ impl Node {
         }
         self.host_part(now, out, &mut writes, &mut resting);
         self.coordinator_part(now, out);
+        if self.outbox.failed {
+            if writes.is_empty() {
+                resting.into_iter().for_each(|e| self.outbox.leave(e, out));
+            }
+            return quiet;
+        }
         if !writes.is_empty() {
             self.outbox.batch += 1;
             let batch = self.outbox.batch;
@@ -354,7 +376,13 @@ impl Node {
             return;
         };
         let retry = self.member.cluster().timing.election * 2;
-        let patience = self.member.cluster().timing.lease * 2;
+        // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
+        let t = &self.member.cluster().timing;
+        let patience = if why == Away::Stop {
+            t.election * 5
+        } else {
+            t.lease * 2
+        };
         let me = self.member.me();
         let away = self
             .member
@@ -478,6 +506,12 @@ impl Node {
                 {
                     resting.push(Effect::Fence(launch));
                 }
+            }
+            Entry::App(Command::Publish(bytes)) if !replayed => {
+                out.push(Effect::Published {
+                    token: *token,
+                    bytes: bytes.clone(),
+                });
             }
             // A proof about this very life of ours: end everything and begin a new one (V3).
             Entry::Proof {

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// A client is told "unknown" after this many election timeouts.
 const PATIENCE: u32 = 30;
 
+/// The most bytes published in one entry; feeds and sessions are bounded by it.
+const PUBLISHED: usize = 64 << 10;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
     pending: BTreeMap<ProposalId, Pending>,
@@ -205,9 +208,9 @@ fn translate(
         }
         Request::Leave(why) => (None, format!("going out of service: {why:?}")),
         Request::Publish { bytes } => {
-            if bytes.len() > 1 << 20 {
+            if bytes.len() > PUBLISHED {
                 return Err(format!(
-                    "{} bytes; at most 1 MiB can be published",
+                    "{} bytes; at most {PUBLISHED} can be published at once",
                     bytes.len()
                 ));
             }

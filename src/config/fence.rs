@@ -36,9 +36,30 @@ pub(super) fn read(root: &Section<'_, '_>, dirs: &[PathBuf]) -> Result<Vec<Level
             return section.need("device", None, "at least one table [[fence.device]]");
         }
         section.finish()?;
-        levels.push(Level { devices });
+        let level = Level { devices };
+        // What the crate that fences would refuse, said where it stands.
+        judge(&section, levels.len() + 1, &level)?;
+        levels.push(level);
+    }
+    if let Err(faults) = quorate_fencing::check(&levels) {
+        return Err(root.fault_at("fence", listed(&faults)));
     }
     Ok(levels)
+}
+
+/// Judges one level alone, so that the complaint has the place of its table.
+fn judge(section: &Section<'_, '_>, number: usize, level: &Level) -> Result<(), Fault> {
+    quorate_fencing::check(std::slice::from_ref(level)).map_err(|mut faults| {
+        for fault in &mut faults {
+            fault.level = number;
+        }
+        section.fault(listed(&faults))
+    })
+}
+
+fn listed(faults: &[quorate_fencing::Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    lines.join("\n  ")
 }
 
 fn read_device(

@@ -59,6 +59,15 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
+    /// A fault of what stands under `key`.
+    pub(crate) fn fault_at(&self, key: &str, message: impl Into<String>) -> Fault {
+        Fault {
+            at: self.place_of(key),
+            key: self.full(key),
+            message: message.into(),
+        }
+    }
+
     fn full(&self, key: &str) -> String {
         if self.name.is_empty() {
             key.to_owned()

@@ -42,6 +42,7 @@ profile = "fast"
 [[fence.device]]
 name = "socket strip"
 agent = "/bin/sh"
+class = "power"
 limit_ms = 5000
 [fence.device.parameters]
 plug = "h1"
@@ -77,6 +78,12 @@ fn a_good_file_reads_as_written_with_its_defaults() {
     let founding = c.founding.expect("founding");
     assert_eq!(founding.timing, quorate_membership::Timing::fast());
     assert_eq!(founding.voters, [NodeId(1), NodeId(2), NodeId(3)]);
+}
+
+#[test]
+fn the_example_file_is_a_good_one() {
+    let c = parse(include_str!("../../packaging/quorate.toml")).expect("the shipped example");
+    assert!(report(&c).promises.iter().all(PromiseLine::holds));
 }
 
 #[test]
@@ -265,9 +272,25 @@ fn every_bad_input_names_place_key_and_what_is_allowed() {
             "fence[0].device[0].limit_ms: found 0",
         ),
         (
-            "limit_ms = 5000",
+            "class = \"power\"",
             "class = \"rumour\"",
             "fence[0].device[0].class: unknown variant `rumour`",
+        ),
+        // What the crate that fences refuses.
+        (
+            "class = \"power\"\n",
+            "",
+            "fence[0]: level 1, device \"socket strip\": class: found none",
+        ),
+        (
+            "class = \"power\"",
+            "class = \"fabric\"",
+            "fence[0]: level 1: devices: found no device of class power or crash",
+        ),
+        (
+            "plug = \"h1\"",
+            "plug = \"h1\"\nport = \"h2\"",
+            "allowed: one of the two",
         ),
         (
             "plug = \"h1\"",

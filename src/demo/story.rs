@@ -60,6 +60,7 @@ impl<'a> Story<'a> {
         self.cut_power(&events)?;
         self.settled()?;
         self.pull_cable(&events)?;
+        self.go_on()?;
         self.judge()
     }
 
@@ -105,7 +106,7 @@ impl<'a> Story<'a> {
         self.step(act, "view", record::now(), text);
         let events = NODES
             .iter()
-            .map(|name| Events::follow(&self.exe, &self.site, name))
+            .map(|name| Events::follow(&self.site, name))
             .collect::<Result<_, String>>()?;
         self.hosts_lead(act)?;
         Ok(events)
@@ -208,21 +209,28 @@ impl<'a> Story<'a> {
                 "{victim} lost its power, so this act shows nothing"
             )));
         }
-        let (mut last, mut first) = (0, u64::MAX);
-        for guest in &guests {
-            let (ended, started) = self.handover(guest, &victim, act.began)?;
-            (last, first) = (last.max(ended), first.min(started));
-        }
-        self.step(
-            act,
-            "ended there",
-            last,
-            format!(
-                "the last line written on {victim}, {:.3} s before the first one elsewhere",
-                seconds(first.saturating_sub(last))
-            ),
+        self.site.cable(&victim, true)?;
+        self.act(
+            "cable",
+            &format!("{victim}'s cable is plugged in again; nothing may wake up there"),
         );
         Ok(())
+    }
+
+    /// Waits until every guest has written a while longer, so that a copy that was only held, not
+    /// ended, has time to show when its host hears the others again.
+    fn go_on(&self) -> Result<(), DemoError> {
+        const LONGER_NS: u64 = 2_000_000_000;
+        let after = record::now() + LONGER_NS;
+        wait("every guest to go on", PATIENCE, self.stop, || {
+            for guest in GUESTS {
+                match record::last(&self.site.record(guest)).map_err(|e| e.to_string())? {
+                    Some(line) if line.at > after => {}
+                    other => return Err(format!("{guest}: its last line: {other:?}")),
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The last line of a guest on `host`, and its first elsewhere after that.
@@ -244,7 +252,7 @@ impl<'a> Story<'a> {
 
     /// Waits until every guest of `guests` runs elsewhere by its own records.
     fn back(&mut self, act: Act, victim: &str, guests: &[String]) -> Result<(), DemoError> {
-        let (mut first, mut last) = (u64::MAX, 0);
+        let (mut gone, mut first, mut last) = (0, u64::MAX, 0);
         for guest in guests {
             let site = Arc::clone(&self.site);
             wait(
@@ -256,15 +264,21 @@ impl<'a> Story<'a> {
                     other => Err(format!("its last line: {other:?}")),
                 },
             )?;
-            let (_, started) = self.handover(guest, victim, act.began)?;
-            (first, last) = (first.min(started), last.max(started));
+            let (ended, started) = self.handover(guest, victim, act.began)?;
+            (gone, first, last) = (gone.max(ended), first.min(started), last.max(started));
         }
         let homes = self.homes()?;
         let words: Vec<String> = guests
             .iter()
             .map(|g| format!("{g} on {}", homes.get(g).map_or("?", |h| h)))
             .collect();
-        self.step(act, "first guest back", first, "by its own record".into());
+        let text = format!("the last line any of them wrote on {victim}");
+        self.step(act, "all ended there", gone, text);
+        let text = match first.checked_sub(gone) {
+            Some(gap) => format!("by its own record, {:.3} s after that", seconds(gap)),
+            None => "by its own record, BEFORE that".into(),
+        };
+        self.step(act, "first guest back", first, text);
         self.step(act, "last guest back", last, words.join(", "));
         Ok(())
     }

@@ -132,12 +132,11 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Follows the events of `node`.
-    pub(crate) fn follow(exe: &std::path::Path, site: &Site, node: &str) -> Result<Events, String> {
-        let mut child = Command::new(exe)
-            .args(["events", "--follow", "--json", "--socket"])
+    /// Follows the events of `node`, from inside it, so that the command goes when the host does.
+    pub(crate) fn follow(site: &Site, node: &str) -> Result<Events, String> {
+        let mut child = site
+            .command(node, &["events", "--follow", "--json", "--socket"])?
             .arg(site.socket(node))
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("quorate events: {e}"))?;

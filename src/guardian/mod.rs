@@ -149,7 +149,10 @@ impl Guardian {
                     tokio::select! {
                         ended = handle.ended() => match ended {
                             Ok(()) => tracing::warn!("the guardian ended; it is replaced"),
-                            Err(e) => tracing::error!("the guardian cannot be watched: {e}"),
+                            Err(e) => {
+                                tracing::error!("the guardian cannot be watched: {e}");
+                                tokio::time::sleep(RETRY).await;
+                            }
                         },
                         () = facts.closed() => return,
                     }

@@ -292,7 +292,8 @@ impl Guard {
         // Last, so that a lease that was extended meanwhile is not missed.
         match self.run.lease_end(self.boot) {
             Ok(end) => look.lease_end = Some(end),
-            Err(why) if !self.known.is_empty() => self.alarm(why),
+            // What a missing lease leads to is seen anyway; a worse alarm must not be hidden by it.
+            Err(why) if !self.known.is_empty() && self.state.alarm.is_none() => self.alarm(why),
             Err(_) => {}
         }
         look

@@ -17,9 +17,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Exit status of a leader that ended before it became the guest.
-pub const NOT_STARTED: u8 = 75;
+const NOT_STARTED: u8 = 75;
 /// The hidden subcommand; also tells a leader that has not become the guest yet.
-pub const SUBCOMMAND: &str = "guest-launch";
+pub(super) const SUBCOMMAND: &str = "guest-launch";
 
 /// `quorate guest-launch RUN_DIR INTENT`: becomes the guest that the intent describes.
 #[must_use]

@@ -25,7 +25,7 @@ pub struct ClusterKey([u8; LENGTH]);
 pub enum KeyError {
     /// There is no such file.
     #[error(
-        "key file {path}: does not exist; make one with `quorate key new`, or copy the cluster's"
+        "key file {path}: does not exist; make one with `quorate key generate`, or copy the cluster's"
     )]
     Missing {
         /// The file.

@@ -18,5 +18,5 @@ pub use key::{ClusterKey, KeyError};
 pub use seal::{Dropped, Opener, Refused, SealError, Sealer};
 pub use session::{
     SessionConfig, SessionCounters, SessionError, SessionEvent, SessionEvents, SessionHandle,
-    Sessions,
+    Sessions, dials,
 };

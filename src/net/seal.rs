@@ -152,6 +152,19 @@ impl Sealer {
         }
     }
 
+    /// The same, with every number up to `last` spent: another sealer of this incarnation used them.
+    #[must_use]
+    pub fn after(mut self, last: u64) -> Sealer {
+        self.last = Some(last);
+        self
+    }
+
+    /// The number the next frame should carry.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.last.map_or(1, |last| last + 1)
+    }
+
     /// The bytes of `frame` for every link.
     ///
     /// # Errors

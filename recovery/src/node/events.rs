@@ -154,8 +154,7 @@ impl Node {
                 event(K::Changed, Some(*host), None, text)
             }
             Command::Publish(bytes) => {
-                let text = String::from_utf8_lossy(bytes).into_owned();
-                event(K::Published, None, None, text)
+                event(K::Published, None, None, format!("{} bytes", bytes.len()))
             }
         }
     }

@@ -353,6 +353,7 @@ impl Rig {
                     }
                     self.machines.get_mut(&n).expect("known").events.push(line);
                 }
+                Effect::Published { .. } => {}
                 Effect::Reply { client, result } => {
                     self.replies.insert(client, result);
                 }

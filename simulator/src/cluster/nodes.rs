@@ -222,6 +222,7 @@ impl<N: SimNode> Sim<N> {
             Effect::Lease { end } if gap == 0 => self.lease(host, end),
             Effect::Lease { end } => self.world.tell(host, gap, Local::Lease(end)),
             Effect::Event(e) => trace!(self, "{} says {:?}: {}", self.name(host), e.kind, e.text),
+            Effect::Published { .. } => {}
             Effect::Reply { client, result } => self.replied(client, result.is_ok()),
             Effect::Restart { why } => {
                 trace!(self, "{} restarts: {why}", self.name(host));
@@ -440,6 +441,7 @@ impl<N: SimNode> Sim<N> {
                 h.add(7);
                 h.add(e.token.0 << 8 | e.kind as u64);
             }
+            Effect::Published { token, .. } => h.add(12 | token.0 << 8),
             Effect::Reply { client, result } => {
                 h.add(8);
                 h.add(client << 1 | u64::from(result.is_ok()));

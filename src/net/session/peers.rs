@@ -24,7 +24,6 @@ pub(super) struct Shared {
     pub(super) keepalive: Duration,
     /// A session is given up after this long without a byte.
     pub(super) silence: Duration,
-    pub(super) notes: mpsc::Sender<Note>,
     /// Bytes of messages that may still wait for the driver.
     pub(super) room: Arc<Semaphore>,
     state: Mutex<State>,
@@ -33,7 +32,8 @@ pub(super) struct Shared {
 /// Never held across an await.
 #[derive(Default)]
 struct State {
-    stopped: bool,
+    /// Gone once all handles are; what runs then still finishes with its own copy.
+    notes: Option<mpsc::Sender<Note>>,
     /// The newest session of each peer, from proof to end.
     current: BTreeMap<NodeId, Current>,
     /// Sessions whose `Up` the driver received.
@@ -66,9 +66,11 @@ impl Shared {
             root,
             keepalive,
             silence: keepalive * MISSES,
-            notes,
             room: Arc::new(Semaphore::new(EVENT_BYTES)),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                notes: Some(notes),
+                ..State::default()
+            }),
         })
     }
 
@@ -123,7 +125,7 @@ impl Shared {
 
     pub(super) fn stop(&self) {
         let mut state = self.state();
-        state.stopped = true;
+        state.notes = None;
         for dialled in state.dialled.values() {
             dialled.task.abort();
         }
@@ -144,9 +146,9 @@ impl Shared {
         let (done, over) = watch::channel(());
         let control = Arc::new(Control::default());
         let mut state = self.state();
-        if state.stopped {
+        let Some(notes) = state.notes.clone() else {
             return Err(Closed::Unwanted);
-        }
+        };
         let current = Current {
             control: control.clone(),
             done: over,
@@ -161,6 +163,7 @@ impl Shared {
         let session = Session {
             stream,
             agreed,
+            notes,
             control,
             done,
         };
@@ -207,12 +210,12 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 pub(super) fn set(shared: &Arc<Shared>, runtime: &Handle, peers: BTreeMap<NodeId, SocketAddr>) {
     let mut state = shared.state();
     let State {
-        stopped,
+        notes,
         current,
         dialled,
         ..
     } = &mut *state;
-    if *stopped {
+    if notes.is_none() {
         return;
     }
     dialled.retain(|peer, old| {

@@ -80,6 +80,8 @@ impl Control {
 pub(super) struct Session {
     pub(super) stream: TcpStream,
     pub(super) agreed: Agreed,
+    /// The way to the driver.
+    pub(super) notes: mpsc::Sender<Note>,
     pub(super) control: Arc<Control>,
     /// Dropped when the session is over and its `Down` is queued.
     pub(super) done: watch::Sender<()>,
@@ -94,6 +96,7 @@ pub(super) async fn run(
     let Session {
         stream,
         agreed,
+        notes,
         control,
         done,
     } = session;
@@ -115,13 +118,14 @@ pub(super) async fn run(
     };
     let why = if let Some(why) = control.why() {
         why
-    } else if shared.notes.send(up).await.is_err() {
+    } else if notes.send(up).await.is_err() {
         Closed::Unwanted
     } else {
-        let why = talk(&shared, stream, agreed, &control, outgoing, &bytes).await;
+        let peer_out = (outgoing, &*bytes);
+        let why = talk(&shared, stream, agreed, &notes, &control, peer_out).await;
         let why = control.why().unwrap_or(why);
         // Nobody listens any more if this fails.
-        let _ = shared.notes.send(Note::Down { peer }).await;
+        let _ = notes.send(Note::Down { peer }).await;
         why
     };
     tracing::debug!(peer = peer.0, reason = %why, "session closed");
@@ -133,22 +137,28 @@ async fn talk(
     shared: &Shared,
     mut stream: TcpStream,
     agreed: Agreed,
+    notes: &mpsc::Sender<Note>,
     control: &Control,
-    outgoing: mpsc::Receiver<Vec<u8>>,
-    queued: &AtomicUsize,
+    (outgoing, queued): (mpsc::Receiver<Vec<u8>>, &AtomicUsize),
 ) -> Closed {
     let Agreed {
         peer, seal, open, ..
     } = agreed;
     let (reading, writing) = stream.split();
     tokio::select! {
-        why = listen(shared, peer, reading, open) => why,
+        why = listen(shared, peer, notes, reading, open) => why,
         why = speak(shared, writing, seal, outgoing, queued) => why,
         () = control.closed.notified() => Closed::Unwanted,
     }
 }
 
-async fn listen(shared: &Shared, peer: NodeId, from: ReadHalf<'_>, mut open: OpenHalf) -> Closed {
+async fn listen(
+    shared: &Shared,
+    peer: NodeId,
+    notes: &mpsc::Sender<Note>,
+    from: ReadHalf<'_>,
+    mut open: OpenHalf,
+) -> Closed {
     let mut from = BufReader::with_capacity(WRITE, from);
     loop {
         let body = match open.read(&mut from, shared.silence).await {
@@ -169,7 +179,7 @@ async fn listen(shared: &Shared, peer: NodeId, from: ReadHalf<'_>, mut open: Ope
             message: Box::new(message),
             _room: room,
         };
-        if shared.notes.send(note).await.is_err() {
+        if notes.send(note).await.is_err() {
             return Closed::Unwanted;
         }
     }

@@ -1,0 +1,190 @@
+//! What may be typed.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const CONFIG: &str = "/etc/quorate/quorate.toml";
+const SOCKET: &str = "/run/quorate/quorate.sock";
+
+/// Keeps guests running when hosts die.
+///
+/// Exit codes: 0 done; 1 a demo found a guest running twice, or something broke; 2 bad input or
+/// refused, and nothing was changed.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run this host's node (SIGTERM stops it; its guests run on until the lease ends).
+    ///
+    /// QUORATE_LOG=error|warn|info|debug|trace sets how much is logged to standard error.
+    Daemon {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// What this node knows about the cluster, and why anything is held up.
+    Status(View),
+    /// Every node of the view.
+    Hosts(View),
+    /// Every protected guest: where it is, and why.
+    Guests(View),
+    /// What happened.
+    Events {
+        #[command(flatten)]
+        view: View,
+        /// Go on as it happens.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Protect guests.
+    #[command(subcommand)]
+    Guest(GuestCommand),
+    /// Fence hosts, confirm them off, take this one out of service.
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Found a cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Make this node's store and join the cluster that is founded, or there, on its links.
+    Join(JoinArgs),
+    /// Check a configuration: promises, worst case from failure to restart, warnings.
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Cluster keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Four hosts and a witness on this machine: cut power, pull a cable, watch guests come back.
+    Demo {
+        /// Keep the work directory here; it must not exist, or be empty.
+        #[arg(long)]
+        keep: Option<PathBuf>,
+        /// Print the measured table as JSON; the timeline then goes to standard error.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigArg {
+    /// The configuration of this host.
+    #[arg(long, default_value = CONFIG)]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SocketArg {
+    /// The daemon's unix socket.
+    #[arg(long, default_value = SOCKET)]
+    pub(super) socket: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct View {
+    /// The daemon's unix socket.
+    #[arg(long, default_value = SOCKET)]
+    pub(super) socket: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JoinArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// Give up after this many seconds.
+    #[arg(long, default_value_t = 600)]
+    pub(super) wait: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GuestCommand {
+    /// Protect the guest described in a TOML file; it is started at once.
+    Add {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// The description.
+        file: PathBuf,
+    },
+    /// Protect a guest no more; it must be stopped.
+    Remove {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+    },
+    /// Want a guest running.
+    Start {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+    },
+    /// Want a guest stopped.
+    Stop {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HostCommand {
+    /// Declare a host lost: it is fenced, and its guests are started elsewhere once that is proved.
+    Fence {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+    },
+    /// Confirm that a lost host has no power. Refused while anything shows that it lives.
+    ConfirmOff {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+        /// Ask nothing; you have seen it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take this host out of service before a shutdown or reboot: its guests move, nobody is fenced.
+    Leave {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Why.
+        #[arg(long, value_enum, default_value_t = Reason::Shutdown)]
+        reason: Reason,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Reason {
+    Shutdown,
+    Reboot,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Found the cluster that [cluster] of the configuration describes. Waits for `quorate join` on
+    /// every other first voter. Exactly one node runs this, once.
+    Init(JoinArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Write a new random key to a file that does not exist yet.
+    Generate {
+        /// The file.
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,238 @@
+//! The `quorate` command.
+
+mod args;
+mod print;
+
+use crate::api::{self, ApiError, ApiRequest};
+use crate::config::{self, Config};
+use crate::daemon::{self, Role};
+use crate::demo;
+use crate::net::ClusterKey;
+use args::{Args, ClusterCommand, Command, GuestCommand, HostCommand, KeyCommand, Reason, View};
+use clap::Parser;
+use quorate_membership::entry::Away;
+use quorate_recovery::contract::Request;
+use quorate_recovery::guest::GuestSpec;
+use std::ffi::OsString;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long a client waits for the daemon's word; the daemon gives up earlier itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Exit code for bad input, or for what was refused: nothing was changed.
+const BAD_INPUT: u8 = 2;
+
+/// Runs the command with the program's own arguments (without its name).
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    // What the daemon starts itself again as; hidden from people.
+    match args.first().and_then(|a| a.to_str()) {
+        Some("guardian") => return crate::guardian::guardian_main(&args[1..]),
+        Some("guest-launch") => return crate::hypervisor::guest_launch_main(&args[1..]),
+        Some("agent-run") => return crate::agents::agent_run_main(&args[1..]),
+        Some("demo-guest") => {
+            return match args.get(1) {
+                Some(record) => demo::guest(Path::new(record)),
+                None => ExitCode::from(BAD_INPUT),
+            };
+        }
+        _ => {}
+    }
+    let name = OsString::from("quorate");
+    let parsed = match Args::try_parse_from(std::iter::once(&name).chain(args)) {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { BAD_INPUT } else { 0 });
+        }
+    };
+    match run(parsed.command) {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("quorate: {why}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Daemon { config } => {
+            log_to_stderr();
+            Ok(daemon::main(&load(&config.config)?))
+        }
+        Command::Status(view) => show(&view, &ApiRequest::Status, print::status),
+        Command::Hosts(view) => show(&view, &ApiRequest::Hosts, print::hosts),
+        Command::Guests(view) => show(&view, &ApiRequest::Guests, print::guests),
+        Command::Events { view, follow } => events(&view, follow),
+        Command::Guest(command) => guest(command),
+        Command::Host(command) => host(command),
+        Command::Cluster(ClusterCommand::Init(join)) => found(&join, Role::Founder),
+        Command::Join(join) => found(&join, Role::Joiner),
+        Command::Check { config, json } => check(&config.config, json),
+        Command::Key(KeyCommand::Generate { file }) => {
+            let key = ClusterKey::generate().map_err(|e| e.to_string())?;
+            key.write_new(&file).map_err(|e| e.to_string())?;
+            println!("{}: a new cluster key; copy it to every node, readable by root only", file.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo { keep, json } => {
+            Ok(demo::main(&demo::Options { keep, json, ..demo::Options::default() }))
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, String> {
+    Config::load(path).map_err(|e| e.to_string())
+}
+
+fn log_to_stderr() {
+    let level = match std::env::var("QUORATE_LOG").as_deref() {
+        Ok("error") => tracing::Level::ERROR,
+        Ok("warn") => tracing::Level::WARN,
+        Ok("debug") => tracing::Level::DEBUG,
+        Ok("trace") => tracing::Level::TRACE,
+        _ => tracing::Level::INFO,
+    };
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+/// Asks a daemon and prints its answer, as it came or in words.
+fn show(
+    view: &View,
+    request: &ApiRequest,
+    words: fn(&serde_json::Value) -> String,
+) -> Result<ExitCode, String> {
+    let value = api::ask(&view.socket, request, PATIENCE).map_err(|e| e.to_string())?;
+    if view.json {
+        say(&serde_json::to_string_pretty(&value).unwrap_or_default());
+    } else {
+        say(&words(&value));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn change(socket: &Path, request: Request) -> Result<ExitCode, String> {
+    let answer = api::ask(socket, &ApiRequest::Ask(request), PATIENCE);
+    match answer.map_err(|e: ApiError| e.to_string())? {
+        serde_json::Value::String(text) => say(&text),
+        other => say(&other.to_string()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn events(view: &View, follow: bool) -> Result<ExitCode, String> {
+    let patience = if follow { None } else { Some(PATIENCE) };
+    let lines = api::open(&view.socket, &ApiRequest::Events { follow }, patience)
+        .map_err(|e| e.to_string())?;
+    for line in lines.lines() {
+        let line = line.map_err(|e| format!("{}: {e}", view.socket.display()))?;
+        let text = if view.json { line } else { print::event(&line) };
+        let mut out = std::io::stdout().lock();
+        // Whoever reads may have had enough.
+        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn guest(command: GuestCommand) -> Result<ExitCode, String> {
+    match command {
+        GuestCommand::Add { socket, file } => {
+            let spec = read_spec(&file)?;
+            change(&socket.socket, Request::AddGuest(spec))
+        }
+        GuestCommand::Remove { socket, name } => {
+            change(&socket.socket, Request::RemoveGuest { name })
+        }
+        GuestCommand::Start { socket, name } => {
+            change(&socket.socket, Request::StartGuest { name })
+        }
+        GuestCommand::Stop { socket, name } => change(&socket.socket, Request::StopGuest { name }),
+    }
+}
+
+fn read_spec(file: &PathBuf) -> Result<GuestSpec, String> {
+    let text =
+        std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let spec: GuestSpec = toml::from_str(&text).map_err(|e| {
+        let (line, column) = e.span().map_or((1, 1), |span| {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            (line, before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1)
+        });
+        format!("{}:{line}:{column}: {}", file.display(), e.message())
+    })?;
+    spec.check().map_err(|why| format!("{}: {why}", file.display()))?;
+    Ok(spec)
+}
+
+fn host(command: HostCommand) -> Result<ExitCode, String> {
+    match command {
+        HostCommand::Fence { socket, name } => {
+            change(&socket.socket, Request::FenceHost { host: name })
+        }
+        HostCommand::ConfirmOff { socket, name, yes } => {
+            let by = std::env::var("USER").unwrap_or_else(|_| "operator".into());
+            if !yes {
+                eprint!(
+                    "If {name} still runs, its guests will run twice and destroy their disks.\n\
+                     Type the name of the host to confirm that you have seen it without power: "
+                );
+                let mut typed = String::new();
+                std::io::stdin().lock().read_line(&mut typed).map_err(|e| e.to_string())?;
+                if typed.trim() != name {
+                    return Err("not confirmed; nothing was changed".into());
+                }
+            }
+            change(&socket.socket, Request::ConfirmOff { host: name, by })
+        }
+        HostCommand::Leave { socket, reason } => {
+            let why = match reason {
+                Reason::Shutdown => Away::Shutdown,
+                Reason::Reboot => Away::Reboot,
+            };
+            change(&socket.socket, Request::Leave(why))
+        }
+    }
+}
+
+fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {
+    let config = load(&join.config.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
+    let tell = |text: &str| eprintln!("{text}");
+    let patience = Duration::from_secs(join.wait);
+    let cluster = runtime
+        .block_on(daemon::join(&config, role, patience, &tell))
+        .map_err(|e| e.to_string())?;
+    match role {
+        Role::Founder => println!("cluster {cluster} is founded; start `quorate daemon` on every node"),
+        Role::Joiner => println!("this node belongs to cluster {cluster}; start `quorate daemon`"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(path: &Path, json: bool) -> Result<ExitCode, String> {
+    let report = config::report(&load(path)?);
+    if json {
+        say(&serde_json::to_string_pretty(&report).unwrap_or_default());
+    } else {
+        say(report.to_string().trim_end());
+    }
+    Ok(if report.promises.iter().all(config::PromiseLine::holds) { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+/// Prints; a reader that has gone is no error.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

@@ -1,0 +1,308 @@
+//! The loop around the node: one fact at a time, the clock read after it is in hand, effects out.
+
+use super::api::{Chronicle, Question};
+use crate::agents::{Agents, run_level};
+use crate::api::{ApiAnswer, ApiRequest, EventLine};
+use crate::clock::Clock;
+use crate::guardian::Lease;
+use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
+use crate::store::{Committed, Committer};
+use quorate_membership::frame::{Datagram, Frame, Header, Join};
+use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
+use quorate_recovery::Node;
+use quorate_recovery::contract::{
+    Effect, Event, Fact, GuestOrder, NodeFrame, NodeWrite, Request, To,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Facts taken in one go before the timer is looked at again.
+const BURST: usize = 64;
+
+/// Where durable writes go.
+pub(crate) enum Durable {
+    /// A redb store behind its own thread.
+    Disk(Committer, mpsc::UnboundedReceiver<Committed>),
+    /// Nowhere: a library member without a disk, which is a new node at each start.
+    Memory,
+}
+
+/// Everything a running node holds on to.
+pub(crate) struct Driver {
+    pub(crate) node: Node,
+    pub(crate) founding: Founding,
+    pub(crate) me: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) links: Links,
+    pub(crate) sealer: Sealer,
+    pub(crate) opener: Opener,
+    pub(crate) sessions: SessionHandle,
+    pub(crate) session_events: SessionEvents,
+    pub(crate) durable: Durable,
+    /// The hypervisor's ear; a node without one runs no guests.
+    pub(crate) orders: Option<mpsc::UnboundedSender<GuestOrder>>,
+    pub(crate) facts: mpsc::Receiver<Fact>,
+    pub(crate) tell: mpsc::Sender<Fact>,
+    pub(crate) agents: Agents,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) chronicle: Chronicle,
+    pub(crate) watcher: Box<dyn FnMut(&Node, Seen<'_>) + Send>,
+}
+
+/// What a watcher is shown.
+pub(crate) enum Seen<'a> {
+    /// A step is done.
+    Step,
+    /// An event.
+    Event(&'a Event),
+    /// Bytes published into the log.
+    Published(Token, &'a [u8]),
+}
+
+/// Why the loop came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// A new incarnation must begin.
+    Restart(String),
+    /// The node is done.
+    Exit(String),
+}
+
+struct Work {
+    wait: Time,
+    memory: Vec<u64>,
+    clients: BTreeMap<u64, oneshot::Sender<ApiAnswer>>,
+    next_client: u64,
+    ended: Option<Ended>,
+    fences: tokio::task::JoinSet<()>,
+}
+
+impl Driver {
+    /// Runs the node until it is done. `leave` asks it to go out of service.
+    pub(crate) async fn run(
+        &mut self,
+        questions: &mut mpsc::Receiver<Question>,
+        leave: &mut mpsc::Receiver<Request>,
+    ) -> Ended {
+        let mut work = Work {
+            wait: Time::ZERO,
+            memory: Vec::new(),
+            clients: BTreeMap::new(),
+            next_client: 1,
+            ended: None,
+            fences: tokio::task::JoinSet::new(),
+        };
+        self.step(&mut work, Fact::Timeout).await;
+        loop {
+            if let Some(ended) = work.ended.take() {
+                return ended;
+            }
+            if let Some(batch) = work.memory.pop() {
+                work.memory.clear();
+                self.step(&mut work, Fact::Persisted { batch }).await;
+                continue;
+            }
+            let sleep = sleep_until(work.wait);
+            tokio::select! {
+                biased;
+                // Durable writes first: others wait for what rests on them.
+                done = committed(&mut self.durable) => {
+                    let fact = match done {
+                        Committed::Durable { batch } => Fact::Persisted { batch },
+                        Committed::Failed { why } => Fact::StoreFailed { why },
+                    };
+                    self.step(&mut work, fact).await;
+                }
+                // Beats must leave on time whatever else there is to hear.
+                () = sleep => self.step(&mut work, Fact::Timeout).await,
+                Some(fact) = self.facts.recv() => {
+                    self.step(&mut work, fact).await;
+                    for _ in 0..BURST {
+                        let Ok(fact) = self.facts.try_recv() else { break };
+                        self.step(&mut work, fact).await;
+                    }
+                }
+                (link, bytes, _from) = self.links.recv() => self.datagram(&mut work, link, &bytes).await,
+                Some(event) = self.session_events.recv() => {
+                    let fact = match event {
+                        SessionEvent::Up { peer, .. } => Fact::SessionUp { peer },
+                        SessionEvent::Down { peer } => Fact::SessionDown { peer },
+                        SessionEvent::Message { peer, message } => Fact::Stream { peer, message },
+                    };
+                    self.step(&mut work, fact).await;
+                }
+                Some(q) = questions.recv() => self.question(&mut work, q).await,
+                Some(request) = leave.recv() => {
+                    self.step(&mut work, Fact::Request { client: 0, request }).await;
+                }
+                Some(_) = work.fences.join_next() => {}
+            }
+        }
+    }
+
+    async fn datagram(&mut self, work: &mut Work, link: LinkId, bytes: &[u8]) {
+        // What cannot be opened is counted by the opener, and shown by `status`.
+        let Ok(frame) = self.opener.open(bytes) else { return };
+        if let Datagram::Join(join) = &frame.body {
+            // A node without a cluster asks; the first record is no secret among key holders.
+            if matches!(join, Join::Seeking { .. } | Join::Invite { .. }) {
+                self.welcome();
+            }
+            return;
+        }
+        self.step(work, Fact::Frame { link, frame }).await;
+    }
+
+    fn welcome(&mut self) {
+        let header = Header {
+            cluster: self.founding.cluster,
+            epoch: Founding::EPOCH,
+            from: self.me,
+            incarnation: self.incarnation,
+            number: 0,
+        };
+        let body = Datagram::Join(Join::Founded(Box::new(self.founding.clone())));
+        self.send(&To::Everyone, Frame { header, body });
+    }
+
+    fn send(&mut self, to: &To, mut frame: NodeFrame) {
+        // One sealed number, one datagram: the driver's own frames share the count of the node's.
+        frame.header.number = self.sealer.next_number();
+        match self.sealer.seal(&frame) {
+            Ok(bytes) => self.links.send(to, &bytes),
+            Err(e) => tracing::warn!("a datagram was not sent: {e}"),
+        }
+    }
+
+    /// One step: the clock is read after the fact is in hand.
+    async fn step(&mut self, work: &mut Work, fact: Fact) {
+        let mut out = Vec::new();
+        self.node.step(Clock.now(), fact, &mut out);
+        for effect in out {
+            self.carry_out(work, effect).await;
+        }
+        (self.watcher)(&self.node, Seen::Step);
+    }
+
+    async fn carry_out(&mut self, work: &mut Work, effect: Effect) {
+        match effect {
+            Effect::Persist { batch, writes } => self.persist(work, batch, writes).await,
+            Effect::Datagram { to, frame } => self.send(&to, frame),
+            Effect::Stream { peer, message } => {
+                self.sessions.send(peer, &message);
+            }
+            Effect::Guest(order) => {
+                let number = order.order;
+                let taken = self.orders.as_ref().is_some_and(|o| o.send(order).is_ok());
+                if !taken {
+                    let result = Err("this node runs no guests".to_owned());
+                    let _ = self.tell.try_send(Fact::GuestDone { order: number, result });
+                }
+            }
+            Effect::Fence(launch) => {
+                let (agents, tell) = (self.agents.clone(), self.tell.clone());
+                work.fences.spawn(async move {
+                    let fact = run_level(&agents, launch).await;
+                    let _ = tell.send(fact).await;
+                });
+            }
+            Effect::Lease { end } => {
+                if let Some(lease) = &self.lease
+                    && let Err(e) = lease.extend(end)
+                {
+                    // What stood before stands on: the guardian ends the guests in time.
+                    tracing::error!("the lease record cannot be written: {e}");
+                }
+            }
+            Effect::Event(event) => {
+                tracing::info!(
+                    token = %event.token,
+                    kind = ?event.kind,
+                    host = event.host.as_deref().unwrap_or("-"),
+                    guest = event.guest.as_deref().unwrap_or("-"),
+                    "{}",
+                    event.text
+                );
+                self.chronicle.add(EventLine::now(&event));
+                (self.watcher)(&self.node, Seen::Event(&event));
+            }
+            Effect::Published { token, bytes } => {
+                (self.watcher)(&self.node, Seen::Published(token, &bytes));
+            }
+            Effect::Reply { client, result } => {
+                if let Some(answer) = work.clients.remove(&client) {
+                    let _ = answer.send(match result {
+                        Ok(text) => ApiAnswer::Ok(json!(text)),
+                        Err(why) => ApiAnswer::Error(why),
+                    });
+                }
+            }
+            Effect::Restart { why } => work.ended = Some(Ended::Restart(why)),
+            Effect::Exit { why } => work.ended = Some(Ended::Exit(why)),
+            Effect::Wait { until } => work.wait = until,
+        }
+    }
+
+    async fn persist(&mut self, work: &mut Work, batch: u64, writes: Vec<NodeWrite>) {
+        match &self.durable {
+            Durable::Memory => work.memory.push(batch),
+            Durable::Disk(committer, _) => {
+                if let Err(e) = committer.submit(batch, writes) {
+                    let _ = self.tell.try_send(Fact::StoreFailed { why: e.to_string() });
+                }
+            }
+        }
+    }
+
+    async fn question(&mut self, work: &mut Work, q: Question) {
+        let now = Clock.now();
+        let answer = match q.request {
+            ApiRequest::Status => {
+                let mut status = serde_json::to_value(self.node.status(now)).unwrap_or_default();
+                if let Some(map) = status.as_object_mut() {
+                    map.insert("links".into(), json!(self.links.counters()));
+                    map.insert("not_opened".into(), json!(self.opener.dropped()));
+                    map.insert("sessions".into(), json!(self.sessions.counters()));
+                    map.insert("unreached".into(), json!(named(self.sessions.unreached())));
+                }
+                ApiAnswer::Ok(status)
+            }
+            ApiRequest::Hosts => ApiAnswer::Ok(json!(self.node.hosts(now))),
+            ApiRequest::Guests => ApiAnswer::Ok(json!(self.node.guests(now))),
+            ApiRequest::Events { .. } => ApiAnswer::Error("events are not asked of the loop".into()),
+            ApiRequest::Ask(request) => {
+                let client = work.next_client;
+                work.next_client += 1;
+                work.clients.insert(client, q.answer);
+                return self.step(work, Fact::Request { client, request }).await;
+            }
+        };
+        let _ = q.answer.send(answer);
+    }
+}
+
+fn named(unreached: BTreeMap<NodeId, String>) -> BTreeMap<String, String> {
+    unreached.into_iter().map(|(n, why)| (n.0.to_string(), why)).collect()
+}
+
+async fn committed(durable: &mut Durable) -> Committed {
+    match durable {
+        Durable::Disk(_, reports) => match reports.recv().await {
+            Some(report) => report,
+            // After a failure nothing more comes; the node knows.
+            None => std::future::pending().await,
+        },
+        Durable::Memory => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(until: Time) {
+    let left = until.since(Clock.now());
+    if !left.is_zero() {
+        // A clock of its own: at most a moment early or late, and the node asks for the time.
+        tokio::time::sleep(left.min(Duration::from_secs(3600))).await;
+    }
+}
+

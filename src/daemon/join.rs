@@ -1,0 +1,251 @@
+//! `quorate cluster init` and `quorate join`: making a store, and finding the cluster's first
+//! record on the network.
+
+use super::{DaemonError, links, machine, store_path};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::net::{ClusterKey, Links, Opener, Sealer};
+use crate::store::{Store, StoreError};
+use quorate_membership::frame::{Datagram, Frame, Header};
+use quorate_membership::handshake::{Handshake, Plan, Step};
+use quorate_membership::{ClusterId, Epoch, Founding, Incarnation, NodeId, StoreId, Time};
+use quorate_recovery::contract::To;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a node is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It founds the cluster its file describes.
+    Founder,
+    /// It joins one that is being founded, or exists.
+    Joiner,
+}
+
+/// Why a node did not come to a cluster.
+pub type JoinError = DaemonError;
+
+/// Datagram numbers up to this one belong to the handshake of an incarnation: no number may be
+/// sealed twice, and the node's own sealer begins above.
+pub(crate) const NUMBERS: u64 = 1 << 32;
+
+/// How often waiting is spoken of.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Makes the store of this node and waits until it holds the cluster's first record. A store left
+/// by an earlier try that never came to a cluster is used again.
+///
+/// # Errors
+/// Bad input, a store that belongs to a cluster already, a cluster that cannot be founded, or no
+/// first record within `patience`.
+pub async fn join(
+    config: &Config,
+    role: Role,
+    patience: Duration,
+    tell: &dyn Fn(&str),
+) -> Result<ClusterId, JoinError> {
+    let key = ClusterKey::load(&config.key_file)?;
+    let founding = match (role, &config.founding) {
+        (Role::Founder, None) => {
+            let path = config.path.display();
+            return Err(DaemonError(format!("{path}: there is no [cluster] to found")));
+        }
+        (Role::Founder, Some(f)) if !f.voters.contains(&config.node) => {
+            return Err(DaemonError(format!(
+                "{}: cluster.voters does not name this node ({}): a founder votes",
+                config.path.display(),
+                config.node.0
+            )));
+        }
+        (_, founding) => founding.clone(),
+    };
+    // Everything that can be refused is refused before the store is made.
+    let mut links = Links::open(&links(config))?;
+    let machine = machine(config)?;
+    let path = store_path(config);
+    std::fs::create_dir_all(&config.state_dir)
+        .map_err(DaemonError::at(config.state_dir.display()))?;
+    match Store::create(&path, &machine, config.node, &config.name) {
+        Ok(_) | Err(StoreError::Exists { .. }) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut store = Store::open(&path, &machine)?;
+    super::start::same_node(config, store.identity())?;
+    let loaded = store.load()?;
+    if let Some(founding) = loaded.founding {
+        return Err(DaemonError(format!(
+            "{}: this node belongs to cluster {} already; start it with `quorate daemon`",
+            path.display(),
+            founding.cluster
+        )));
+    }
+    let plan = match (role, founding) {
+        (Role::Founder, Some(f)) => Some(Plan {
+            cluster: match loaded.pledge {
+                Some(earlier) => earlier,
+                None => ClusterId(random_name()?),
+            },
+            voters: f.voters,
+            timing: f.timing,
+            proof: f.proof,
+        }),
+        _ => None,
+    };
+    let founder = Greeting::of(config, &store, plan)?;
+    founder.shake(&key, &mut links, &mut store, Some(patience), tell).await
+}
+
+/// For a daemon whose store has no first record yet: waits for it as long as it takes.
+pub(super) async fn finish(
+    config: &Config,
+    key: &ClusterKey,
+    mut store: Store,
+) -> Result<Store, DaemonError> {
+    if store.load()?.founding.is_none() {
+        let mut links = Links::open(&links(config))?;
+        let tell = |text: &str| tracing::info!("{text}");
+        Greeting::of(config, &store, None)?.shake(key, &mut links, &mut store, None, &tell).await?;
+    }
+    Ok(store)
+}
+
+/// Where pledge and first record are kept.
+pub(crate) trait Records {
+    /// Keeps the pledge, durably.
+    fn pledge(&mut self, cluster: ClusterId) -> Result<(), DaemonError>;
+    /// Keeps the first record, durably.
+    fn found(&mut self, founding: &Founding) -> Result<(), DaemonError>;
+}
+
+impl Records for Store {
+    fn pledge(&mut self, cluster: ClusterId) -> Result<(), DaemonError> {
+        Ok(self.set_pledge(cluster)?)
+    }
+
+    fn found(&mut self, founding: &Founding) -> Result<(), DaemonError> {
+        Ok(self.set_founding(founding)?)
+    }
+}
+
+/// One node on its way into a cluster, on real links.
+pub(crate) struct Greeting {
+    pub(crate) me: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) pledged: Option<ClusterId>,
+    pub(crate) plan: Option<Plan>,
+    pub(crate) names: BTreeMap<NodeId, String>,
+}
+
+impl Greeting {
+    fn of(config: &Config, store: &Store, plan: Option<Plan>) -> Result<Greeting, DaemonError> {
+        let loaded = store.load()?;
+        Ok(Greeting {
+            me: config.node,
+            store: loaded.identity.store,
+            incarnation: loaded.incarnation,
+            pledged: loaded.pledge,
+            plan,
+            names: config.peers.iter().map(|p| (p.node, p.name.clone())).collect(),
+        })
+    }
+
+    /// Says and hears until the first record is kept and told, or `patience` is over.
+    pub(crate) async fn shake(
+        self,
+        key: &ClusterKey,
+        links: &mut Links,
+        records: &mut dyn Records,
+        patience: Option<Duration>,
+        tell: &dyn Fn(&str),
+    ) -> Result<ClusterId, DaemonError> {
+        let mut sealer = Sealer::new(key, self.me, self.incarnation);
+        let mut opener = Opener::new(key, self.me, self.incarnation);
+        let began = Clock.now();
+        let founder = self.plan.is_some();
+        let mut shake =
+            Handshake::new(began, self.me, self.store, self.pledged, self.plan.clone());
+        let mut spoken = began;
+        let mut cluster = None;
+        loop {
+            let mut steps = shake.tick(Clock.now());
+            if steps.is_empty() {
+                tokio::select! {
+                    biased;
+                    (_, bytes, _) = links.recv() => {
+                        if let Ok(frame) = opener.open(&bytes)
+                            && let Datagram::Join(join) = &frame.body
+                            && frame.header.from != self.me
+                        {
+                            steps = shake.heard(Clock.now(), frame.header.from, join);
+                        }
+                    }
+                    () = until(shake.deadline()) => {}
+                }
+            }
+            for step in steps {
+                match step {
+                    Step::Pledge(to) => records.pledge(to)?,
+                    Step::Found(founding) => {
+                        records.found(&founding)?;
+                        cluster = Some(founding.cluster);
+                        tell(&format!("cluster {}: its first record is kept", founding.cluster));
+                    }
+                    Step::Send(join) => {
+                        let header = Header {
+                            cluster: cluster.unwrap_or_default(),
+                            epoch: Epoch::default(),
+                            from: self.me,
+                            incarnation: self.incarnation,
+                            number: sealer.next_number(),
+                        };
+                        let frame = Frame { header, body: Datagram::Join(join) };
+                        let sealed = sealer.seal(&frame).map_err(|e| DaemonError(e.to_string()))?;
+                        links.send(&To::Everyone, &sealed);
+                    }
+                    Step::Done => return cluster.ok_or(DaemonError("no cluster".into())),
+                    Step::Refuse(why) => return Err(DaemonError(why)),
+                }
+            }
+            let now = Clock.now();
+            if patience.is_some_and(|p| now.since(began) >= p) {
+                // A founder whose record is kept has founded the cluster: whoever missed it
+                // hears of it from any daemon.
+                let waiting = self.waiting(&shake, founder);
+                return cluster.ok_or_else(|| {
+                    DaemonError(format!(
+                        "no cluster within the time given: {waiting}. The store is kept, run the \
+                         same command again"
+                    ))
+                });
+            }
+            if now.since(spoken) >= PROGRESS {
+                spoken = now;
+                tell(&self.waiting(&shake, founder));
+            }
+        }
+    }
+
+    fn waiting(&self, shake: &Handshake, founder: bool) -> String {
+        if !founder {
+            return "waiting for a founder, or for a member of the cluster".into();
+        }
+        let name = |n: &NodeId| self.names.get(n).cloned().unwrap_or_else(|| n.to_string());
+        let names: Vec<String> = shake.missing().iter().map(name).collect();
+        format!("waiting for {}: run `quorate join` there", names.join(", "))
+    }
+}
+
+async fn until(at: Time) {
+    tokio::time::sleep(at.since(Clock.now())).await;
+}
+
+/// A random 128-bit name.
+pub(crate) fn random_name() -> Result<u128, DaemonError> {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 16];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| DaemonError("the system gives no random numbers".into()))?;
+    Ok(u128::from_le_bytes(bytes))
+}

@@ -1,0 +1,278 @@
+//! `quorate daemon`: one host's node with everything around it.
+
+mod api;
+mod driver;
+mod join;
+mod network;
+mod start;
+
+pub(crate) use api::{Chronicle, Question};
+pub(crate) use driver::{Driver, Durable, Ended, Seen};
+pub(crate) use join::{Greeting, NUMBERS, Records, random_name};
+pub use join::{JoinError, Role, join};
+pub(crate) use network::links;
+
+use crate::agents::Agents;
+use crate::clock;
+use crate::config::Config;
+use crate::guardian::records::RunDir;
+use crate::guardian::{Guardian, Lease};
+use crate::hypervisor::embedded::{Embedded, Settings};
+use crate::hypervisor::{Limits, Runner};
+use crate::hypervisor::Driver as _;
+use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
+use crate::store::{Committer, Store};
+use quorate_membership::entry::{ArmedClass, Away};
+use quorate_recovery::contract::Request;
+use quorate_recovery::{Node, Setup};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Facts from guardian, hypervisor and agents that may wait for the loop.
+const FACTS: usize = 1024;
+/// Questions that may wait for the loop.
+const QUESTIONS: usize = 64;
+
+/// What keeps a daemon from starting or from going on, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DaemonError(pub String);
+
+impl DaemonError {
+    fn at(place: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> DaemonError {
+        move |e| DaemonError(format!("{place}: {e}"))
+    }
+}
+
+macro_rules! from_errors {
+    ($($error:ty),*) => {$(
+        impl From<$error> for DaemonError {
+            fn from(e: $error) -> DaemonError {
+                DaemonError(e.to_string())
+            }
+        }
+    )*};
+}
+from_errors!(
+    crate::net::KeyError,
+    crate::net::LinkError,
+    crate::net::SessionError,
+    crate::store::StoreError
+);
+
+/// Where the store of a configuration is.
+#[must_use]
+pub fn store_path(config: &Config) -> PathBuf {
+    config.state_dir.join("store.redb")
+}
+
+/// The machine id a store is bound to.
+///
+/// # Errors
+/// It cannot be read.
+pub fn machine(config: &Config) -> Result<String, DaemonError> {
+    let id = clock::machine_id(&config.machine_id_file).map_err(|e| DaemonError(e.to_string()))?;
+    Ok(format!("{id:032x}"))
+}
+
+/// Runs the daemon until it is told to stop. Exit code 0 after an orderly end, 1 if it cannot go
+/// on, 2 for bad input: then nothing was changed.
+#[must_use]
+pub fn main(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("quorate: no runtime: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(run(config));
+    // Calls into a hypervisor may hang; they are left behind.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("quorate: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(config: &Config) -> Result<(), DaemonError> {
+    let exe = std::env::current_exe().map_err(DaemonError::at("own program"))?;
+    let key = ClusterKey::load(&config.key_file)?;
+    let chronicle = Chronicle::new();
+    let (ask, mut questions) = mpsc::channel(QUESTIONS);
+    let (tell_leave, mut leave) = mpsc::channel(4);
+    let mut socket = None;
+    watch_signals(tell_leave)?;
+    loop {
+        let mut life = Life::begin(config, &exe, &key, &chronicle).await?;
+        if socket.is_none() {
+            let served = api::serve(&config.socket, &chronicle, &ask);
+            socket = Some(served.map_err(|e| DaemonError(e.to_string()))?);
+            tracing::info!("node {} is up as incarnation {}", config.name, life.driver.incarnation);
+        }
+        let ended = life.driver.run(&mut questions, &mut leave).await;
+        life.end();
+        match ended {
+            Ended::Restart(why) => {
+                tracing::warn!("{why}: a new incarnation begins");
+                // One that fails at once must not spin.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ended::Exit(why) => {
+                tracing::info!("{why}");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One incarnation of the node.
+struct Life {
+    driver: Driver,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Life {
+    async fn begin(
+        config: &Config,
+        exe: &Path,
+        key: &ClusterKey,
+        chronicle: &Chronicle,
+    ) -> Result<Life, DaemonError> {
+        let store = Store::open(&store_path(config), &machine(config)?)?;
+        start::same_node(config, store.identity())?;
+        let store = join::finish(config, key, store).await?;
+        let loaded = store.load()?;
+        let (Some(founding), Some(image)) = (loaded.founding, loaded.member) else {
+            return Err(DaemonError("the store belongs to no cluster".into()));
+        };
+        let incarnation = loaded.incarnation;
+        let links = Links::open(&links(config))?;
+        let session_config =
+            SessionConfig { listen: config.listen, keepalive: founding.timing.election };
+        let (sessions, session_events) =
+            Sessions::start(&session_config, key, config.node, incarnation)?;
+        let votes = |n| founding.slot(n).is_some();
+        let mut peers = network::sessions(config);
+        peers.retain(|peer, _| dials(config.node, votes(config.node), *peer, votes(*peer)));
+        sessions.set_peers(peers);
+
+        let (tell, facts) = mpsc::channel(FACTS);
+        let mut tasks = Vec::new();
+        let run_dir = RunDir::create(&config.run_dir).map_err(|e| DaemonError(e.to_string()))?;
+        let boot = clock::boot_id(&config.boot_id_file).map_err(|e| DaemonError(e.to_string()))?;
+        let mut armed = None;
+        let mut present = Vec::new();
+        let mut orders = None;
+        if !config.witness {
+            let check = (founding.timing.pause_margin / 10).clamp(
+                Duration::from_millis(20),
+                Duration::from_millis(500),
+            );
+            let guardian = Guardian::new(
+                exe.to_owned(),
+                run_dir.clone(),
+                config.boot_id_file.clone(),
+                Duration::from_millis(check.as_millis() as u64),
+            )
+            .map_err(|e| DaemonError(e.to_string()))?;
+            let ensure = guardian.clone();
+            let found = tokio::task::spawn_blocking(move || ensure.ensure()).await;
+            match found {
+                Ok(Ok(_)) => armed = Some(ArmedClass::Guardian),
+                Ok(Err(e)) => tracing::error!("no guardian: {e}"),
+                Err(e) => tracing::error!("no guardian: {e}"),
+            }
+            tasks.push(tokio::spawn(guardian.watch(tell.clone())));
+            let embedded = Embedded::new(Settings {
+                program: exe.to_owned(),
+                run: run_dir.clone(),
+                boot,
+                host: config.name.clone(),
+                logs: None,
+            })
+            .map_err(DaemonError::at(config.run_dir.display()))?;
+            present = embedded.list().map_err(DaemonError)?;
+            let (order, order_queue) = mpsc::unbounded_channel();
+            orders = Some(order);
+            let limits = start::limits(&founding.timing, Limits::default());
+            tasks.push(tokio::spawn(Runner::run(
+                Arc::new(embedded),
+                limits,
+                order_queue,
+                tell.clone(),
+            )));
+        }
+        let lease = Lease::new(run_dir, boot, incarnation);
+        let setup = Setup {
+            image,
+            promises: loaded.promises,
+            profile: start::profile(config, loaded.identity.store, boot)?,
+            inherited_lease: lease.end().ok(),
+            armed,
+            present,
+            fencing: config.fence.clone(),
+        };
+        let node = Node::new(crate::clock::Clock.now(), setup)
+            .map_err(|e| DaemonError(format!("{}: {e}", store_path(config).display())))?;
+        let (committer, reports) = Committer::channel(store).map_err(DaemonError::at("store"))?;
+        let driver = Driver {
+            node,
+            founding,
+            me: config.node,
+            incarnation,
+            links,
+            // A handshake of this incarnation may have gone before.
+            sealer: Sealer::new(key, config.node, incarnation).after(join::NUMBERS),
+            opener: Opener::new(key, config.node, incarnation),
+            sessions,
+            session_events,
+            durable: Durable::Disk(committer, reports),
+            orders,
+            facts,
+            tell: tell.clone(),
+            agents: Agents { program: exe.to_owned(), dirs: config.agent_dirs.clone() },
+            lease: Some(lease),
+            chronicle: chronicle.clone(),
+            watcher: Box::new(|_, _| {}),
+        };
+        Ok(Life { driver, tasks })
+    }
+
+    /// Lets go of everything the next life opens again.
+    fn end(self) {
+        for task in self.tasks {
+            task.abort();
+        }
+        if let Durable::Disk(committer, _) = self.driver.durable {
+            let _ = committer.finish();
+        }
+    }
+}
+
+/// SIGTERM and SIGINT stop the daemon alone: its guests run on until the lease ends, for a daemon
+/// that is back before then.
+fn watch_signals(leave: mpsc::Sender<Request>) -> Result<(), DaemonError> {
+    let mut term = signal(SignalKind::terminate()).map_err(DaemonError::at("SIGTERM"))?;
+    let mut int = signal(SignalKind::interrupt()).map_err(DaemonError::at("SIGINT"))?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if leave.send(Request::Leave(Away::Stop)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+

@@ -1,0 +1,70 @@
+//! What a start takes from the machine and checks before anything is touched.
+
+use super::DaemonError;
+use crate::config::Config;
+use crate::hypervisor::Limits;
+use crate::store::NodeIdentity;
+use quorate_membership::entry::{Capacity, Profile};
+use quorate_membership::{BootId, StoreId, Timing};
+
+/// The store must be that of the node in the file.
+pub(super) fn same_node(config: &Config, identity: &NodeIdentity) -> Result<(), DaemonError> {
+    if identity.node == config.node && identity.name == config.name {
+        return Ok(());
+    }
+    Err(DaemonError(format!(
+        "{}: node {} named {:?}, but the store in {} is that of {} named {:?}",
+        config.path.display(),
+        config.node.0,
+        config.name,
+        config.state_dir.display(),
+        identity.node,
+        identity.name
+    )))
+}
+
+/// What this node says it is.
+pub(super) fn profile(
+    config: &Config,
+    store: StoreId,
+    boot: BootId,
+) -> Result<Profile, DaemonError> {
+    let capacity = if config.witness {
+        Capacity::default()
+    } else {
+        Capacity {
+            vcpus: match config.capacity.vcpus {
+                Some(n) => n,
+                None => std::thread::available_parallelism()
+                    .map(|n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+                    .map_err(DaemonError::at("capacity.vcpus is not set, and counting them"))?,
+            },
+            memory_mib: match config.capacity.memory_mib {
+                Some(n) => n,
+                None => memory_mib()?,
+            },
+        }
+    };
+    Ok(Profile {
+        name: config.name.clone(),
+        store,
+        boot,
+        witness: config.witness,
+        capacity,
+    })
+}
+
+/// Memory of this machine in MiB.
+fn memory_mib() -> Result<u64, DaemonError> {
+    let place = "capacity.memory_mib is not set, and /proc/meminfo";
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(DaemonError::at(place))?;
+    text.lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
+        .map(|kib: u64| kib / 1024)
+        .ok_or_else(|| DaemonError(format!("{place} names no MemTotal")))
+}
+
+/// Limits of hypervisor calls that fit the cluster's timing: an end must be done within K.
+pub(super) fn limits(timing: &Timing, usual: Limits) -> Limits {
+    Limits { end: timing.kill, poll: timing.heartbeat.min(usual.poll), ..usual }
+}
