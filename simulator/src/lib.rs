@@ -1,1 +1,10 @@
-//! Deterministic partition-testing harness.
+//! Deterministic partition-testing harness: one seed, one schedule, one verdict.
+//!
+//! [`world`] is generic: any message-passing state machine can live in it.
+
+pub mod check;
+pub mod cluster;
+pub mod hunt;
+pub mod mutants;
+pub mod scenario;
+pub mod world;

@@ -1,2 +1,248 @@
 //! The quorate-sim command.
-fn main() {}
+
+use clap::{Parser, Subcommand};
+use quorate_recovery::Node;
+use quorate_simulator::check::At;
+use quorate_simulator::cluster::report::Report;
+use quorate_simulator::{hunt, mutants, scenario};
+use std::io::IsTerminal;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Finds the schedule that breaks a promise, or shows that many do not.
+///
+/// Exit status: 0 nothing broken, 1 a promise or an expectation broken, 2 bad input.
+#[derive(Parser)]
+#[command(name = "quorate-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a scenario file.
+    #[command(after_help = scenario::help())]
+    Run {
+        /// The scenario.
+        file: String,
+        /// Print one line per event.
+        #[arg(long)]
+        trace: bool,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run many seeds, each with faults of its own.
+    Hunt {
+        /// How many, from 1 on; or a range A..B without B.
+        #[arg(long, value_parser = seeds)]
+        seeds: Range<u64>,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Plant this bug first (needs a build with the feature `mutants`).
+        #[arg(long)]
+        bug: Option<String>,
+        /// Threads; as many as there are cores if not given.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        jobs: Option<u16>,
+    },
+    /// Run one seed of the hunt again.
+    Replay {
+        /// The seed.
+        seed: u64,
+        /// Print one line per event.
+        #[arg(long)]
+        trace: bool,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Plant this bug first.
+        #[arg(long)]
+        bug: Option<String>,
+    },
+    /// List the bugs that can be planted.
+    Bugs,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |s: &str| s.replace('_', "").parse::<u64>().ok();
+    let range = match text.split_once("..") {
+        Some((a, b)) => number(a).zip(number(b)),
+        None => number(text).and_then(|n| Some((1, n.checked_add(1)?))),
+    };
+    match range {
+        Some((a, b)) if a < b => Ok(a..b),
+        _ => Err("a number above 0, or A..B with A below B".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Verb::Run { file, trace, json } => run(&file, trace, json),
+        Verb::Hunt {
+            seeds,
+            json,
+            bug,
+            jobs,
+        } => match planted(bug.as_deref()) {
+            Ok(bug) => chase(seeds, json, bug, jobs),
+            Err(code) => code,
+        },
+        Verb::Replay {
+            seed,
+            trace,
+            json,
+            bug,
+        } => match planted(bug.as_deref()) {
+            Ok(bug) => {
+                mutants::plant(bug);
+                let plan = hunt::generate::plan(seed);
+                let report = hunt::run::<Node>(plan, trace);
+                print(&report, json, &replay(seed, bug))
+            }
+            Err(code) => code,
+        },
+        Verb::Bugs => {
+            for (name, what) in mutants::bugs() {
+                println!("{name:<28} {what}");
+            }
+            if !mutants::POSSIBLE {
+                println!("\nThis build cannot carry them: build it with --features mutants.");
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The bug of that name, or exit 2 with the names there are.
+fn planted(name: Option<&str>) -> Result<Option<&'static str>, ExitCode> {
+    let Some(name) = name else { return Ok(None) };
+    let bugs = mutants::bugs();
+    let Some((found, _)) = bugs.iter().find(|(n, _)| *n == name) else {
+        let names: Vec<&str> = bugs.iter().map(|(n, _)| *n).collect();
+        eprintln!("--bug {name:?} is unknown; allowed: {}", names.join(", "));
+        return Err(ExitCode::from(2));
+    };
+    if !mutants::POSSIBLE {
+        eprintln!("--bug {name}: this build cannot carry bugs; build it with --features mutants");
+        return Err(ExitCode::from(2));
+    }
+    Ok(Some(found))
+}
+
+fn replay(seed: u64, bug: Option<&str>) -> String {
+    let bug = bug.map_or(String::new(), |b| format!(" --bug {b}"));
+    format!("quorate-sim replay {seed}{bug} --trace")
+}
+
+fn run(file: &str, trace: bool, json: bool) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) => {
+            eprintln!("{file}: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    match scenario::parse(file, &text) {
+        Ok(plan) => {
+            let report = hunt::run::<Node>(plan, trace);
+            print(&report, json, &format!("quorate-sim run {file} --trace"))
+        }
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn chase(seeds: Range<u64>, json: bool, bug: Option<&'static str>, jobs: Option<u16>) -> ExitCode {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = jobs.map_or(cores, usize::from);
+    let all = seeds.end - seeds.start;
+    let loud = std::io::stderr().is_terminal() && !json;
+    let begun = Instant::now();
+    if !loud {
+        // A panic of the code under test is a finding and is printed as one.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let found = hunt::hunt::<Node>(
+        seeds,
+        jobs,
+        || mutants::plant(bug),
+        |done| {
+            if loud && done % 16 == 0 {
+                let rate = done as f64 / begun.elapsed().as_secs_f64().max(0.001);
+                eprint!("\r{done} of {all} seeds, {rate:.0} a second ");
+            }
+        },
+    );
+    if loud {
+        eprint!("\r{:60}\r", "");
+    }
+    if let Some(report) = &found.failure {
+        if !json {
+            println!("after {} seeds:", found.seeds);
+        }
+        return print(report, json, &replay(report.seed, bug));
+    }
+    let seconds = begun.elapsed().as_secs_f64().max(0.001);
+    let speed = found.simulated as f64 / 1e9 / seconds;
+    if json {
+        let value = serde_json::json!({
+            "seeds": found.seeds, "violation": null, "events": found.events,
+            "seconds": seconds, "times_real_time": speed, "exposure": found.exposure,
+        });
+        println!("{value}");
+    } else {
+        let e = &found.exposure;
+        println!(
+            "{} seeds clean: {} events, {:.1} s, {speed:.0} times real time",
+            found.seeds, found.events, seconds
+        );
+        println!(
+            "exposure: {} entries, {} verdicts, {} leases expired, {} hosts fenced, {} power cuts, {} kills at lease end, {} starts",
+            e.entries, e.revokes, e.expired, e.fenced, e.cuts, e.kills, e.starts
+        );
+    }
+    ExitCode::SUCCESS
+}
+
+fn print(report: &Report, json: bool, again: &str) -> ExitCode {
+    for line in &report.trace {
+        println!("{line}");
+    }
+    if json {
+        let value = serde_json::json!({
+            "seed": report.seed, "hash": format!("{:016x}", report.hash),
+            "violation": report.violation, "events": report.events,
+            "ended_seconds": report.ended as f64 / 1e9, "exposure": report.exposure,
+            "version": env!("CARGO_PKG_VERSION"), "replay": again,
+        });
+        println!("{value}");
+    } else {
+        match &report.violation {
+            Some(v) => {
+                println!("{v}");
+                println!(
+                    "  seed {}, version {}",
+                    report.seed,
+                    env!("CARGO_PKG_VERSION")
+                );
+                println!("  again: {again}");
+            }
+            None => println!(
+                "clean: {} events up to {} s",
+                report.events,
+                At(report.ended)
+            ),
+        }
+        println!("hash {:016x}", report.hash);
+    }
+    match report.violation {
+        Some(_) => ExitCode::from(1),
+        None => ExitCode::SUCCESS,
+    }
+}

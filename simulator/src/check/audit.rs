@@ -1,0 +1,420 @@
+//! The decided log as an auditor reads it: a second, smaller reading of the rules, written from
+//! the design and not from the code under test, that says which entries are valid at their place.
+
+use quorate_fencing::Level;
+use quorate_membership::entry::{Entry, LogEntry, Proof, ProposalId};
+use quorate_membership::{BootId, Epoch, Incarnation, NodeId, ProofPolicy, Token};
+use quorate_recovery::command::Command;
+use quorate_recovery::guest::{GuestId, Wanted};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A host as the log has it.
+#[derive(Clone, Debug, Default)]
+pub struct HostRecord {
+    /// The admitted incarnation; counter 0 before the first.
+    pub incarnation: Incarnation,
+    /// Its boot.
+    pub boot: BootId,
+    /// Token of the standing revoke.
+    pub revoke: Option<Token>,
+    /// Its incarnation is proved ended.
+    pub proved: bool,
+    /// It attested who ends its guests.
+    pub armed: bool,
+    /// Unresolved attempts: token, incarnation aimed at.
+    pub attempts: Vec<(Token, Incarnation)>,
+    /// Its levels.
+    pub fencing: Vec<Level>,
+}
+
+/// A guest as the log has it.
+#[derive(Clone, Debug)]
+pub struct GuestRecord {
+    /// Its name.
+    pub name: String,
+    /// What the operator wants.
+    pub wanted: Wanted,
+    /// Where it was placed last, by which incarnation.
+    pub holder: Option<(NodeId, Incarnation)>,
+    /// Its epoch.
+    pub epoch: Token,
+    /// The epoch is closed or proved.
+    pub closed: bool,
+}
+
+/// What a valid entry means to the checkers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing in particular.
+    Plain,
+    /// The entry is void at its place.
+    Void(&'static str),
+    /// The host can do nothing any more by any order from before this token.
+    Proved {
+        /// The host.
+        host: NodeId,
+        /// Its writes have drained too.
+        drained: bool,
+    },
+    /// The host said its guests of earlier lives are gone.
+    Renewed {
+        /// The host.
+        host: NodeId,
+    },
+    /// The host closed a guest.
+    Closed {
+        /// The guest.
+        guest: GuestId,
+        /// The host.
+        host: NodeId,
+        /// Up to this epoch.
+        epoch: Token,
+    },
+}
+
+/// A Placed entry, and whether it was valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The guest.
+    pub guest: GuestId,
+    /// The host.
+    pub host: NodeId,
+    /// Why it is void, if it is.
+    pub void: Option<&'static str>,
+}
+
+/// The auditor's state.
+#[derive(Debug)]
+pub struct Audit {
+    /// Every decided entry, as first seen.
+    pub log: Vec<LogEntry<Command>>,
+    /// Hosts by node id.
+    pub hosts: BTreeMap<NodeId, HostRecord>,
+    /// Guests.
+    pub guests: BTreeMap<GuestId, GuestRecord>,
+    /// Every Placed entry.
+    pub placements: BTreeMap<Token, Placement>,
+    /// Target and aimed incarnation of every valid attempt.
+    pub attempts: BTreeMap<Token, (NodeId, Incarnation)>,
+    /// The current term and whose it is.
+    pub term: Option<(Token, NodeId)>,
+    /// Entries published by clients.
+    pub published: u64,
+    /// Fence attempts, revokes and proofs so far, per host.
+    pub counts: BTreeMap<NodeId, Counts>,
+    policy: ProofPolicy,
+    seen: BTreeSet<ProposalId>,
+}
+
+/// What befell a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Verdicts.
+    pub revokes: u32,
+    /// Logged attempts.
+    pub attempts: u32,
+    /// Proofs by lease.
+    pub expired: u32,
+    /// Proofs by device.
+    pub fenced: u32,
+}
+
+impl Audit {
+    /// An empty log under `policy`.
+    #[must_use]
+    pub fn new(policy: ProofPolicy) -> Audit {
+        Audit {
+            log: Vec::new(),
+            hosts: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            placements: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            term: None,
+            published: 0,
+            counts: BTreeMap::new(),
+            policy,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// The guest of this name.
+    #[must_use]
+    pub fn guest_named(&self, name: &str) -> Option<GuestId> {
+        let found = self.guests.iter().find(|(_, g)| g.name == name);
+        found.map(|(id, _)| *id)
+    }
+
+    /// Takes the next decided entry; says its token and what it means.
+    pub fn take(&mut self, epoch: Epoch, entry: LogEntry<Command>) -> (Token, Finding) {
+        let token = Token::new(epoch, self.log.len() as u64 + 1);
+        let finding = if self.seen.insert(entry.id) {
+            self.judge(token, &entry.body)
+        } else {
+            Finding::Void("a repeat")
+        };
+        self.log.push(entry);
+        (token, finding)
+    }
+
+    fn judge(&mut self, at: Token, entry: &Entry<Command>) -> Finding {
+        use Finding::{Plain, Void};
+        match entry {
+            Entry::Noop | Entry::Away { .. } => Plain,
+            Entry::Term { node, .. } => {
+                self.term = Some((at, *node));
+                Plain
+            }
+            Entry::Renew { term, .. } => match self.term {
+                Some((t, _)) if t == *term => Plain,
+                _ => Void("not the current term"),
+            },
+            Entry::Resign { term } => {
+                if self.term.is_some_and(|(t, _)| t == *term) {
+                    self.term = None;
+                    return Plain;
+                }
+                Void("not the current term")
+            }
+            Entry::Admit {
+                node,
+                incarnation,
+                profile,
+                emptied,
+            } => {
+                let record = self.hosts.entry(*node).or_default();
+                if incarnation.counter <= record.incarnation.counter {
+                    return Void("not a newer incarnation");
+                }
+                if !record.attempts.is_empty() {
+                    return Void("attempts on the last one are unresolved");
+                }
+                let clean = *emptied || profile.boot != record.boot;
+                if record.revoke.is_some() && !record.proved && !clean {
+                    return Void("the last one is revoked");
+                }
+                let (old, proved) = (record.incarnation, record.proved);
+                *record = HostRecord {
+                    incarnation: *incarnation,
+                    boot: profile.boot,
+                    fencing: std::mem::take(&mut record.fencing),
+                    ..HostRecord::default()
+                };
+                for g in self.guests.values_mut() {
+                    let Some((host, by)) = g.holder else { continue };
+                    if host != *node || g.closed || by.counter > old.counter {
+                        continue;
+                    }
+                    if clean {
+                        g.closed = true;
+                    } else if !proved && by == old {
+                        g.holder = Some((host, *incarnation));
+                    }
+                }
+                if clean && old.counter > 0 {
+                    return Finding::Renewed { host: *node };
+                }
+                Plain
+            }
+            Entry::Armed {
+                host, incarnation, ..
+            } => match self.hosts.get_mut(host) {
+                Some(r) if r.incarnation == *incarnation => {
+                    r.armed = true;
+                    Plain
+                }
+                _ => Void("not the admitted incarnation"),
+            },
+            Entry::Revoke { hosts } => {
+                let mut any = false;
+                for (host, incarnation, _) in hosts {
+                    let Some(r) = self.hosts.get_mut(host) else {
+                        continue;
+                    };
+                    if r.incarnation == *incarnation && r.revoke.is_none() && !r.proved {
+                        r.revoke = Some(at);
+                        self.counts.entry(*host).or_default().revokes += 1;
+                        any = true;
+                    }
+                }
+                if any {
+                    Plain
+                } else {
+                    Void("nothing to revoke")
+                }
+            }
+            Entry::Restore { host, revoke } => match self.hosts.get_mut(host) {
+                Some(r) if r.revoke == Some(*revoke) && !r.proved => {
+                    r.revoke = None;
+                    Plain
+                }
+                _ => Void("no such standing revoke"),
+            },
+            Entry::Proof {
+                host,
+                incarnation,
+                revoke,
+                proof,
+            } => self.proof(*host, *incarnation, *revoke, proof),
+            Entry::Attempt {
+                host,
+                incarnation,
+                revoke,
+                ..
+            } => match self.hosts.get_mut(host) {
+                Some(r)
+                    if r.incarnation == *incarnation && r.revoke == Some(*revoke) && !r.proved =>
+                {
+                    r.attempts.push((at, *incarnation));
+                    self.attempts.insert(at, (*host, *incarnation));
+                    self.counts.entry(*host).or_default().attempts += 1;
+                    Plain
+                }
+                _ => Void("no such standing revoke"),
+            },
+            Entry::AttemptEnded { host, attempt, .. } => match self.hosts.get_mut(host) {
+                Some(r) => {
+                    r.attempts.retain(|(t, _)| t != attempt);
+                    Plain
+                }
+                None => Void("unknown host"),
+            },
+            Entry::App(command) => self.command(at, command),
+        }
+    }
+
+    fn proof(&mut self, host: NodeId, inc: Incarnation, revoke: Token, proof: &Proof) -> Finding {
+        let lease = matches!(proof, Proof::LeaseExpired);
+        let Some(r) = self.hosts.get_mut(&host) else {
+            return Finding::Void("unknown host");
+        };
+        if r.incarnation != inc || r.revoke != Some(revoke) || r.proved {
+            return Finding::Void("no such standing revoke");
+        }
+        if lease && !r.armed {
+            return Finding::Void("the incarnation attested nobody who ends its guests");
+        }
+        let device = matches!(proof, Proof::Fenced { .. });
+        if device && self.policy == ProofPolicy::DeviceAndLease {
+            return Finding::Void("a device alone proves nothing under device-and-lease");
+        }
+        r.proved = true;
+        let counts = self.counts.entry(host).or_default();
+        if lease {
+            counts.expired += 1;
+        } else {
+            counts.fenced += 1;
+        }
+        for g in self.guests.values_mut() {
+            if g.holder == Some((host, inc)) {
+                g.closed = true;
+            }
+        }
+        Finding::Proved {
+            host,
+            drained: lease,
+        }
+    }
+
+    fn command(&mut self, at: Token, command: &Command) -> Finding {
+        use Finding::{Plain, Void};
+        match command {
+            Command::AddGuest(spec) => {
+                if self.guest_named(&spec.name).is_some() {
+                    return Void("the name is taken");
+                }
+                let record = GuestRecord {
+                    name: spec.name.clone(),
+                    wanted: Wanted::Running,
+                    holder: None,
+                    epoch: Token::NONE,
+                    closed: true,
+                };
+                self.guests.insert(GuestId(at.0), record);
+                Plain
+            }
+            Command::RemoveGuest { guest } => match self.guests.get(guest) {
+                Some(g) if g.closed && g.wanted == Wanted::Stopped => {
+                    self.guests.remove(guest);
+                    Plain
+                }
+                _ => Void("not stopped and closed"),
+            },
+            Command::SetWanted { guest, wanted } => match self.guests.get_mut(guest) {
+                Some(g) => {
+                    g.wanted = *wanted;
+                    Plain
+                }
+                None => Void("unknown guest"),
+            },
+            Command::Placed {
+                guest,
+                previous,
+                host,
+                incarnation,
+            } => {
+                let void = self
+                    .placed(at, *guest, *previous, *host, *incarnation)
+                    .err();
+                let (guest, host) = (*guest, *host);
+                self.placements.insert(at, Placement { guest, host, void });
+                void.map_or(Plain, Void)
+            }
+            Command::Closed {
+                guest, epoch, host, ..
+            } => match self.guests.get_mut(guest) {
+                Some(g)
+                    if g.holder.is_some_and(|(h, _)| h == *host)
+                        && !g.closed
+                        && *epoch >= g.epoch =>
+                {
+                    g.closed = true;
+                    Finding::Closed {
+                        guest: *guest,
+                        host: *host,
+                        epoch: *epoch,
+                    }
+                }
+                _ => Void("no such open epoch"),
+            },
+            Command::SetFencing { host, levels } => {
+                self.hosts.entry(*host).or_default().fencing = levels.clone();
+                Plain
+            }
+            Command::Publish(_) => {
+                self.published += 1;
+                Plain
+            }
+        }
+    }
+
+    fn placed(
+        &mut self,
+        at: Token,
+        guest: GuestId,
+        previous: Token,
+        host: NodeId,
+        inc: Incarnation,
+    ) -> Result<(), &'static str> {
+        let g = self.guests.get_mut(&guest).ok_or("unknown guest")?;
+        if !g.closed {
+            return Err("the previous epoch is open");
+        }
+        if g.epoch != previous {
+            return Err("names another previous epoch");
+        }
+        let r = self.hosts.get(&host).ok_or("unknown host")?;
+        if r.incarnation != inc {
+            return Err("not the admitted incarnation");
+        }
+        if r.revoke.is_some() || r.proved {
+            return Err("the host is revoked or proved");
+        }
+        if g.wanted == Wanted::Stopped {
+            return Err("the guest is wanted stopped");
+        }
+        g.holder = Some((host, inc));
+        g.epoch = at;
+        g.closed = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! S10. The accident: two nodes apply different entries in one place, or an entry that a client
+//! was told about is gone after a power cut; from there on every other promise is void.
+//!
+//! The first node whose disk says "decided up to n" fixes the truth; every other one is compared.
+
+use super::audit::{Audit, Finding};
+use super::{HostName, Violation};
+use quorate_membership::store::Image;
+use quorate_membership::{Epoch, Founding, Token};
+use quorate_recovery::command::Command;
+
+/// How far each node's log was compared with the truth.
+#[derive(Debug)]
+pub struct S10 {
+    compared: Vec<u64>,
+    /// Who fixed each entry, for the report.
+    first: Vec<u8>,
+}
+
+impl S10 {
+    /// For so many nodes.
+    #[must_use]
+    pub fn new(nodes: usize) -> S10 {
+        S10 {
+            compared: vec![0; nodes],
+            first: Vec::new(),
+        }
+    }
+
+    /// A node's log was cut back to `length` entries, or the node lost unsynced writes.
+    pub fn cut(&mut self, node: usize, length: u64) {
+        self.compared[node] = self.compared[node].min(length);
+    }
+
+    /// A node's durable state changed. New truths go into `found`.
+    ///
+    /// # Errors
+    /// Its decided entries differ from another node's.
+    pub fn check(
+        &mut self,
+        now: u64,
+        node: usize,
+        image: &Image<Command>,
+        audit: &mut Audit,
+        found: &mut Vec<(Token, Finding)>,
+    ) -> Result<(), Violation> {
+        let end = image.decided.min(image.trimmed + image.log.len() as u64);
+        let from = self.compared[node].max(image.trimmed);
+        for index in from..end {
+            let entry = &image.log[(index - image.trimmed) as usize];
+            match audit.log.get(index as usize) {
+                Some(truth) if truth == entry => {}
+                Some(truth) => {
+                    let first = HostName(usize::from(self.first[index as usize]));
+                    return Err(Violation::new(
+                        "S10",
+                        now,
+                        format!("two decided entries in place {}", index + 1),
+                        [
+                            format!("{first} decided {truth:?}"),
+                            format!("{} decided {entry:?}", HostName(node)),
+                        ],
+                    ));
+                }
+                None if index == audit.log.len() as u64 => {
+                    found.push(audit.take(Founding::EPOCH, entry.clone()));
+                    self.first.push(node as u8);
+                }
+                // A node that got a snapshot knows less than the truth will: others fill the gap.
+                None => break,
+            }
+            self.compared[node] = index + 1;
+        }
+        Ok(())
+    }
+
+    /// The token the next decided entry will have.
+    #[must_use]
+    pub fn next_token(audit: &Audit) -> Token {
+        Token::new(Epoch(Founding::EPOCH.0), audit.log.len() as u64 + 1)
+    }
+
+    /// A client was told that its request is done: guest `name` was added.
+    ///
+    /// # Errors
+    /// At the end of the run no decided entry says so.
+    pub fn acknowledged(now: u64, name: &str, audit: &Audit) -> Result<(), Violation> {
+        if audit.guest_named(name).is_some() {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "S10",
+            now,
+            format!("an acknowledged change is lost: guest {name}"),
+            [
+                format!("a client was told that guest {name} was added"),
+                format!("none of the {} decided entries adds it", audit.log.len()),
+            ],
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::tests_support::{entry, image};
+    use quorate_membership::ProofPolicy;
+    use quorate_membership::entry::Entry;
+
+    #[test]
+    fn logs_that_differ_below_the_decided_mark_are_found() {
+        let mut audit = Audit::new(ProofPolicy::Device);
+        let mut s = S10::new(2);
+        let mut found = Vec::new();
+        let (mut a, mut b) = (image(1), image(2));
+        a.log = vec![entry(1, 1, Entry::Noop), entry(1, 2, Entry::Noop)];
+        a.decided = 2;
+        s.check(0, 0, &a, &mut audit, &mut found).expect("first");
+        assert_eq!((found.len(), audit.log.len()), (2, 2));
+        b.log = vec![entry(1, 1, Entry::Noop), entry(2, 9, Entry::Noop)];
+        b.decided = 1;
+        s.check(0, 1, &b, &mut audit, &mut found)
+            .expect("one agrees");
+        b.decided = 2;
+        let e = s.check(0, 1, &b, &mut audit, &mut found);
+        assert_eq!(e.expect_err("differs").property, "S10");
+        b.log[1] = a.log[1].clone();
+        s.check(0, 1, &b, &mut audit, &mut found)
+            .expect("agrees now");
+    }
+}

@@ -1,0 +1,252 @@
+//! Power: fence devices, outages, frozen hosts.
+
+use super::action::DeviceMode;
+use super::host::Guardian;
+use super::{Event, Local, Sim, SimNode, trace};
+use crate::check::s8;
+use crate::world::MS;
+use quorate_fencing::Level;
+use quorate_fencing::agent::{AgentEnd, Verb};
+use quorate_fencing::order::{LevelAction, LevelRun};
+use quorate_fencing::run::Outcome;
+use quorate_membership::entry::AttemptEnd;
+use quorate_membership::{BootId, Time, Token};
+use quorate_recovery::contract::{Fact, FenceLaunch};
+use std::time::Duration;
+
+/// A fence level under way, run by the same logic as in the daemon.
+#[derive(Debug)]
+pub(super) struct Fence {
+    by: usize,
+    attempt: Token,
+    host: usize,
+    run: LevelRun,
+    /// An `off` was launched: a lying device says off from then on.
+    told_off: bool,
+}
+
+impl<N: SimNode> Sim<N> {
+    /// The daemon's driver is about to launch a fence level.
+    pub(super) fn launch(&mut self, by: usize, launch: &FenceLaunch) {
+        let clock = Time(self.world.reading(by));
+        let host = (launch.host.0 as usize).wrapping_sub(1);
+        let attempt = launch.attempt;
+        if clock > launch.not_after || host >= self.plan.hosts {
+            trace!(self, "{} attempt {attempt} is not launched", self.name(by));
+            self.fenced(by, attempt, AttemptEnd::NotLaunched, "too late".into());
+            return;
+        }
+        let level = Level {
+            devices: launch.devices.clone(),
+        };
+        let now = Duration::from_nanos(self.world.now());
+        self.fences.push(Fence {
+            by,
+            attempt,
+            host,
+            run: LevelRun::new(&level, &launch.name, now, launch.limit),
+            told_off: false,
+        });
+        self.fence_poll(self.fences.len() - 1);
+    }
+
+    /// Does what the level's run wants done now.
+    pub(super) fn fence_poll(&mut self, at: usize) {
+        loop {
+            let now = self.world.now();
+            let f = &mut self.fences[at];
+            if f.run.outcome().is_some() {
+                return;
+            }
+            let (by, attempt) = (f.by, f.attempt);
+            match f.run.poll(Duration::from_nanos(now)) {
+                LevelAction::Run {
+                    device,
+                    verb,
+                    until,
+                    ..
+                } => self.agent(at, device, verb, until.as_nanos() as u64),
+                LevelAction::WaitUntil(until) => {
+                    let wait = (until.as_nanos() as u64).saturating_sub(now).max(MS);
+                    self.world.tell(by, wait, Local::FenceWake(at));
+                    return;
+                }
+                LevelAction::Done(outcome) => {
+                    let detail = f.run.history();
+                    let end = match outcome {
+                        Outcome::Off => AttemptEnd::Off,
+                        Outcome::Passed | Outcome::Failed(_) => AttemptEnd::Failed,
+                        Outcome::Unknown(_) => AttemptEnd::Unknown,
+                        Outcome::CannotDo(_) => AttemptEnd::NotLaunched,
+                    };
+                    self.fenced(by, attempt, end, detail);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// An agent runs against a device; it is ended at `until`.
+    fn agent(&mut self, at: usize, device: usize, verb: Verb, until: u64) {
+        let now = self.world.now();
+        let f = &self.fences[at];
+        let (by, host, attempt) = (f.by, f.host, f.attempt);
+        let reach = !self.world.link(self.plan.networks, by, host).cut;
+        let mode = self.hosts[host].device.filter(|_| reach);
+        let rng = &mut self.fence_rng;
+        let exit = |code: i32, output: &str| AgentEnd::Exited {
+            code,
+            output: output.into(),
+        };
+        let quick = rng.range(20 * MS, 200 * MS);
+        let (takes, end) = match (verb, mode) {
+            (_, None | Some(DeviceMode::Gone)) => (u64::MAX, AgentEnd::TimedOut),
+            (Verb::Status, Some(mode)) => {
+                let lies = mode == DeviceMode::Lies && f.told_off;
+                let on = self.hosts[host].on && !lies;
+                let end = if on {
+                    exit(0, "Status: ON\n")
+                } else {
+                    exit(2, "Status: OFF\n")
+                };
+                (quick, end)
+            }
+            (_, Some(DeviceMode::Fails)) => (quick, exit(1, "")),
+            (_, Some(DeviceMode::Lies)) => (quick, exit(0, "")),
+            (_, Some(DeviceMode::Works)) => {
+                let act = rng.range(20 * MS, 600 * MS);
+                let left = rng.range(MS, 300 * MS);
+                self.world.after(act, Event::FenceAct { attempt, host });
+                (act + left, exit(0, ""))
+            }
+            (_, Some(DeviceMode::Late)) => {
+                // The agent is given up; the device acts all the same, within the level's limit.
+                let deadline = f.run.deadline().as_nanos() as u64;
+                let act = rng.range(until, deadline.max(until)) - now;
+                self.world.after(act, Event::FenceAct { attempt, host });
+                (u64::MAX, AgentEnd::TimedOut)
+            }
+        };
+        self.fences[at].told_off |= verb == Verb::Off;
+        let end_at = now.saturating_add(takes);
+        let (delay, end) = if end_at > until {
+            (until.saturating_sub(now), AgentEnd::TimedOut)
+        } else {
+            (takes, end)
+        };
+        self.world.tell(
+            by,
+            delay,
+            Local::AgentEnded {
+                fence: at,
+                device,
+                end,
+            },
+        );
+    }
+
+    pub(super) fn agent_ended(&mut self, at: usize, device: usize, end: &AgentEnd) {
+        let now = Duration::from_nanos(self.world.now());
+        self.fences[at].run.ended(device, now, end);
+        self.fence_poll(at);
+    }
+
+    fn fenced(&mut self, by: usize, attempt: Token, end: AttemptEnd, detail: String) {
+        let fact = Fact::FenceDone {
+            attempt,
+            end,
+            detail,
+        };
+        self.world.tell(by, 0, Local::Fact(fact));
+    }
+
+    /// A device cuts a host, whatever has become of who asked for it.
+    pub(super) fn fence_act(&mut self, attempt: Token, host: usize) {
+        let now = self.world.now();
+        trace!(self, "{} is CUT for attempt {attempt}", self.name(host));
+        self.hosts[host].cuts += 1;
+        if self.hosts[host].on {
+            if attempt.index() > self.audit.log.len() as u64 {
+                self.cuts.push((now, host, attempt));
+            } else {
+                let meant = s8::cut(now, host, attempt, &self.audit);
+                self.hold(meant);
+            }
+        }
+        let back = self.fence_rng.range(200 * MS, 6000 * MS);
+        self.power_off(host, Some(back));
+    }
+
+    /// Power is gone, and comes back after `back`.
+    pub(super) fn power_off(&mut self, host: usize, back: Option<u64>) {
+        if !self.hosts[host].on {
+            return;
+        }
+        trace!(self, "{} loses power", self.name(host));
+        self.hosts[host].on = false;
+        self.set_all_writing(host);
+        let h = &mut self.hosts[host];
+        h.procs.clear();
+        h.creations.clear();
+        h.busy.clear();
+        h.frozen_until = 0;
+        h.guardian = Guardian {
+            fed: h.guardian.fed + 1,
+            ..Guardian::default()
+        };
+        let boot = h.boot;
+        self.world.set_reachable(host, false);
+        self.crash(host);
+        if let Some(back) = back {
+            self.world.after(back, Event::PowerOn { host, boot });
+        }
+    }
+
+    pub(super) fn power_on(&mut self, host: usize) {
+        let h = &mut self.hosts[host];
+        if h.on {
+            return;
+        }
+        h.on = true;
+        h.boot += 1;
+        h.stuck_kill = false;
+        h.silent_until = 0;
+        let bits = (self.process_rng.bits(), self.process_rng.bits());
+        h.profile.boot = BootId(u128::from(bits.0) << 64 | u128::from(bits.1));
+        let (boot, watchdog) = (h.boot, h.watchdog);
+        trace!(self, "{} has power, boot {boot}", self.name(host));
+        self.world.set_reachable(host, true);
+        let delay = self.process_rng.range(100 * MS, 1500 * MS);
+        self.world.after(delay, Event::DaemonStart { host, boot });
+        if watchdog {
+            self.world.after(MS, Event::FeedLook { host, boot });
+        }
+    }
+
+    /// The whole host stands still; only a hardware watchdog goes on counting.
+    pub(super) fn freeze(&mut self, host: usize, length: u64) {
+        let until = self.world.now() + length;
+        let h = &mut self.hosts[host];
+        if !h.on || until <= h.frozen_until {
+            return;
+        }
+        h.frozen_until = until;
+        trace!(self, "{} is frozen", self.name(host));
+        self.set_all_writing(host);
+        self.world.set_reachable(host, false);
+        self.world.stop(host, length);
+        self.world.after(length, Event::Thaw { host, until });
+    }
+
+    pub(super) fn thaw(&mut self, host: usize, until: u64) {
+        let h = &mut self.hosts[host];
+        if !h.on || h.frozen_until != until {
+            return;
+        }
+        h.frozen_until = 0;
+        trace!(self, "{} goes on", self.name(host));
+        self.set_all_writing(host);
+        self.world.set_reachable(host, true);
+        self.world.resume(host);
+    }
+}

@@ -1,0 +1,314 @@
+//! Carries out actions.
+
+use super::action::{Action, Ask, DeviceMode, Who};
+use super::{Event, Sim, SimNode, nodes};
+use crate::world::{Link, MS, SECOND};
+use quorate_recovery::contract::{Fact, Request};
+
+impl<N: SimNode> Sim<N> {
+    /// The host an action is about.
+    pub(super) fn who(&self, who: &Who) -> usize {
+        let now = self.world.now();
+        let coordinator = || {
+            let named = self.audit.term.map(|(_, node)| node.0 as usize - 1);
+            self.s6.acting(now).or(named).unwrap_or(0)
+        };
+        match who {
+            Who::Host(host) => *host,
+            Who::Coordinator => coordinator(),
+            Who::OtherVoter => usize::from(coordinator() == 0),
+            Who::HostOf(guest) => {
+                let id = self.guest_ids[*guest];
+                let writer = id.and_then(|g| self.s1.writer(g));
+                let record = || {
+                    let (host, _) = self.audit.guests.get(&id?)?.holder?;
+                    Some(host.0 as usize - 1)
+                };
+                writer.or_else(record).unwrap_or(0)
+            }
+        }
+    }
+
+    fn links(&mut self, from: usize, to: usize, change: impl Fn(&mut Link)) {
+        if from != to {
+            for net in 0..self.plan.networks {
+                self.world.change_link(net, from, to, &change);
+            }
+        }
+    }
+
+    fn all_links(&mut self, change: impl Fn(&mut Link)) {
+        for from in 0..self.plan.hosts {
+            for to in 0..self.plan.hosts {
+                self.links(from, to, &change);
+            }
+        }
+    }
+
+    pub(super) fn act(&mut self, action: &Action) {
+        let n = self.plan.hosts;
+        let cut = |l: &mut Link| l.cut = true;
+        let mend = |l: &mut Link| {
+            l.cut = false;
+            l.blocked = 0;
+        };
+        match action {
+            Action::Cut { from, to, net } => {
+                let (from, to) = (self.who(from), self.who(to));
+                match net {
+                    Some(net) if from != to => self.world.change_link(*net, from, to, cut),
+                    _ => self.links(from, to, cut),
+                }
+            }
+            Action::Mend { from, to } => {
+                let (from, to) = (self.who(from), self.who(to));
+                self.links(from, to, mend);
+            }
+            Action::Isolate(who) => {
+                let at = self.who(who);
+                for other in 0..n {
+                    self.links(at, other, cut);
+                    self.links(other, at, cut);
+                }
+            }
+            Action::Deaf(who) => {
+                let at = self.who(who);
+                (0..n).for_each(|other| self.links(other, at, cut));
+            }
+            Action::Mute(who) => {
+                let at = self.who(who);
+                (0..n).for_each(|other| self.links(at, other, cut));
+            }
+            Action::OnlyTo(who, keep) => {
+                let (at, keep) = (self.who(who), self.who(keep));
+                for other in (0..n).filter(|o| *o != keep) {
+                    self.links(at, other, cut);
+                    self.links(other, at, cut);
+                }
+            }
+            Action::Partition(groups) => {
+                let mut group = vec![None; n];
+                for (g, members) in groups.iter().enumerate() {
+                    for m in members {
+                        group[self.who(m)] = Some(g);
+                    }
+                }
+                for from in 0..n {
+                    for to in 0..n {
+                        if let (Some(a), Some(b)) = (group[from], group[to])
+                            && a != b
+                        {
+                            self.links(from, to, cut);
+                        }
+                    }
+                }
+            }
+            Action::Reconnect(who) => {
+                let at = self.who(who);
+                for other in 0..n {
+                    self.links(at, other, mend);
+                    self.links(other, at, mend);
+                }
+            }
+            Action::Heal => self.all_links(mend),
+            Action::FenceNetwork { from, cut } => {
+                let from = self.who(from);
+                let net = self.plan.networks;
+                for to in 0..n {
+                    self.world.change_link(net, from, to, |l| l.cut = *cut);
+                }
+            }
+            Action::Noise { loss, duplicate } => self.all_links(|l| {
+                l.loss = *loss;
+                l.duplicate = *duplicate;
+            }),
+            Action::Delay {
+                jitter,
+                long,
+                long_max,
+            } => self.all_links(|l| {
+                l.jitter = *jitter;
+                l.long = *long;
+                l.long_max = *long_max;
+            }),
+            Action::Block { from, to, class } => {
+                let (from, to) = (self.who(from), self.who(to));
+                let bit = 1u32 << *class as u32;
+                self.links(from, to, |l| l.blocked |= bit);
+            }
+            Action::Crash { who, restart } => {
+                let host = self.who(who);
+                if self.world.is_up(host) {
+                    self.crash(host);
+                    if let Some(delay) = restart {
+                        let boot = self.hosts[host].boot;
+                        self.world.after(*delay, Event::DaemonStart { host, boot });
+                    }
+                }
+            }
+            Action::Stop { who, length } => {
+                let host = self.who(who);
+                self.world.stop(host, *length);
+            }
+            Action::Freeze { who, length } => {
+                let host = self.who(who);
+                self.freeze(host, *length);
+            }
+            Action::PowerOff { who, back } => {
+                let host = self.who(who);
+                self.power_off(host, *back);
+            }
+            Action::PowerOn(who) => {
+                let host = self.who(who);
+                self.power_on(host);
+            }
+            Action::AllPowerOff { back } => {
+                (0..n).for_each(|host| self.power_off(host, Some(*back)));
+            }
+            Action::GuestCrash(guest) => self.guest_crashes(*guest),
+            Action::Device { who, mode } => {
+                let host = self.who(who);
+                self.hosts[host].device = Some(*mode);
+            }
+            Action::Silent { who, length } => {
+                let host = self.who(who);
+                self.hosts[host].silent_until = self.world.now() + length;
+            }
+            Action::SlowCreate { who, longest } => {
+                let host = self.who(who);
+                self.hosts[host].slow_create = *longest;
+            }
+            Action::StuckKill(who) => {
+                let host = self.who(who);
+                self.hosts[host].stuck_kill = true;
+            }
+            Action::SlowDisk { who, delay } => {
+                let host = self.who(who);
+                self.world.disk_mut(host).delay = *delay;
+            }
+            Action::StoreFails(who) => {
+                let host = self.who(who);
+                self.world.disk_mut(host).failed = true;
+            }
+            Action::Ask(who, ask) => {
+                let host = self.who(who);
+                self.ask(host, ask);
+            }
+            Action::Calm => self.calm(),
+        }
+    }
+
+    fn ask(&mut self, host: usize, ask: &Ask) {
+        let name = |g: &usize| format!("g{}", g + 1);
+        let request = match ask {
+            Ask::Stop(g) => Request::StopGuest { name: name(g) },
+            Ask::Start(g) => Request::StartGuest { name: name(g) },
+            Ask::Fence(who) => Request::FenceHost {
+                host: self.name(self.who(who)).to_string(),
+            },
+            Ask::ConfirmOff(who) => Request::ConfirmOff {
+                host: self.name(self.who(who)).to_string(),
+                by: "operator".into(),
+            },
+            Ask::Publish => Request::Publish {
+                bytes: vec![1, 2, 3],
+            },
+        };
+        self.requests += 1;
+        let client = self.requests;
+        let fact = Fact::Request { client, request };
+        self.world.tell(host, 0, super::Local::Fact(fact));
+    }
+
+    /// Everything is whole again.
+    fn calm(&mut self) {
+        let delay = self.plan.delay;
+        self.all_links(|l| {
+            *l = Link {
+                base: delay.0,
+                jitter: delay.1,
+                ..Link::default()
+            };
+        });
+        self.plan.stall = 0;
+        self.plan.create_hangs = 0;
+        self.plan.create_fails = 0;
+        let now = self.world.now();
+        for host in 0..self.plan.hosts {
+            for to in 0..self.plan.hosts {
+                let net = self.plan.networks;
+                self.world.change_link(net, host, to, |l| l.cut = false);
+            }
+            self.world.disk_mut(host).delay = (MS / 10, 2 * MS);
+            if self.world.disk_mut(host).failed {
+                // Somebody frees the disk and starts the daemon anew.
+                self.crash(host);
+            }
+            let h = &mut self.hosts[host];
+            h.slow_create = 0;
+            h.silent_until = 0;
+            h.stuck_kill = false;
+            if matches!(
+                h.device,
+                Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Gone)
+            ) {
+                h.device = Some(DeviceMode::Works);
+            }
+            let (on, boot, frozen) = (h.on, h.boot, h.frozen_until > now);
+            if frozen {
+                h.frozen_until = now;
+                self.thaw(host, now);
+            }
+            if !on {
+                self.world.after(SECOND / 2, Event::PowerOn { host, boot });
+            } else if !self.world.is_up(host) {
+                self.world
+                    .after(300 * MS, Event::DaemonStart { host, boot });
+            }
+            self.world.resume(host);
+        }
+    }
+
+    /// Whether datagrams and sessions pass both ways between two hosts.
+    pub(super) fn linked(&self, a: usize, b: usize) -> bool {
+        (0..self.plan.networks).any(|net| {
+            let whole = |l: &Link| !l.cut && l.blocked == 0;
+            whole(self.world.link(net, a, b)) && whole(self.world.link(net, b, a))
+        })
+    }
+
+    pub(super) fn add_guest(&mut self, host: usize, guest: usize) {
+        use quorate_recovery::guest::{Definition, GuestSpec};
+        let spec = GuestSpec {
+            name: format!("g{}", guest + 1),
+            definition: Definition::Command {
+                argv: vec!["sleep".into(), "infinity".into()],
+                env: Default::default(),
+            },
+            needs: Default::default(),
+            priority: 0,
+            policy: Default::default(),
+        };
+        self.requests += 1;
+        let client = self.requests;
+        self.asked.push((client, guest));
+        let request = Request::AddGuest(spec);
+        let fact = Fact::Request { client, request };
+        self.world.tell(host, 0, super::Local::Fact(fact));
+    }
+
+    /// The settled voters that are linked well enough for L2, by one of them.
+    pub(super) fn hub(&self) -> Option<usize> {
+        let voters: Vec<usize> = (0..self.plan.voters).collect();
+        let alive = |v: usize| {
+            let up = self.world.is_running(v) && self.world.is_reachable(v);
+            up && !self.world.disk(v).failed
+        };
+        crate::check::l2::quorum_connected(&voters, alive, |a, b| self.linked(a, b))
+    }
+
+    pub(super) fn is_member(&self, host: usize) -> bool {
+        let record = self.audit.hosts.get(&nodes::id(host));
+        record.is_some_and(|r| r.incarnation.counter > 0 && r.revoke.is_none() && !r.proved)
+    }
+}

@@ -1,0 +1,441 @@
+//! Hypervisor, guardian and watchdog of every host, and the truth about who can write.
+
+use super::host::{Creation, Proc};
+use super::plan::Expected;
+use super::{Event, Local, Sim, SimNode, nodes, trace};
+use crate::world::{MS, SECOND};
+use quorate_membership::{Time, Token};
+use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
+use quorate_recovery::guest::GuestId;
+use std::time::Duration;
+
+fn ns(d: Duration) -> u64 {
+    d.as_nanos() as u64
+}
+
+impl<N: SimNode> Sim<N> {
+    /// The daemon's driver takes a guest order in hand.
+    pub(super) fn order(&mut self, host: usize, order: GuestOrder) {
+        let now = self.world.now();
+        let h = &self.hosts[host];
+        if h.silent_until > now {
+            let wait = h.silent_until - now;
+            self.world.tell(host, wait, Local::Order(Box::new(order)));
+            return;
+        }
+        let (boot, life) = (h.boot, self.world.life(host));
+        let delay = self.guest_rng.range(MS / 20, 3 * MS);
+        let order = Box::new(order);
+        self.world.after(
+            delay,
+            Event::Act {
+                host,
+                boot,
+                life,
+                order,
+            },
+        );
+    }
+
+    /// The moment of acting: the deadline is compared now.
+    pub(super) fn carry_out(&mut self, host: usize, life: u32, order: &GuestOrder) {
+        if self.world.life(host) != life {
+            return;
+        }
+        let now = self.world.now();
+        if !self.world.is_running(host) {
+            // The driver is a thread of the stopped daemon.
+            self.world
+                .tell(host, 0, Local::Order(Box::new(order.clone())));
+            return;
+        }
+        let boot = self.hosts[host].boot;
+        if let Some(&until) = self.hosts[host].busy.get(&order.guest)
+            && until > now
+        {
+            // The driver does one thing at a time with a guest.
+            let order = Box::new(order.clone());
+            self.world.after(
+                until - now,
+                Event::Act {
+                    host,
+                    boot,
+                    life,
+                    order,
+                },
+            );
+            return;
+        }
+        let clock = Time(self.world.reading(host));
+        if order.not_after.is_some_and(|t| clock > t) {
+            let late = format!("too late: it is {clock}");
+            self.done(host, life, order.order, Err(late));
+            return;
+        }
+        let promise = self.hosts[host].promises.get(&order.guest).copied();
+        let obeyed = self.s5.order(now, host, life, order, promise);
+        self.hold(obeyed);
+        let at = self.hosts[host].proc(order);
+        match (&order.action, at) {
+            (GuestAction::Create(_), _) => self.create(host, life, order),
+            (GuestAction::Continue | GuestAction::Pause, Some(at)) => {
+                self.hosts[host].procs[at].paused = order.action == GuestAction::Pause;
+                self.set_writing(host, at);
+                self.done(host, life, order.order, Ok(()));
+            }
+            (GuestAction::Continue | GuestAction::Pause, None) => {
+                self.done(host, life, order.order, Err("no such process".into()));
+            }
+            (GuestAction::End, _) => {
+                let h = &mut self.hosts[host];
+                let fits = |p: &Proc| p.guest == order.guest && p.epoch <= order.epoch;
+                if !h.procs.iter().any(fits) {
+                    self.done(host, life, order.order, Ok(()));
+                    return;
+                }
+                let length = self
+                    .guest_rng
+                    .range(MS, ns(self.plan.timing.kill) * 97 / 100);
+                h.busy.insert(order.guest, now + length + 1);
+                self.world.after(
+                    length,
+                    Event::Ended {
+                        host,
+                        boot,
+                        life,
+                        order: order.order,
+                        guest: order.guest,
+                        epoch: order.epoch,
+                    },
+                );
+            }
+        }
+    }
+
+    fn create(&mut self, host: usize, life: u32, order: &GuestOrder) {
+        let h = &mut self.hosts[host];
+        if h.procs.iter().any(|p| p.guest == order.guest) {
+            self.done(host, life, order.order, Err("it exists already".into()));
+            return;
+        }
+        let mut length = self.guest_rng.range(10 * MS, 300 * MS);
+        if h.slow_create > 0 {
+            length = self.guest_rng.range(length, h.slow_create);
+        } else if self.guest_rng.chance(self.plan.create_hangs) {
+            length = self.guest_rng.range(length, 15 * SECOND);
+        }
+        let fails = self.guest_rng.chance(self.plan.create_fails);
+        h.creation_number += 1;
+        let number = h.creation_number;
+        h.creations.push(Creation {
+            guest: order.guest,
+            epoch: order.epoch,
+            number,
+        });
+        h.busy.insert(order.guest, self.world.now() + length + 1);
+        let (boot, order) = (h.boot, order.order);
+        self.world.after(
+            length,
+            Event::Created {
+                host,
+                boot,
+                life,
+                order,
+                number,
+                fails,
+            },
+        );
+    }
+
+    pub(super) fn created(&mut self, host: usize, life: u32, order: u64, number: u64, fails: bool) {
+        let h = &mut self.hosts[host];
+        let Some(at) = h.creations.iter().position(|c| c.number == number) else {
+            return;
+        };
+        let c = h.creations.swap_remove(at);
+        if fails {
+            self.done(host, life, order, Err("the hypervisor refused".into()));
+        } else {
+            h.procs.push(Proc {
+                guest: c.guest,
+                epoch: c.epoch,
+                paused: true,
+                writing: false,
+            });
+            match self.starts.iter_mut().find(|(g, _)| *g == c.guest) {
+                Some((_, n)) => *n += 1,
+                None => self.starts.push((c.guest, 1)),
+            }
+            trace!(self, "{} created {} paused", self.name(host), c.guest);
+            self.done(host, life, order, Ok(()));
+        }
+        if self.hosts[host].guardian.killing {
+            self.plan_kill(host);
+        } else {
+            self.guard(host);
+        }
+    }
+
+    pub(super) fn ended(
+        &mut self,
+        host: usize,
+        life: u32,
+        order: u64,
+        guest: GuestId,
+        epoch: Token,
+    ) {
+        let h = &self.hosts[host];
+        let found = h.procs.iter();
+        let mut fits = found.enumerate();
+        if let Some((at, _)) = fits.find(|(_, p)| p.guest == guest && p.epoch <= epoch) {
+            self.remove(host, at);
+        }
+        self.done(host, life, order, Ok(()));
+    }
+
+    fn done(&mut self, host: usize, life: u32, order: u64, result: Result<(), String>) {
+        if self.world.life(host) == life {
+            let delay = self.guest_rng.range(MS / 10, 2 * MS);
+            let fact = Fact::GuestDone { order, result };
+            self.world.tell(host, delay, Local::Fact(fact));
+        }
+    }
+
+    /// A guest's process ends by itself.
+    pub(super) fn guest_crashes(&mut self, guest: usize) {
+        let Some(id) = self.guest_ids[guest] else {
+            return;
+        };
+        for host in 0..self.plan.hosts {
+            let procs = &self.hosts[host].procs;
+            if let Some(at) = procs.iter().position(|p| p.guest == id) {
+                self.gone(host, at, "exit status 1");
+            }
+        }
+    }
+
+    /// Removes a process that nobody told to end, and tells the daemon.
+    fn gone(&mut self, host: usize, at: usize, how: &str) {
+        let p = self.hosts[host].procs[at];
+        self.remove(host, at);
+        let fact = Fact::GuestGone {
+            guest: p.guest,
+            epoch: p.epoch,
+            how: how.into(),
+        };
+        let delay = self.guest_rng.range(MS, 50 * MS);
+        self.world.tell(host, delay, Local::Fact(fact));
+    }
+
+    pub(super) fn remove(&mut self, host: usize, at: usize) {
+        self.hosts[host].procs[at].paused = true;
+        self.set_writing(host, at);
+        self.hosts[host].procs.remove(at);
+    }
+
+    /// Looks again whether the process can write, after anything it depends on changed.
+    pub(super) fn set_writing(&mut self, host: usize, at: usize) {
+        let now = self.world.now();
+        let h = &mut self.hosts[host];
+        let can = h.on && h.frozen_until <= now;
+        let p = &mut h.procs[at];
+        let writing = can && !p.paused;
+        if p.writing == writing {
+            return;
+        }
+        p.writing = writing;
+        let p = *p;
+        self.hash
+            .add(p.guest.0 << 8 | (host as u64) << 1 | u64::from(writing));
+        if !writing {
+            let drain = self.guest_rng.range(0, ns(self.plan.timing.drain));
+            self.s1.ends(now, host, p.guest, now + drain);
+            trace!(self, "TRUTH {} stops on {}", p.guest, self.name(host));
+            return;
+        }
+        trace!(self, "TRUTH {} can write on {}", p.guest, self.name(host));
+        let alone = self.s1.begins(now, host, p.guest);
+        self.hold(alone);
+        let allowed = self.s14.runs(now, host, p.guest, p.epoch);
+        self.hold(allowed);
+        for i in 0..self.standing.len() {
+            let e = &self.plan.expect[self.standing[i]];
+            if let Expected::NotRuns { guest, on } = e.what
+                && self.guest_ids[guest] == Some(p.guest)
+                && on.is_none_or(|on| on == host)
+            {
+                let line = e.line;
+                let text = format!("guest g{} can write on h{}", guest + 1, host + 1);
+                self.unexpected(line, text);
+            }
+        }
+    }
+
+    /// Looks at every process of a host again.
+    pub(super) fn set_all_writing(&mut self, host: usize) {
+        (0..self.hosts[host].procs.len()).for_each(|at| self.set_writing(host, at));
+    }
+
+    /// Once a second the daemon's driver polls the hypervisor; S3 is looked at as well.
+    pub(super) fn poll(&mut self, host: usize) {
+        let wait = self.guest_rng.range(950 * MS, 1050 * MS);
+        self.world.after(wait, Event::Poll { host });
+        let now = self.world.now();
+        let h = &self.hosts[host];
+        if !h.on || h.frozen_until > now {
+            return;
+        }
+        if h.procs.iter().any(|p| p.writing) {
+            let t = &self.plan.timing;
+            let hardware = t.watchdog * 2 + t.watchdog_granularity;
+            let to_end = if h.watchdog {
+                t.kill.max(hardware)
+            } else {
+                t.kill
+            };
+            let clock = Time(self.world.reading(host));
+            let in_time = self.s3.runs(now, host, clock, to_end);
+            self.hold(in_time);
+        }
+        if !self.world.is_running(host) {
+            return;
+        }
+        let h = &self.hosts[host];
+        let fact = if h.silent_until > now {
+            Fact::HypervisorBlind {
+                why: "no answer".into(),
+            }
+        } else {
+            Fact::Guests {
+                seen: h.procs.iter().map(nodes::seen).collect(),
+            }
+        };
+        let delay = self.guest_rng.range(0, 20 * MS);
+        self.world.tell(host, delay, Local::Fact(fact));
+    }
+
+    /// The guardian learns the lease end.
+    pub(super) fn lease(&mut self, host: usize, end: Time) {
+        let now = self.world.now();
+        let true_end = self.s3.claims(now, host, end);
+        self.hold(true_end);
+        self.hosts[host].guardian.end = Some(end);
+        self.set_guardian_timer(host);
+    }
+
+    fn set_guardian_timer(&mut self, host: usize) {
+        let Some(end) = self.hosts[host].guardian.end else {
+            return;
+        };
+        let now = self.world.now();
+        let at = self.world.clock(host).true_time(end.0).max(now);
+        let h = &mut self.hosts[host];
+        // One timer is enough as long as it does not come too late.
+        if h.guardian.timer == 0 || at < h.guardian.timer {
+            h.guardian.timer = at;
+            let boot = h.boot;
+            self.world
+                .after(at - now, Event::Guardian { host, boot, at });
+        }
+    }
+
+    pub(super) fn guardian_timer(&mut self, host: usize, at: u64) {
+        let clock = Time(self.world.reading(host));
+        let g = &mut self.hosts[host].guardian;
+        if g.timer != at {
+            return;
+        }
+        g.timer = 0;
+        if g.end.is_some_and(|end| clock < end) {
+            self.set_guardian_timer(host);
+        } else {
+            self.guard(host);
+        }
+    }
+
+    /// Begins to end every guest if the lease is over.
+    fn guard(&mut self, host: usize) {
+        let clock = Time(self.world.reading(host));
+        let h = &mut self.hosts[host];
+        let covered = h.guardian.end.is_some_and(|end| clock < end);
+        if covered || h.guardian.killing || h.idle() {
+            return;
+        }
+        h.guardian.killing = true;
+        self.kills += 1;
+        trace!(
+            self,
+            "{} lease is over: the guardian ends every guest",
+            self.name(host)
+        );
+        if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {
+            self.plan_kill(host);
+        }
+    }
+
+    fn plan_kill(&mut self, host: usize) {
+        // K is counted by the host's clock; a fast one leaves less true time.
+        let rate = self.world.clock(host).rate_ppb.max(0) as u64;
+        let longest = ns(self.plan.timing.kill) * 97 / 100;
+        let longest = longest - longest / 1000 * (rate / 1_000_000);
+        let delay = self.guest_rng.range(MS, longest);
+        let boot = self.hosts[host].boot;
+        self.world.after(delay, Event::Killed { host, boot });
+    }
+
+    pub(super) fn killed(&mut self, host: usize) {
+        if !self.hosts[host].guardian.killing {
+            return;
+        }
+        while !self.hosts[host].procs.is_empty() {
+            self.gone(host, 0, "the guardian ended it");
+        }
+        // The kill goes on until no start is pending: what appears later is ended as well (V7).
+        let h = &mut self.hosts[host];
+        if h.creations.is_empty() {
+            h.guardian.killing = false;
+            h.guardian.fed_late = false;
+        }
+    }
+
+    /// The watchdog's feeder looks whether it may feed.
+    pub(super) fn feed_look(&mut self, host: usize) {
+        let clock = Time(self.world.reading(host));
+        let h = &self.hosts[host];
+        let g = &h.guardian;
+        let covered = h.idle() || g.end.is_some_and(|end| clock < end);
+        let boot = h.boot;
+        if covered && !g.fed_late && !g.killing {
+            let gap = self.guest_rng.range(0, MS);
+            self.world.after(gap, Event::Feed { host, boot });
+        } else {
+            let again = ns(self.plan.timing.watchdog) / 3;
+            self.world.after(again, Event::FeedLook { host, boot });
+        }
+    }
+
+    pub(super) fn feed(&mut self, host: usize) {
+        let clock = Time(self.world.reading(host));
+        let t = &self.plan.timing;
+        let (w, g) = (ns(t.watchdog), ns(t.watchdog_granularity));
+        let fires = w + self.guest_rng.range(0, g);
+        let h = &mut self.hosts[host];
+        h.guardian.fed += 1;
+        let covered = h.idle() || h.guardian.end.is_some_and(|end| clock < end);
+        // The clock is read again after the feed: one that slipped past the end is the last.
+        h.guardian.fed_late |= !covered;
+        let (boot, fed) = (h.boot, h.guardian.fed);
+        self.world.after(fires, Event::Watchdog { host, boot, fed });
+        self.world.after(w / 3, Event::FeedLook { host, boot });
+    }
+
+    pub(super) fn watchdog_fires(&mut self, host: usize, boot: u32, fed: u64) {
+        let h = &self.hosts[host];
+        if !h.on || h.boot != boot || h.guardian.fed != fed {
+            return;
+        }
+        trace!(self, "{} WATCHDOG resets it", self.name(host));
+        let back = self.guest_rng.range(300 * MS, 4000 * MS);
+        self.power_off(host, Some(back));
+    }
+}

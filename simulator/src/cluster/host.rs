@@ -1,0 +1,122 @@
+//! A machine: power, hypervisor, guardian, watchdog and what its disk holds.
+
+use super::action::DeviceMode;
+use quorate_membership::entry::{ArmedClass, Profile};
+use quorate_membership::store::{Image, Write};
+use quorate_membership::{Time, Token};
+use quorate_recovery::command::Command;
+use quorate_recovery::contract::{GuestOrder, NodeWrite};
+use quorate_recovery::executor::GuestPromise;
+use quorate_recovery::guest::GuestId;
+use std::collections::BTreeMap;
+
+/// A guest's process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proc {
+    pub(super) guest: GuestId,
+    pub(super) epoch: Token,
+    pub(super) paused: bool,
+    /// It can write: not paused, and its host has power and is not frozen.
+    pub(super) writing: bool,
+}
+
+/// A creation the hypervisor has not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Creation {
+    pub(super) guest: GuestId,
+    pub(super) epoch: Token,
+    /// Names it among all creations of this host.
+    pub(super) number: u64,
+}
+
+/// The guardian's record of the lease, in memory that outlives the daemon but not the boot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guardian {
+    /// Lease end on the host's clock; none since this boot.
+    pub(super) end: Option<Time>,
+    /// True time its timer is set to; 0 if none.
+    pub(super) timer: u64,
+    /// It has begun to end guests and has not finished (V7).
+    pub(super) killing: bool,
+    /// The lease was over when the watchdog had just been fed.
+    pub(super) fed_late: bool,
+    /// Number of the watchdog's last feed.
+    pub(super) fed: u64,
+}
+
+/// The machine and its disk.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) on: bool,
+    pub(super) boot: u32,
+    /// True time until which the whole host is frozen.
+    pub(super) frozen_until: u64,
+    pub(super) watchdog: bool,
+    pub(super) stuck_kill: bool,
+    pub(super) guardian: Guardian,
+    pub(super) procs: Vec<Proc>,
+    pub(super) creations: Vec<Creation>,
+    pub(super) creation_number: u64,
+    /// When the hypervisor takes the next order for a guest.
+    pub(super) busy: BTreeMap<GuestId, u64>,
+    /// Orders given and not yet begun.
+    pub(super) silent_until: u64,
+    pub(super) slow_create: u64,
+    pub(super) device: Option<DeviceMode>,
+    /// Durable.
+    pub(super) image: Image<Command>,
+    /// Durable.
+    pub(super) promises: BTreeMap<GuestId, GuestPromise>,
+    pub(super) profile: Profile,
+    pub(super) cuts: u32,
+}
+
+impl Host {
+    pub(super) fn armed(&self) -> ArmedClass {
+        if self.watchdog {
+            ArmedClass::Watchdog
+        } else {
+            ArmedClass::Guardian
+        }
+    }
+
+    pub(super) fn idle(&self) -> bool {
+        self.procs.is_empty() && self.creations.is_empty()
+    }
+
+    pub(super) fn proc(&self, order: &GuestOrder) -> Option<usize> {
+        let fits = |p: &Proc| p.guest == order.guest && p.epoch == order.epoch;
+        self.procs.iter().position(fits)
+    }
+
+    /// Makes writes durable. Says to what length the log was cut, if it was.
+    pub(super) fn store(&mut self, writes: Vec<NodeWrite>) -> Result<Option<u64>, String> {
+        let mut cut = None;
+        for write in writes {
+            match write {
+                NodeWrite::Member(Write::Append { from, entries })
+                    if (self.image.trimmed..=self.image.trimmed + self.image.log.len() as u64)
+                        .contains(&from) =>
+                {
+                    // The same as `Image::apply`, without copying the entries.
+                    let keep = (from - self.image.trimmed) as usize;
+                    if keep < self.image.log.len() {
+                        cut = Some(cut.map_or(from, |c: u64| c.min(from)));
+                    }
+                    self.image.log.truncate(keep);
+                    self.image.log.extend(entries);
+                }
+                NodeWrite::Member(write) => self.image.apply(&write)?,
+                NodeWrite::Executor(w) => match w.promise {
+                    Some(p) => {
+                        self.promises.insert(w.guest, p);
+                    }
+                    None => {
+                        self.promises.remove(&w.guest);
+                    }
+                },
+            }
+        }
+        Ok(cut)
+    }
+}

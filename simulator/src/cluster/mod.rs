@@ -1,0 +1,438 @@
+//! Our cluster in the false world: hosts, hypervisors, guardians, watchdogs and fence devices
+//! around the node under test, and the truth about who can write.
+
+pub mod action;
+mod devices;
+mod faults;
+mod guests;
+mod host;
+pub mod node;
+mod nodes;
+pub mod plan;
+pub mod report;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+pub use node::SimNode;
+pub use plan::{Expect, Expected, Plan};
+pub use report::Report;
+
+use crate::check::audit::{Audit, Finding};
+use crate::check::l2::Stretch;
+use crate::check::s1::S1;
+use crate::check::s2::S2;
+use crate::check::s3_s5::{S3, S5};
+use crate::check::s6::S6;
+use crate::check::s10::S10;
+use crate::check::s14::S14;
+use crate::check::{HostName, Violation};
+use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
+use host::Host;
+use quorate_membership::Token;
+use quorate_membership::replay::ReplayWindow;
+use quorate_recovery::contract::{
+    Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
+};
+use quorate_recovery::guest::GuestId;
+use std::rc::Rc;
+use trace::Trace;
+use trace::trace;
+
+/// The types of our cluster.
+#[derive(Debug)]
+pub(crate) struct Quorate;
+
+impl Types for Quorate {
+    type Datagram = Rc<NodeFrame>;
+    type Message = NodeStream;
+    type Write = Vec<NodeWrite>;
+    type Local = Local;
+    type Event = Event;
+}
+
+/// What a daemon does or learns on its own machine.
+#[derive(Debug)]
+pub(crate) enum Local {
+    /// A fact for the node.
+    Fact(Fact),
+    /// Its driver carries out a guest order.
+    Order(Box<GuestOrder>),
+    /// Its driver launches a fence agent.
+    Launch(Box<FenceLaunch>),
+    /// Its driver looks after a fence level again.
+    FenceWake(usize),
+    /// An agent it launched has ended.
+    AgentEnded {
+        fence: usize,
+        device: usize,
+        end: quorate_fencing::agent::AgentEnd,
+    },
+    /// Its driver tells the guardian the lease end.
+    Lease(quorate_membership::Time),
+}
+
+/// What happens around the daemons. Those that belong to one boot of a machine name it.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Action(usize),
+    Expect(usize),
+    DaemonStart {
+        host: usize,
+        boot: u32,
+    },
+    PowerOn {
+        host: usize,
+        boot: u32,
+    },
+    Thaw {
+        host: usize,
+        until: u64,
+    },
+    Guardian {
+        host: usize,
+        boot: u32,
+        at: u64,
+    },
+    Killed {
+        host: usize,
+        boot: u32,
+    },
+    FeedLook {
+        host: usize,
+        boot: u32,
+    },
+    Feed {
+        host: usize,
+        boot: u32,
+    },
+    Watchdog {
+        host: usize,
+        boot: u32,
+        fed: u64,
+    },
+    Poll {
+        host: usize,
+    },
+    Created {
+        host: usize,
+        boot: u32,
+        life: u32,
+        order: u64,
+        number: u64,
+        fails: bool,
+    },
+    Act {
+        host: usize,
+        boot: u32,
+        life: u32,
+        order: Box<GuestOrder>,
+    },
+    Ended {
+        host: usize,
+        boot: u32,
+        life: u32,
+        order: u64,
+        guest: GuestId,
+        epoch: Token,
+    },
+    FenceAct {
+        attempt: Token,
+        host: usize,
+    },
+    Clients,
+    Liveness {
+        step: u8,
+    },
+}
+
+/// One run of one plan.
+pub struct Sim<N> {
+    pub(crate) world: World<Quorate>,
+    plan: Plan,
+    hosts: Vec<Host>,
+    nodes: Vec<Option<N>>,
+    /// What each receiver has heard of each sender on each network.
+    heard: Vec<ReplayWindow>,
+    out: Vec<Effect>,
+    trace: Trace,
+    hash: RunHash,
+    violation: Option<Violation>,
+
+    fence_rng: Rng,
+    guest_rng: Rng,
+    process_rng: Rng,
+    client_rng: Rng,
+
+    audit: Audit,
+    s1: S1,
+    s2: S2,
+    s3: S3,
+    s5: S5,
+    s6: S6,
+    s10: S10,
+    s14: S14,
+    stretch: Option<Stretch>,
+
+    fences: Vec<devices::Fence>,
+    found: Vec<(Token, Finding)>,
+    /// Cuts whose attempt the auditor has not yet seen.
+    cuts: Vec<(u64, usize, Token)>,
+    guest_ids: Vec<Option<GuestId>>,
+    starts: Vec<(GuestId, u32)>,
+    requests: u64,
+    /// Requests under way: client number, guest added by it.
+    asked: Vec<(u64, usize)>,
+    acknowledged: Vec<usize>,
+    /// Scenario expectations that hold from some time on.
+    standing: Vec<usize>,
+    kills: u32,
+}
+
+impl<N: SimNode> Sim<N> {
+    /// A run about to begin.
+    #[must_use]
+    pub fn new(plan: Plan, traced: bool) -> Sim<N> {
+        let n = plan.hosts;
+        let layout = Layout {
+            nodes: n,
+            // The last network leads to the fence devices.
+            networks: plan.networks + 1,
+            session_networks: plan.networks,
+            session_loss: SECOND,
+            session_open: 100 * MS,
+        };
+        let mut world = World::new(plan.seed, layout);
+        world.timer_late = MS / 2;
+        let mut clock_rng = Rng::new(plan.seed, Stream::Clock);
+        for host in 0..n {
+            let clock = Clock {
+                offset: clock_rng.range(SECOND, 1_000_000 * SECOND),
+                rate_ppb: plan.rates[host],
+            };
+            world.set_clock(host, clock);
+            for to in 0..n {
+                for net in 0..plan.networks {
+                    world.change_link(net, host, to, |l| (l.base, l.jitter) = plan.delay);
+                }
+            }
+        }
+        let quorum = plan.voters / 2 + 1;
+        let slots = (0..n)
+            .map(|h| (h < plan.voters).then_some(quorate_membership::Slot(h as u8 + 1)))
+            .collect();
+        let lease = plan.timing.lease;
+        let mut sim = Sim {
+            world,
+            hosts: nodes::hosts(&plan),
+            nodes: (0..n).map(|_| None).collect(),
+            heard: vec![ReplayWindow::default(); n * n * plan.networks],
+            out: Vec::with_capacity(32),
+            trace: Trace::new(traced),
+            hash: RunHash::default(),
+            violation: None,
+            fence_rng: Rng::new(plan.seed, Stream::Fence),
+            guest_rng: Rng::new(plan.seed, Stream::Guests),
+            process_rng: Rng::new(plan.seed, Stream::Process),
+            client_rng: Rng::new(plan.seed, Stream::Clients),
+            audit: Audit::new(plan.proof),
+            s1: S1::new(n),
+            s2: S2::default(),
+            s3: S3::new(slots, lease, quorum),
+            s5: S5::new(n),
+            s6: S6::new(n),
+            s10: S10::new(n),
+            s14: S14::new(n),
+            stretch: None,
+            fences: Vec::new(),
+            found: Vec::new(),
+            cuts: Vec::new(),
+            guest_ids: vec![None; plan.guests],
+            starts: Vec::new(),
+            requests: 0,
+            asked: Vec::new(),
+            acknowledged: Vec::new(),
+            standing: Vec::new(),
+            kills: 0,
+            plan,
+        };
+        sim.begin();
+        sim
+    }
+
+    fn begin(&mut self) {
+        for host in 0..self.plan.hosts {
+            let boot = self.hosts[host].boot;
+            let delay = self.process_rng.range(MS, 300 * MS);
+            self.world.after(delay, Event::DaemonStart { host, boot });
+            let poll = self.process_rng.range(0, SECOND);
+            self.world.after(poll, Event::Poll { host });
+            if self.hosts[host].watchdog {
+                self.world.after(MS, Event::FeedLook { host, boot });
+            }
+        }
+        for i in 0..self.plan.timeline.len() {
+            self.world.after(self.plan.timeline[i].0, Event::Action(i));
+        }
+        for i in 0..self.plan.expect.len() {
+            self.world.after(self.plan.expect[i].at, Event::Expect(i));
+        }
+        self.world.after(500 * MS, Event::Clients);
+        if let Some(healed) = self.plan.healed {
+            // Daemons that are down come back, sessions open, a stalled log moves on.
+            let settle = healed + self.settle_time();
+            self.world.after(settle, Event::Liveness { step: 0 });
+        }
+    }
+
+    /// Runs to the end or to the first broken promise.
+    pub fn run(mut self) -> Report {
+        let end = self.plan.end;
+        while self.violation.is_none() {
+            let Some(h) = self.world.next(end) else {
+                break;
+            };
+            self.happen(h);
+        }
+        if self.violation.is_none() {
+            self.end();
+        }
+        self.report()
+    }
+
+    fn happen(&mut self, h: Happening<Quorate>) {
+        match h {
+            Happening::Datagram {
+                to,
+                from,
+                net,
+                message,
+            } => {
+                let at = (to * self.plan.hosts + from) * self.plan.networks + net;
+                let header = message.header;
+                if self.heard[at].fresh(header.incarnation, header.number) {
+                    let frame = Rc::unwrap_or_clone(message);
+                    let link = quorate_membership::LinkId(net as u8);
+                    self.step(to, Fact::Frame { link, frame });
+                }
+            }
+            Happening::SessionUp { node, peer } => {
+                let peer = nodes::id(peer);
+                self.step(node, Fact::SessionUp { peer });
+            }
+            Happening::SessionDown { node, peer } => {
+                let peer = nodes::id(peer);
+                self.step(node, Fact::SessionDown { peer });
+            }
+            Happening::Message { to, from, message } => {
+                let peer = nodes::id(from);
+                self.step(to, Fact::Stream { peer, message });
+            }
+            Happening::Timer { node } => self.step(node, Fact::Timeout),
+            Happening::Local { node, fact } => match fact {
+                Local::Fact(fact) => self.step(node, fact),
+                Local::Order(order) => self.order(node, *order),
+                Local::Launch(launch) => self.launch(node, &launch),
+                Local::FenceWake(at) => self.fence_poll(at),
+                Local::AgentEnded { fence, device, end } => self.agent_ended(fence, device, &end),
+                Local::Lease(end) => self.lease(node, end),
+            },
+            Happening::Stored { node, batch, write } => self.stored(node, batch, write),
+            Happening::Event(event) => self.event(event),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Action(i) => {
+                let action = self.plan.timeline[i].1.clone();
+                trace!(self, "ACTION {action:?}");
+                self.act(&action);
+            }
+            Event::Expect(i) => self.judge(i),
+            Event::DaemonStart { host, boot } => {
+                let h = &self.hosts[host];
+                if h.on && h.boot == boot && !self.world.is_up(host) {
+                    self.start_daemon(host);
+                }
+            }
+            Event::PowerOn { host, boot } => {
+                if self.hosts[host].boot == boot {
+                    self.power_on(host);
+                }
+            }
+            Event::Thaw { host, until } => self.thaw(host, until),
+            Event::Poll { host } => self.poll(host),
+            Event::Clients => self.clients(),
+            Event::Liveness { step } => self.liveness(step),
+            Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
+            Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
+            other => self.machine_event(other),
+        }
+    }
+
+    /// Events of the software of one machine: they wait while it is frozen.
+    fn machine_event(&mut self, event: Event) {
+        let (host, boot) = match &event {
+            Event::Guardian { host, boot, .. }
+            | Event::Killed { host, boot }
+            | Event::FeedLook { host, boot }
+            | Event::Feed { host, boot }
+            | Event::Created { host, boot, .. }
+            | Event::Act { host, boot, .. }
+            | Event::Ended { host, boot, .. } => (*host, *boot),
+            _ => return,
+        };
+        let h = &self.hosts[host];
+        if !h.on || h.boot != boot {
+            return;
+        }
+        let now = self.world.now();
+        if h.frozen_until > now {
+            let wait = h.frozen_until - now;
+            self.world.after(wait, event);
+            return;
+        }
+        match event {
+            Event::Guardian { host, at, .. } => self.guardian_timer(host, at),
+            Event::Killed { host, .. } => self.killed(host),
+            Event::FeedLook { host, .. } => self.feed_look(host),
+            Event::Feed { host, .. } => self.feed(host),
+            Event::Created {
+                host,
+                life,
+                order,
+                number,
+                fails,
+                ..
+            } => self.created(host, life, order, number, fails),
+            Event::Act {
+                host, life, order, ..
+            } => self.carry_out(host, life, &order),
+            Event::Ended {
+                host,
+                life,
+                order,
+                guest,
+                epoch,
+                ..
+            } => self.ended(host, life, order, guest, epoch),
+            _ => {}
+        }
+    }
+
+    /// Records the first broken promise; later ones are consequences.
+    fn hold(&mut self, result: Result<(), Violation>) {
+        if let Err(v) = result
+            && self.violation.is_none()
+        {
+            trace!(self, "BROKEN {v}");
+            self.violation = Some(v);
+        }
+    }
+
+    fn name(&self, host: usize) -> HostName {
+        HostName(host)
+    }
+}

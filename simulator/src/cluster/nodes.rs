@@ -1,0 +1,498 @@
+//! The daemons: their starts and ends, their facts and effects.
+
+use super::action::Class;
+use super::host::{Guardian, Host};
+use super::{Event, Local, Plan, Sim, SimNode, trace};
+use crate::check::audit::Finding;
+use crate::check::{Violation, s8};
+use crate::world::{MS, Rng, Stream};
+use quorate_fencing::{Device, Level, ProofClass};
+use quorate_membership::entry::{Capacity, Entry, Profile};
+use quorate_membership::frame::Datagram;
+use quorate_membership::store::Image;
+use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
+use quorate_recovery::Setup;
+use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The node of a host.
+pub(super) fn id(host: usize) -> NodeId {
+    NodeId(host as u32 + 1)
+}
+
+/// Every machine of a plan, its disk new.
+pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
+    let mut rng = Rng::new(plan.seed, Stream::Shape);
+    let mut wide = || u128::from(rng.bits()) << 64 | u128::from(rng.bits());
+    let cluster = ClusterId(wide());
+    let stores: Vec<StoreId> = (0..plan.hosts).map(|_| StoreId(wide())).collect();
+    let founding = Founding {
+        cluster,
+        voters: (0..plan.voters).map(|h| (id(h), stores[h])).collect(),
+        timing: plan.timing.clone(),
+        proof: plan.proof,
+    };
+    (0..plan.hosts)
+        .map(|h| {
+            let witness = h < plan.voters && h >= plan.voters - plan.witnesses;
+            Host {
+                on: true,
+                boot: 1,
+                frozen_until: 0,
+                watchdog: plan.watchdogs[h],
+                stuck_kill: false,
+                guardian: Guardian::default(),
+                procs: Vec::new(),
+                creations: Vec::new(),
+                creation_number: 0,
+                busy: BTreeMap::new(),
+                silent_until: 0,
+                slow_create: 0,
+                device: plan.devices[h],
+                image: Image::new(id(h), stores[h], Incarnation::default(), founding.clone()),
+                promises: BTreeMap::new(),
+                profile: Profile {
+                    name: format!("h{}", h + 1),
+                    store: stores[h],
+                    boot: BootId(wide()),
+                    witness,
+                    capacity: Capacity {
+                        vcpus: if witness { 0 } else { 64 },
+                        memory_mib: if witness { 0 } else { 1 << 16 },
+                    },
+                },
+                cuts: 0,
+            }
+        })
+        .collect()
+}
+
+/// How long a simulated fence level may take.
+pub(super) const FENCE_LIMIT: Duration = Duration::from_secs(3);
+
+impl<N: SimNode> Sim<N> {
+    pub(super) fn start_daemon(&mut self, host: usize) {
+        let h = &mut self.hosts[host];
+        h.image.incarnation = Incarnation {
+            counter: h.image.incarnation.counter + 1,
+            random: self.process_rng.bits(),
+        };
+        let fencing = match h.device {
+            None => Vec::new(),
+            Some(_) => vec![Level {
+                devices: vec![Device {
+                    name: format!("bmc-h{}", host + 1),
+                    agent: "fence_sim".into(),
+                    parameters: BTreeMap::new(),
+                    class: Some(ProofClass::Power),
+                    limit_ms: FENCE_LIMIT.as_millis() as u64,
+                }],
+            }],
+        };
+        if crate::mutants::fresh_lease() && h.guardian.end.is_some() {
+            let fresh = Time(self.world.reading(host)) + self.plan.timing.lease;
+            self.hosts[host].guardian.end = Some(fresh);
+        }
+        let h = &self.hosts[host];
+        let inherited_lease = h.guardian.end;
+        let setup = Setup {
+            image: h.image.clone(),
+            promises: h.promises.clone(),
+            profile: h.profile.clone(),
+            inherited_lease,
+            armed: (!h.profile.witness).then(|| h.armed()),
+            present: h.procs.iter().map(seen).collect(),
+            fencing,
+        };
+        trace!(
+            self,
+            "{} daemon starts, incarnation {}",
+            self.name(host),
+            setup.image.incarnation
+        );
+        self.world.start(host);
+        self.world.disk_mut(host).failed = false;
+        let n = self.plan.hosts * self.plan.networks;
+        self.heard[host * n..(host + 1) * n].fill(Default::default());
+        let now = Time(self.world.reading(host));
+        match N::new(now, setup) {
+            Ok(node) => {
+                self.nodes[host] = Some(node);
+                self.step(host, Fact::Timeout);
+            }
+            Err(why) => {
+                let at = self.world.now();
+                let name = self.name(host);
+                self.hold(Err(Violation::new(
+                    "S10",
+                    at,
+                    format!("{name} cannot start from its own store"),
+                    ["its store holds what it wrote, in order".into(), why],
+                )));
+            }
+        }
+    }
+
+    /// Ends a daemon at once; guests and guardian go on.
+    pub(super) fn crash(&mut self, host: usize) {
+        if self.nodes[host].take().is_none() {
+            return;
+        }
+        trace!(self, "{} daemon ends", self.name(host));
+        let now = self.world.now();
+        let acted = self.s6.acts(now, host, None);
+        self.hold(acted);
+        let kept = self.world.crash(host);
+        // What was not kept may have been read as decided by nobody: compare again from disk.
+        for writes in kept {
+            self.write(host, writes);
+        }
+        self.learn(host);
+    }
+
+    /// Gives one fact to a node and carries its effects out.
+    pub(super) fn step(&mut self, host: usize, fact: Fact) {
+        let Some(node) = &mut self.nodes[host] else {
+            return;
+        };
+        let true_now = self.world.now();
+        let now = Time(self.world.reading(host));
+        self.hash.add(true_now);
+        self.hash.add((host as u64) << 8 | fact_kind(&fact));
+        let mut out = std::mem::take(&mut self.out);
+        node.step(now, fact, &mut out);
+        let until = node.acting(now);
+        let until = until.map(|u| self.world.clock(host).true_time(u.0));
+        let acted = self.s6.acts(true_now, host, until);
+        self.hold(acted);
+        let mut gap = 0;
+        if out.len() > 1 && self.process_rng.chance(self.plan.stall) {
+            // The daemon stalls between deciding and doing.
+            gap = self.process_rng.range(0, 1500 * MS);
+            self.world.stop(host, gap);
+        }
+        for effect in out.drain(..) {
+            self.effect(host, now, gap, effect);
+        }
+        self.out = out;
+    }
+
+    fn effect(&mut self, host: usize, now: Time, gap: u64, effect: Effect) {
+        self.hash_effect(&effect);
+        match effect {
+            Effect::Persist { batch, writes } => {
+                if self.world.disk_mut(host).failed {
+                    let why = "input/output error".to_owned();
+                    self.world
+                        .tell(host, MS, Local::Fact(Fact::StoreFailed { why }));
+                } else {
+                    self.world.persist(host, gap, batch, writes);
+                }
+            }
+            Effect::Datagram { to, frame } => self.datagram(host, now, gap, to, frame),
+            Effect::Stream { peer, message } => {
+                let to = peer.0 as usize - 1;
+                self.world.stream(host, to, gap, message);
+            }
+            Effect::Guest(order) => {
+                trace!(self, "{} orders {:?}", self.name(host), OrderLine(&order));
+                if matches!(order.action, GuestAction::Create(_)) {
+                    let at = self.world.now();
+                    let (guest, epoch) = (order.guest, order.epoch);
+                    let grounded = self.s2.starts(at, host, guest, epoch, &self.audit);
+                    self.hold(grounded);
+                }
+                self.world.tell(host, gap, Local::Order(Box::new(order)));
+            }
+            Effect::Fence(launch) => {
+                trace!(
+                    self,
+                    "{} launches a fence of {} for attempt {}",
+                    self.name(host),
+                    launch.name,
+                    launch.attempt
+                );
+                let delay = gap + self.fence_rng.range(0, 5 * MS);
+                self.world
+                    .tell(host, delay, Local::Launch(Box::new(launch)));
+            }
+            Effect::Lease { end } if gap == 0 => self.lease(host, end),
+            Effect::Lease { end } => self.world.tell(host, gap, Local::Lease(end)),
+            Effect::Event(e) => trace!(self, "{} says {:?}: {}", self.name(host), e.kind, e.text),
+            Effect::Published { .. } => {}
+            Effect::Reply { client, result } => self.replied(client, result.is_ok()),
+            Effect::Restart { why } => {
+                trace!(self, "{} restarts: {why}", self.name(host));
+                let boot = self.hosts[host].boot;
+                self.crash(host);
+                let delay = self.process_rng.range(50 * MS, 300 * MS);
+                self.world.after(delay, Event::DaemonStart { host, boot });
+            }
+            Effect::Exit { why } => {
+                trace!(self, "{} exits: {why}", self.name(host));
+                self.crash(host);
+            }
+            Effect::Wait { until } => {
+                if self.nodes[host].is_some() {
+                    self.world.wait(host, until.0);
+                }
+            }
+        }
+    }
+
+    fn datagram(&mut self, host: usize, now: Time, gap: u64, to: To, frame: NodeFrame) {
+        let class = match &frame.body {
+            Datagram::Beat(beat) => {
+                let incarnation = frame.header.incarnation.counter;
+                self.s3.beat(host, incarnation, beat.sequence, now);
+                Class::Beat
+            }
+            Datagram::Relayed { .. } => Class::Beat,
+            Datagram::Ack(ack) => {
+                let of = (ack.host.0 as usize).wrapping_sub(1);
+                let incarnation = ack.incarnation.counter;
+                self.s3
+                    .acknowledged(of, incarnation, ack.sequence, ack.slot);
+                Class::Ack
+            }
+            Datagram::Observation(_) => Class::Observation,
+            Datagram::Election { .. } => Class::Election,
+            Datagram::Join(_) => Class::Join,
+        } as u8;
+        let frame = Rc::new(frame);
+        let send = |sim: &mut Self, to: usize| {
+            if to == host || to >= sim.plan.hosts {
+                return;
+            }
+            for net in 0..sim.plan.networks {
+                sim.world
+                    .datagram(net, host, to, class, gap, Rc::clone(&frame));
+            }
+        };
+        match to {
+            To::Everyone => (0..self.plan.hosts).for_each(|to| send(self, to)),
+            To::Nodes(nodes) => nodes
+                .iter()
+                .for_each(|n| send(self, (n.0 as usize).wrapping_sub(1))),
+        }
+    }
+
+    /// A batch reached the disk.
+    pub(super) fn stored(&mut self, host: usize, batch: u64, writes: Vec<NodeWrite>) {
+        self.write(host, writes);
+        self.learn(host);
+        self.world
+            .tell(host, 0, Local::Fact(Fact::Persisted { batch }));
+    }
+
+    fn write(&mut self, host: usize, writes: Vec<NodeWrite>) {
+        match self.hosts[host].store(writes) {
+            Ok(None) => {}
+            Ok(Some(length)) => self.s10.cut(host, length),
+            Err(why) => {
+                let at = self.world.now();
+                let name = self.name(host);
+                self.hold(Err(Violation::new(
+                    "S10",
+                    at,
+                    format!("the store of {name} refuses a write"),
+                    ["writes continue what is stored".into(), why],
+                )));
+            }
+        }
+    }
+
+    /// Lets the auditor read what a disk says is decided.
+    fn learn(&mut self, host: usize) {
+        let now = self.world.now();
+        let mut found = std::mem::take(&mut self.found);
+        let image = &self.hosts[host].image;
+        let agreed = self
+            .s10
+            .check(now, host, image, &mut self.audit, &mut found);
+        self.hold(agreed);
+        if !found.is_empty() {
+            for (token, finding) in found.drain(..) {
+                self.hash.add(token.0);
+                self.finding(token, finding);
+            }
+            let grounded = self.s2.grown(&self.audit);
+            self.hold(grounded);
+            self.judge_cuts();
+        }
+        self.found = found;
+    }
+
+    fn finding(&mut self, token: Token, finding: Finding) {
+        if self.trace.is_on() {
+            let body = &self.audit.log[token.index() as usize - 1].body;
+            if !matches!(body, Entry::Renew { .. } | Entry::Noop) {
+                let body = format!("{body:?}");
+                match &finding {
+                    Finding::Void(why) => trace!(self, "LOG {token} {body} VOID: {why}"),
+                    _ => trace!(self, "LOG {token} {body}"),
+                }
+            }
+        }
+        let now = self.world.now();
+        let (node, how) = match finding {
+            Finding::Proved { host, drained } => {
+                let how = if drained {
+                    "lease expired"
+                } else {
+                    "fenced or confirmed"
+                };
+                (host, how)
+            }
+            Finding::Renewed { host } => (host, "a new boot, or emptied"),
+            Finding::Closed { guest, host, epoch } => {
+                let at = host.0 as usize - 1;
+                let runs = self.hosts[at]
+                    .procs
+                    .iter()
+                    .find(|p| p.guest == guest && p.epoch <= epoch && p.writing);
+                if let Some(p) = runs {
+                    let v = Violation::new(
+                        "S14",
+                        now,
+                        format!("the word of {} is not true", self.name(at)),
+                        [
+                            format!("entry {token}: it closed {guest} up to epoch {epoch}"),
+                            format!("{guest} of epoch {} can write there", p.epoch),
+                        ],
+                    );
+                    self.hold(Err(v));
+                }
+                return;
+            }
+            Finding::Plain | Finding::Void(_) => return,
+        };
+        let host = node.0 as usize - 1;
+        let procs = self.hosts[host].procs.iter().filter(|p| p.writing);
+        let running = procs.map(|p| (p.guest, p.epoch));
+        let true_proof = self.s14.proved(now, host, token, how, running);
+        self.hold(true_proof);
+    }
+
+    /// Judges device cuts whose attempt the auditor had not yet seen.
+    fn judge_cuts(&mut self) {
+        let known = self.audit.log.len() as u64;
+        for i in (0..self.cuts.len()).rev() {
+            let (at, host, attempt) = self.cuts[i];
+            if attempt.index() <= known {
+                self.cuts.swap_remove(i);
+                let meant = s8::cut(at, host, attempt, &self.audit);
+                self.hold(meant);
+            }
+        }
+    }
+
+    fn hash_effect(&mut self, effect: &Effect) {
+        let h = &mut self.hash;
+        match effect {
+            Effect::Persist { batch, writes } => {
+                h.add(1);
+                h.add(batch << 8 | writes.len() as u64);
+            }
+            Effect::Datagram { to, frame } => {
+                h.add(2);
+                h.add(frame.header.number << 4 | datagram_kind(frame));
+                if let To::Nodes(nodes) = to {
+                    nodes.iter().for_each(|n| h.add(n.0.into()));
+                }
+            }
+            Effect::Stream { peer, .. } => h.add(3 | u64::from(peer.0) << 8),
+            Effect::Guest(o) => {
+                h.add(4);
+                h.add(o.order);
+                h.add(o.guest.0);
+                h.add(o.epoch.0);
+                h.add(o.not_after.map_or(0, |t| t.0));
+            }
+            Effect::Fence(l) => {
+                h.add(5);
+                h.add(l.attempt.0);
+                h.add(l.not_after.0);
+            }
+            Effect::Lease { end } => {
+                h.add(6);
+                h.add(end.0);
+            }
+            Effect::Event(e) => {
+                h.add(7);
+                h.add(e.token.0 << 8 | e.kind as u64);
+            }
+            Effect::Published { token, .. } => h.add(12 | token.0 << 8),
+            Effect::Reply { client, result } => {
+                h.add(8);
+                h.add(client << 1 | u64::from(result.is_ok()));
+            }
+            Effect::Restart { .. } => h.add(9),
+            Effect::Exit { .. } => h.add(10),
+            Effect::Wait { until } => {
+                h.add(11);
+                h.add(until.0);
+            }
+        }
+    }
+}
+
+pub(super) fn seen(p: &super::host::Proc) -> GuestSeen {
+    GuestSeen {
+        guest: p.guest,
+        epoch: p.epoch,
+        paused: p.paused,
+    }
+}
+
+fn datagram_kind(frame: &NodeFrame) -> u64 {
+    match frame.body {
+        Datagram::Beat(_) => 0,
+        Datagram::Relayed { .. } => 1,
+        Datagram::Ack(_) => 2,
+        Datagram::Observation(_) => 3,
+        Datagram::Election { .. } => 4,
+        Datagram::Join(_) => 5,
+    }
+}
+
+fn fact_kind(fact: &Fact) -> u64 {
+    match fact {
+        Fact::Frame { frame, .. } => 16 | datagram_kind(frame),
+        Fact::SessionUp { .. } => 1,
+        Fact::SessionDown { .. } => 2,
+        Fact::Stream { .. } => 3,
+        Fact::Timeout => 4,
+        Fact::Persisted { .. } => 5,
+        Fact::StoreFailed { .. } => 6,
+        Fact::Guests { .. } => 7,
+        Fact::HypervisorBlind { .. } => 8,
+        Fact::GuestGone { .. } => 9,
+        Fact::GuestDone { .. } => 10,
+        Fact::FenceDone { .. } => 11,
+        Fact::Armed(_) => 12,
+        Fact::Request { .. } => 13,
+    }
+}
+
+/// A guest order on one line of the trace.
+struct OrderLine<'a>(&'a quorate_recovery::contract::GuestOrder);
+
+impl std::fmt::Debug for OrderLine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let o = self.0;
+        let verb = match o.action {
+            GuestAction::Create(_) => "create",
+            GuestAction::Continue => "continue",
+            GuestAction::Pause => "pause",
+            GuestAction::End => "end",
+        };
+        write!(
+            f,
+            "{verb} {} epoch {} (order {})",
+            o.guest, o.epoch, o.order
+        )
+    }
+}

@@ -1,0 +1,134 @@
+//! One run as data: the shape of the cluster, what is done to it, and what is expected.
+
+use super::action::{Action, DeviceMode, Who};
+use crate::world::{MS, SECOND};
+use quorate_membership::{ProofPolicy, Timing};
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Feeds every random stream.
+    pub seed: u64,
+    /// Hosts; all run a daemon.
+    pub hosts: usize,
+    /// The first so many vote.
+    pub voters: usize,
+    /// The last so many voters are witnesses: they never run guests.
+    pub witnesses: usize,
+    /// Guests that are added when the cluster stands.
+    pub guests: usize,
+    /// The timing every node runs.
+    pub timing: Timing,
+    /// What counts as proof.
+    pub proof: ProofPolicy,
+    /// Cluster networks.
+    pub networks: usize,
+    /// Clock rate error of each host in parts per billion.
+    pub rates: Vec<i64>,
+    /// Hosts with a hardware watchdog.
+    pub watchdogs: Vec<bool>,
+    /// The fence device of each host.
+    pub devices: Vec<Option<DeviceMode>>,
+    /// Delay of the cluster links in nanoseconds: shortest, added uniformly.
+    pub delay: (u64, u64),
+    /// Chance per million that a daemon stalls between deciding and doing.
+    pub stall: u32,
+    /// Chance per million that a creation hangs for up to 15 s.
+    pub create_hangs: u32,
+    /// Chance per million that a creation fails.
+    pub create_fails: u32,
+    /// What is done, by true time.
+    pub timeline: Vec<(u64, Action)>,
+    /// When the last fault ends and liveness counts; never if `None`.
+    pub healed: Option<u64>,
+    /// When the run ends.
+    pub end: u64,
+    /// What must hold.
+    pub expect: Vec<Expect>,
+}
+
+/// An expectation of a scenario. Times are true times in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// Line in the scenario file, for the report.
+    pub line: usize,
+    /// When it is judged.
+    pub at: u64,
+    /// What is expected.
+    pub what: Expected,
+}
+
+/// What a scenario expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The guest can write somewhere (on `on`, if named) at that time.
+    Runs {
+        /// The guest.
+        guest: usize,
+        /// Where.
+        on: Option<usize>,
+    },
+    /// The guest can write nowhere, or not on `on`, at any time from then on.
+    NotRuns {
+        /// The guest.
+        guest: usize,
+        /// Where.
+        on: Option<usize>,
+    },
+    /// The host was never cut by a device up to then.
+    NeverFenced(usize),
+    /// The host was cut by a device at least once up to then.
+    Fenced(usize),
+    /// No verdict fell on the host up to then.
+    NeverLost(usize),
+    /// A verdict fell on the host by then.
+    Lost(usize),
+    /// The guest was started at most this often up to then.
+    StartsAtMost {
+        /// The guest.
+        guest: usize,
+        /// How often.
+        starts: u32,
+    },
+    /// Somebody acts as coordinator at that time; not this host if one is named.
+    Coordinator {
+        /// Who must not be it.
+        not: Option<Who>,
+    },
+    /// Nobody acts as coordinator at that time.
+    NoCoordinator,
+    /// Every guest runs at that time.
+    AllRun,
+    /// No guest runs at that time.
+    NoneRuns,
+    /// The host is admitted and unrevoked at that time.
+    Member(usize),
+}
+
+impl Plan {
+    /// A quiet run of a small cluster of the fast profile.
+    #[must_use]
+    pub fn new(seed: u64, hosts: usize, voters: usize, guests: usize) -> Plan {
+        Plan {
+            seed,
+            hosts,
+            voters,
+            witnesses: 0,
+            guests,
+            timing: Timing::fast(),
+            proof: ProofPolicy::Device,
+            networks: 1,
+            rates: vec![0; hosts],
+            watchdogs: vec![false; hosts],
+            devices: vec![Some(DeviceMode::Works); hosts],
+            delay: (MS / 10, 2 * MS),
+            stall: 0,
+            create_hangs: 0,
+            create_fails: 0,
+            timeline: Vec::new(),
+            healed: None,
+            end: 30 * SECOND,
+            expect: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Clients, expectations, and what a run comes to.
+
+use super::plan::Expected;
+use super::{Event, Sim, SimNode, nodes, trace};
+use crate::check::l2::Stretch;
+use crate::check::s10::S10;
+use crate::check::{HostName, Violation, l1};
+use crate::world::{MS, SECOND};
+use serde::Serialize;
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Feeds every random stream.
+    pub seed: u64,
+    /// Equal runs have equal hashes.
+    pub hash: u64,
+    /// The first broken promise or expectation.
+    pub violation: Option<Violation>,
+    /// Things that happened.
+    pub events: u64,
+    /// True time at the end, in nanoseconds.
+    pub ended: u64,
+    /// How much was exercised.
+    pub exposure: Exposure,
+    /// One line per event, if asked for.
+    #[serde(skip)]
+    pub trace: Vec<String>,
+}
+
+/// How much a run exercised; zeros in a hunt mean that it proved nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Exposure {
+    /// Decided entries.
+    pub entries: u64,
+    /// Verdicts.
+    pub revokes: u64,
+    /// Proofs by lease.
+    pub expired: u64,
+    /// Proofs by device or operator.
+    pub fenced: u64,
+    /// Power cuts by devices.
+    pub cuts: u64,
+    /// Times a guardian ended guests.
+    pub kills: u64,
+    /// Guest processes created.
+    pub starts: u64,
+}
+
+impl Exposure {
+    /// Adds another run's.
+    pub fn add(&mut self, o: &Exposure) {
+        self.entries += o.entries;
+        self.revokes += o.revokes;
+        self.expired += o.expired;
+        self.fenced += o.fenced;
+        self.cuts += o.cuts;
+        self.kills += o.kills;
+        self.starts += o.starts;
+    }
+}
+
+impl<N: SimNode> Sim<N> {
+    /// From the last fault until every process runs and every session is open.
+    pub(super) fn settle_time(&self) -> u64 {
+        4 * SECOND
+    }
+
+    /// Clients ask for every guest that the log does not know yet.
+    pub(super) fn clients(&mut self) {
+        let mut missing = false;
+        for guest in 0..self.plan.guests {
+            if self.guest_ids[guest].is_some() {
+                continue;
+            }
+            self.guest_ids[guest] = self.audit.guest_named(&format!("g{}", guest + 1));
+            if self.guest_ids[guest].is_none() {
+                missing = true;
+                let host = self.client_rng.index(self.plan.hosts);
+                self.add_guest(host, guest);
+            }
+        }
+        if missing {
+            let wait = self.client_rng.range(500 * MS, 800 * MS);
+            self.world.after(wait, Event::Clients);
+        }
+    }
+
+    pub(super) fn replied(&mut self, client: u64, done: bool) {
+        if let Some(at) = self.asked.iter().position(|(c, _)| *c == client) {
+            let (_, guest) = self.asked.swap_remove(at);
+            if done {
+                self.acknowledged.push(guest);
+            }
+        }
+    }
+
+    /// L2, in three steps: the condition holds; a fresh entry; a coordinator.
+    pub(super) fn liveness(&mut self, step: u8) {
+        let now = self.world.now();
+        let t = &self.plan.timing;
+        let slack = SECOND;
+        let elections = 4 * t.election.as_nanos() as u64 + slack;
+        let takeover = t.coordinator_takeover().as_nanos() as u64 + slack;
+        let decided = self.audit.log.len() as u64;
+        match (step, self.stretch) {
+            (0, _) => {
+                let Some(hub) = self.hub() else { return };
+                self.stretch = Some(Stretch {
+                    since: now,
+                    hub,
+                    decided,
+                });
+                self.act(&super::action::Action::Ask(
+                    super::action::Who::Host(hub),
+                    super::action::Ask::Publish,
+                ));
+                self.world.after(elections, Event::Liveness { step: 1 });
+            }
+            (1, Some(s)) => {
+                let result = s.decided(now, decided);
+                self.hold(result);
+                self.world.after(takeover, Event::Liveness { step: 2 });
+            }
+            (_, Some(s)) => {
+                let result = s.acting(now, self.s6.acting(now));
+                self.hold(result);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn unexpected(&mut self, line: usize, text: String) {
+        let at = self.world.now();
+        self.hold(Err(Violation::new(
+            "expectation",
+            at,
+            format!("line {line} of the scenario does not hold"),
+            [format!("expected on line {line}"), text],
+        )));
+    }
+
+    /// Judges one expectation at its time.
+    pub(super) fn judge(&mut self, i: usize) {
+        let e = self.plan.expect[i].clone();
+        let now = self.world.now();
+        let runs_on = |sim: &Self, guest: usize| {
+            let id = sim.guest_ids[guest].or_else(|| {
+                let name = format!("g{}", guest + 1);
+                sim.audit.guest_named(&name)
+            });
+            id.and_then(|g| sim.s1.writer(g))
+        };
+        let counts = |sim: &Self, host: usize| {
+            let of = sim.audit.counts.get(&nodes::id(host));
+            of.copied().unwrap_or_default()
+        };
+        let place = |at: Option<usize>| match at {
+            Some(host) => format!("on {}", HostName(host)),
+            None => "nowhere".into(),
+        };
+        let wrong = match &e.what {
+            Expected::Runs { guest, on } => {
+                let at = runs_on(self, *guest);
+                let fits = at.is_some() && on.is_none_or(|on| at == Some(on));
+                (!fits).then(|| format!("guest g{} runs {}", guest + 1, place(at)))
+            }
+            Expected::NotRuns { guest, on } => {
+                self.standing.push(i);
+                let at = runs_on(self, *guest);
+                let fits = at.is_none() || on.is_some_and(|on| at != Some(on));
+                (!fits).then(|| format!("guest g{} runs {}", guest + 1, place(at)))
+            }
+            Expected::NeverFenced(host) => {
+                let cuts = self.hosts[*host].cuts;
+                (cuts > 0).then(|| format!("{} was cut {cuts} times", HostName(*host)))
+            }
+            Expected::Fenced(host) => {
+                let cuts = self.hosts[*host].cuts;
+                (cuts == 0).then(|| format!("{} was never cut", HostName(*host)))
+            }
+            Expected::NeverLost(host) => {
+                let n = counts(self, *host).revokes;
+                (n > 0).then(|| format!("{} verdicts fell on {}", n, HostName(*host)))
+            }
+            Expected::Lost(host) => {
+                let n = counts(self, *host).revokes;
+                (n == 0).then(|| format!("no verdict fell on {}", HostName(*host)))
+            }
+            Expected::StartsAtMost { guest, starts } => {
+                let id = self.guest_ids[*guest];
+                let of = self.starts.iter().find(|(g, _)| Some(*g) == id);
+                let n = of.map_or(0, |(_, n)| *n);
+                (n > *starts).then(|| format!("guest g{} was started {n} times", guest + 1))
+            }
+            Expected::Coordinator { not } => {
+                let acting = self.s6.acting(now);
+                let not = not.as_ref().map(|w| self.who(w));
+                match acting {
+                    None => Some("nobody acts as coordinator".into()),
+                    Some(host) if Some(host) == not => {
+                        Some(format!("{} acts as coordinator", HostName(host)))
+                    }
+                    Some(_) => None,
+                }
+            }
+            Expected::NoCoordinator => {
+                let acting = self.s6.acting(now);
+                acting.map(|host| format!("{} acts as coordinator", HostName(host)))
+            }
+            Expected::AllRun => (0..self.plan.guests)
+                .find(|g| runs_on(self, *g).is_none())
+                .map(|g| format!("guest g{} runs nowhere", g + 1)),
+            Expected::NoneRuns => (0..self.plan.guests)
+                .find_map(|g| Some((g, runs_on(self, g)?)))
+                .map(|(g, at)| format!("guest g{} runs on {}", g + 1, HostName(at))),
+            Expected::Member(host) => (!self.is_member(*host)).then(|| {
+                let record = self.audit.hosts.get(&nodes::id(*host));
+                format!("{} is not: {record:?}", HostName(*host))
+            }),
+        };
+        if let Some(text) = wrong {
+            self.unexpected(e.line, text);
+        }
+    }
+
+    /// What must hold when the run is over.
+    pub(super) fn end(&mut self) {
+        let now = self.plan.end;
+        trace!(self, "END");
+        let grounded = self.s2.end(now, 2 * SECOND);
+        self.hold(grounded);
+        for i in 0..self.acknowledged.len() {
+            let name = format!("g{}", self.acknowledged[i] + 1);
+            let kept = S10::acknowledged(now, &name, &self.audit);
+            self.hold(kept);
+        }
+        if let Some(healed) = self.plan.healed {
+            if self.audit.guests.len() < self.plan.guests {
+                let known = self.audit.guests.len();
+                let what = "a guest that clients ask for is never added".to_owned();
+                let facts = [
+                    format!("clients asked for {} guests", self.plan.guests),
+                    format!("{known} are in the log"),
+                ];
+                self.hold(Err(Violation::new("L1", now, what, facts)));
+            }
+            let run = l1::end(now, healed, &self.audit, &self.s1);
+            self.hold(run);
+        }
+    }
+
+    pub(super) fn report(self) -> Report {
+        let mut exposure = Exposure {
+            entries: self.audit.log.len() as u64,
+            kills: self.kills.into(),
+            starts: self.starts.iter().map(|(_, n)| u64::from(*n)).sum(),
+            cuts: self.hosts.iter().map(|h| u64::from(h.cuts)).sum(),
+            ..Exposure::default()
+        };
+        for c in self.audit.counts.values() {
+            exposure.revokes += u64::from(c.revokes);
+            exposure.expired += u64::from(c.expired);
+            exposure.fenced += u64::from(c.fenced);
+        }
+        Report {
+            seed: self.plan.seed,
+            hash: self.hash.finish(),
+            violation: self.violation,
+            events: self.world.events(),
+            ended: self.world.now(),
+            exposure,
+            trace: self.trace.take(),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Reading a TOML table key by key, with the place of everything that is wrong.
+
+use super::Bad;
+use crate::cluster::action::Who;
+use crate::world::SECOND;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+/// Where each line of a text begins.
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Lines {
+        let newlines = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        Lines(
+            std::iter::once(0)
+                .chain(newlines.map(|(i, _)| i + 1))
+                .collect(),
+        )
+    }
+
+    /// The line, from 1, of a byte offset.
+    pub(super) fn of(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+}
+
+/// A table whose keys are taken one by one; what is left over is an error.
+pub(super) struct Fields<'t, 'a> {
+    table: &'t DeTable<'a>,
+    asked: Vec<&'static str>,
+    /// Where the table is.
+    pub(super) at: usize,
+}
+
+impl<'t, 'a> Fields<'t, 'a> {
+    pub(super) fn new(table: &'t DeTable<'a>, at: usize) -> Fields<'t, 'a> {
+        Fields {
+            table,
+            asked: Vec::new(),
+            at,
+        }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'a>>> {
+        self.asked.push(key);
+        let found = self.table.iter().find(|(k, _)| k.get_ref() == key);
+        found.map(|(_, v)| v)
+    }
+
+    /// Every key was asked for.
+    pub(super) fn finish(self) -> Result<(), Bad> {
+        let unknown = |k: &str| !self.asked.contains(&k);
+        match self.table.iter().find(|(k, _)| unknown(k.get_ref())) {
+            Some((k, _)) => {
+                let allowed = self.asked.join(", ");
+                let what = format!("key {:?} is unknown here; allowed: {allowed}", k.get_ref());
+                Err((k.span().start, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn table(&mut self, key: &'static str) -> Result<Option<Fields<'t, 'a>>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        match v.get_ref() {
+            DeValue::Table(t) => Ok(Some(Fields::new(t, v.span().start))),
+            other => Err(wrong(v, key, other, "a table")),
+        }
+    }
+
+    pub(super) fn tables(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Vec<(&'t DeTable<'a>, usize)>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(Vec::new());
+        };
+        let DeValue::Array(items) = v.get_ref() else {
+            return Err(wrong(v, key, v.get_ref(), "a list of tables"));
+        };
+        let one = |item: &'t Spanned<DeValue<'a>>| match item.get_ref() {
+            DeValue::Table(t) => Ok((t, item.span().start)),
+            other => Err(wrong(item, key, other, "a table")),
+        };
+        items.iter().map(one).collect()
+    }
+
+    pub(super) fn array(&mut self, key: &'static str) -> Result<Option<&'t DeArray<'a>>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        match v.get_ref() {
+            DeValue::Array(items) => Ok(Some(items)),
+            other => Err(wrong(v, key, other, "a list")),
+        }
+    }
+
+    pub(super) fn word(&mut self, key: &'static str) -> Result<Option<(String, usize)>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        match v.get_ref() {
+            DeValue::String(s) => Ok(Some((s.to_string(), v.span().start))),
+            other => Err(wrong(v, key, other, "a text")),
+        }
+    }
+
+    pub(super) fn truth(&mut self, key: &'static str) -> Result<Option<bool>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        match v.get_ref() {
+            DeValue::Boolean(b) => Ok(Some(*b)),
+            other => Err(wrong(v, key, other, "true or false")),
+        }
+    }
+
+    /// Seconds, as nanoseconds.
+    pub(super) fn seconds(&mut self, key: &'static str) -> Result<Option<u64>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        let number = match v.get_ref() {
+            DeValue::Integer(i) => i.to_string().parse::<f64>().ok(),
+            DeValue::Float(f) => f.to_string().parse::<f64>().ok(),
+            _ => None,
+        };
+        match number {
+            Some(s) if (0.0..=100_000.0).contains(&s) => {
+                Ok(Some((s * 1000.0).round() as u64 * (SECOND / 1000)))
+            }
+            _ => Err(wrong(v, key, v.get_ref(), "seconds from 0 to 100000")),
+        }
+    }
+
+    pub(super) fn whole(
+        &mut self,
+        key: &'static str,
+        low: u64,
+        high: u64,
+    ) -> Result<Option<u64>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        let number = match v.get_ref() {
+            DeValue::Integer(i) => i.to_string().parse::<u64>().ok(),
+            _ => None,
+        };
+        match number {
+            Some(n) if (low..=high).contains(&n) => Ok(Some(n)),
+            _ => {
+                let allowed = format!("a whole number from {low} to {high}");
+                Err(wrong(v, key, v.get_ref(), &allowed))
+            }
+        }
+    }
+
+    pub(super) fn guest(&mut self, key: &'static str, guests: usize) -> Result<Option<usize>, Bad> {
+        let Some((word, at)) = self.word(key)? else {
+            return Ok(None);
+        };
+        let found = number(&word, 'g', guests);
+        found
+            .map(Some)
+            .ok_or((at, format!("{key} {word:?}; allowed: g1 to g{guests}")))
+    }
+
+    pub(super) fn host_number(
+        &mut self,
+        key: &'static str,
+        hosts: usize,
+    ) -> Result<Option<usize>, Bad> {
+        let Some((word, at)) = self.word(key)? else {
+            return Ok(None);
+        };
+        let found = number(&word, 'h', hosts);
+        found
+            .map(Some)
+            .ok_or((at, format!("{key} {word:?}; allowed: h1 to h{hosts}")))
+    }
+
+    pub(super) fn who(
+        &mut self,
+        key: &'static str,
+        hosts: usize,
+        guests: usize,
+    ) -> Result<Option<Who>, Bad> {
+        match self.word(key)? {
+            Some((word, at)) => who(&word, at, hosts, guests).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+fn number(word: &str, letter: char, most: usize) -> Option<usize> {
+    let n: usize = word.strip_prefix(letter)?.parse().ok()?;
+    (1..=most).contains(&n).then(|| n - 1)
+}
+
+/// A host by name or by what it is.
+pub(super) fn who(word: &str, at: usize, hosts: usize, guests: usize) -> Result<Who, Bad> {
+    let found = match word {
+        "coordinator" => Some(Who::Coordinator),
+        "other-voter" => Some(Who::OtherVoter),
+        _ => match word.strip_prefix("host-of-") {
+            Some(guest) => number(guest, 'g', guests).map(Who::HostOf),
+            None => number(word, 'h', hosts).map(Who::Host),
+        },
+    };
+    found.ok_or_else(|| {
+        let what = format!(
+            "host {word:?}; allowed: h1 to h{hosts}, coordinator, other-voter, host-of-g1 to host-of-g{guests}"
+        );
+        (at, what)
+    })
+}
+
+fn wrong(v: &Spanned<DeValue<'_>>, key: &str, found: &DeValue<'_>, allowed: &str) -> Bad {
+    let found = match found {
+        DeValue::String(s) => format!("{:?}", s.as_ref()),
+        DeValue::Integer(i) => i.to_string(),
+        DeValue::Float(f) => f.to_string(),
+        DeValue::Boolean(b) => b.to_string(),
+        DeValue::Datetime(d) => d.to_string(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
+    };
+    (
+        v.span().start,
+        format!("{key} is {found}; allowed: {allowed}"),
+    )
+}

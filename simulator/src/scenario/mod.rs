@@ -1,0 +1,303 @@
+//! Scenarios: one story per file, in TOML.
+//!
+//! ```toml
+//! [cluster]
+//! hosts = 4
+//! voters = 3
+//! guests = 2
+//!
+//! [[at]]
+//! time = 10.0
+//! do = "isolate"
+//! host = "h1"
+//!
+//! [[expect]]
+//! by = 30.0
+//! guest = "g1"
+//! runs = true
+//! ```
+//!
+//! `quorate-sim run --help` lists every verb. Hosts are `h1` to `h8`, or `coordinator`,
+//! `other-voter`, `host-of-g1`; times and lengths are seconds.
+
+mod fields;
+mod verbs;
+
+use crate::cluster::Plan;
+use crate::cluster::action::DeviceMode;
+use crate::cluster::plan::{Expect, Expected};
+use crate::world::SECOND;
+use fields::{Fields, Lines};
+use quorate_membership::{ProofPolicy, Timing};
+use std::fmt;
+use toml::de::{DeTable, DeValue};
+
+/// Why a file is no scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadScenario {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What was found and what is allowed.
+    pub what: String,
+}
+
+impl fmt::Display for BadScenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+impl std::error::Error for BadScenario {}
+
+/// Words for help: every verb with its keys, and every expectation.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from("verbs of [[at]] (each with `time`):\n");
+    for (verb, keys, what) in verbs::VERBS {
+        text.push_str(&format!("  {verb:<16} {keys:<28} {what}\n"));
+    }
+    text.push_str("\nkeys of [[expect]] (with `by`, or `after` for what holds from then on):\n");
+    for (keys, what) in EXPECTATIONS {
+        text.push_str(&format!("  {keys:<34} {what}\n"));
+    }
+    text
+}
+
+/// Every expectation.
+const EXPECTATIONS: &[(&str, &str)] = &[
+    (
+        "guest, runs = true [, host]",
+        "the guest can write somewhere (there) at that time",
+    ),
+    (
+        "guest, runs = false [, host]",
+        "it cannot (not there); with `after`: from then on",
+    ),
+    (
+        "guest, starts-at-most = N",
+        "so often at most it was started up to then",
+    ),
+    (
+        "host, fenced = true|false",
+        "a device cut the host up to then, or never",
+    ),
+    (
+        "host, lost = true|false",
+        "a verdict fell on the host up to then, or never",
+    ),
+    (
+        "host, member = true",
+        "the host is admitted and not revoked at that time",
+    ),
+    (
+        "coordinator = true [, not = host]",
+        "somebody (else) acts as coordinator at that time",
+    ),
+    ("coordinator = false", "nobody does"),
+    ("all-run = true", "every guest runs at that time"),
+    ("none-run = true", "no guest runs at that time"),
+];
+
+/// Reads a scenario.
+///
+/// # Errors
+/// File, line, what was found, what is allowed.
+pub fn parse(file: &str, text: &str) -> Result<Plan, BadScenario> {
+    let lines = Lines::new(text);
+    let bad = |offset: usize, what: String| BadScenario {
+        file: file.to_owned(),
+        line: lines.of(offset),
+        what,
+    };
+    let document = DeTable::parse(text).map_err(|e| {
+        let at = e.span().map_or(0, |s| s.start);
+        bad(at, e.message().trim().replace('\n', ", "))
+    })?;
+    read(document.get_ref(), &lines).map_err(|(at, what)| bad(at, what))
+}
+
+/// An error at a byte offset.
+type Bad = (usize, String);
+
+fn read(document: &DeTable<'_>, lines: &Lines) -> Result<Plan, Bad> {
+    let mut top = Fields::new(document, 0);
+    let cluster = top.table("cluster")?.ok_or((
+        0,
+        "no [cluster]: it needs at least hosts and voters".to_owned(),
+    ))?;
+    let mut plan = shape(cluster)?;
+    let (hosts, guests) = (plan.hosts, plan.guests);
+    for (table, at) in top.tables("at")? {
+        let mut f = Fields::new(table, at);
+        let time = f.seconds("time")?;
+        let time = time.ok_or((at, "no `time`: seconds from the beginning".to_owned()))?;
+        let action = verbs::action(&mut f, hosts, guests)?;
+        f.finish()?;
+        plan.timeline.push((time, action));
+    }
+    plan.timeline.sort_by_key(|(at, _)| *at);
+    let mut last = 0;
+    for (table, at) in top.tables("expect")? {
+        let mut f = Fields::new(table, at);
+        let (by, after) = (f.seconds("by")?, f.seconds("after")?);
+        let time = match (by, after) {
+            (Some(t), None) | (None, Some(t)) => t,
+            _ => {
+                let what = "an expectation needs either `by` or `after`".to_owned();
+                return Err((at, what));
+            }
+        };
+        let what = expected(&mut f, hosts, guests, at)?;
+        if after.is_some() && !matches!(what, Expected::NotRuns { .. }) {
+            let what = "`after` is for `runs = false` only; others are judged `by` a time";
+            return Err((at, what.to_owned()));
+        }
+        f.finish()?;
+        last = last.max(time);
+        let line = lines.of(at);
+        plan.expect.push(Expect {
+            line,
+            at: time,
+            what,
+        });
+    }
+    top.finish()?;
+    let last_action = plan.timeline.last().map_or(0, |(at, _)| *at);
+    let needed = last.max(last_action) + SECOND;
+    if plan.end == 0 {
+        plan.end = needed;
+    } else if plan.end < needed {
+        let what = format!(
+            "cluster.end is {} s, but the last line is about {} s",
+            plan.end / SECOND,
+            needed / SECOND
+        );
+        return Err((0, what));
+    }
+    Ok(plan)
+}
+
+fn shape(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
+    let at = f.at;
+    let voters = f.whole("voters", 1, 7)?.unwrap_or(3) as usize;
+    let hosts = f.whole("hosts", 1, 8)?.unwrap_or(voters as u64) as usize;
+    if hosts < voters {
+        return Err((at, format!("{voters} voters, but only {hosts} hosts")));
+    }
+    let guests = f.whole("guests", 0, 40)?.unwrap_or(1) as usize;
+    let seed = f.whole("seed", 0, i64::MAX as u64)?.unwrap_or(1);
+    let mut plan = Plan::new(seed, hosts, voters, guests);
+    plan.witnesses = f.whole("witnesses", 0, voters as u64)?.unwrap_or(0) as usize;
+    plan.networks = f.whole("networks", 1, 8)?.unwrap_or(1) as usize;
+    plan.end = f.seconds("end")?.unwrap_or(0);
+    if let Some((word, at)) = f.word("timing")? {
+        plan.timing = match word.as_str() {
+            "fast" => Timing::fast(),
+            "default" => Timing::default(),
+            _ => return Err((at, format!("timing {word:?}; allowed: fast, default"))),
+        };
+    }
+    if let Some((word, at)) = f.word("proof")? {
+        plan.proof = match word.as_str() {
+            "device" => ProofPolicy::Device,
+            "device-and-lease" => ProofPolicy::DeviceAndLease,
+            _ => {
+                let what = format!("proof {word:?}; allowed: device, device-and-lease");
+                return Err((at, what));
+            }
+        };
+    }
+    if let Some((word, at)) = f.word("devices")? {
+        let device = match word.as_str() {
+            "none" => None,
+            other => Some(verbs::device(other, at)?),
+        };
+        plan.devices.fill(device);
+    } else {
+        plan.devices.fill(Some(DeviceMode::Works));
+    }
+    if let Some(on) = f.truth("watchdogs")? {
+        plan.watchdogs.fill(on);
+    }
+    if let Some(rates) = f.array("clock-ppm")? {
+        if rates.len() > hosts {
+            return Err((at, format!("clock-ppm names more than {hosts} hosts")));
+        }
+        for (host, rate) in rates.iter().enumerate() {
+            let ppm = match rate.get_ref() {
+                DeValue::Integer(i) => i.to_string().parse::<i64>().ok(),
+                _ => None,
+            };
+            let ppm = ppm.filter(|p| p.abs() <= 100_000).ok_or((
+                rate.span().start,
+                "clock-ppm holds whole numbers from -100000 to 100000".to_owned(),
+            ))?;
+            plan.rates[host] = ppm * 1000;
+        }
+    }
+    if let Some(healed) = f.seconds("healed")? {
+        plan.healed = Some(healed);
+    }
+    f.finish()?;
+    Ok(plan)
+}
+
+fn expected(
+    f: &mut Fields<'_, '_>,
+    hosts: usize,
+    guests: usize,
+    at: usize,
+) -> Result<Expected, Bad> {
+    let guest = f.guest("guest", guests)?;
+    let host = f.host_number("host", hosts)?;
+    if let Some(guest) = guest {
+        if let Some(runs) = f.truth("runs")? {
+            return Ok(if runs {
+                Expected::Runs { guest, on: host }
+            } else {
+                Expected::NotRuns { guest, on: host }
+            });
+        }
+        if let Some(starts) = f.whole("starts-at-most", 0, 1000)? {
+            let starts = starts as u32;
+            return Ok(Expected::StartsAtMost { guest, starts });
+        }
+    } else if let Some(host) = host {
+        if let Some(fenced) = f.truth("fenced")? {
+            return Ok(if fenced {
+                Expected::Fenced(host)
+            } else {
+                Expected::NeverFenced(host)
+            });
+        }
+        if let Some(lost) = f.truth("lost")? {
+            return Ok(if lost {
+                Expected::Lost(host)
+            } else {
+                Expected::NeverLost(host)
+            });
+        }
+        if f.truth("member")? == Some(true) {
+            return Ok(Expected::Member(host));
+        }
+    } else if let Some(acts) = f.truth("coordinator")? {
+        let not = f.who("not", hosts, guests)?;
+        return Ok(if acts {
+            Expected::Coordinator { not }
+        } else {
+            Expected::NoCoordinator
+        });
+    } else if f.truth("all-run")? == Some(true) {
+        return Ok(Expected::AllRun);
+    } else if f.truth("none-run")? == Some(true) {
+        return Ok(Expected::NoneRuns);
+    }
+    let allowed: Vec<&str> = EXPECTATIONS.iter().map(|(keys, _)| *keys).collect();
+    let what = format!("this expects nothing; allowed: {}", allowed.join(" | "));
+    Err((at, what))
+}
+
+#[cfg(test)]
+mod tests;

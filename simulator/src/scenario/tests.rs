@@ -1,0 +1,95 @@
+//! What a bad scenario is answered with.
+
+use super::*;
+use crate::cluster::action::{Action, Who};
+
+const HEAD: &str = "[cluster]\nhosts = 4\nvoters = 3\nguests = 2\n";
+
+fn refused(rest: &str) -> String {
+    let text = format!("{HEAD}{rest}");
+    parse("story.toml", &text).expect_err("bad").to_string()
+}
+
+#[test]
+fn a_story_becomes_a_plan() {
+    let text = format!(
+        "{HEAD}[[at]]\ntime = 12.5\ndo = \"isolate\"\nhost = \"host-of-g2\"\n\
+         [[expect]]\nby = 30\nguest = \"g1\"\nruns = true\n"
+    );
+    let plan = parse("story.toml", &text).expect("good");
+    assert_eq!(
+        plan.timeline,
+        [(12_500_000_000, Action::Isolate(Who::HostOf(1)))]
+    );
+    assert_eq!((plan.expect[0].line, plan.expect[0].at), (9, 30 * SECOND));
+    assert_eq!(plan.end, 31 * SECOND);
+}
+
+#[test]
+fn every_mistake_is_answered_with_its_line_and_what_is_allowed() {
+    let step = "[[at]]\ntime = 1\n";
+    for (rest, line, found, allowed) in [
+        (
+            format!("{step}do = \"isolat\"\n"),
+            7,
+            "\"isolat\"",
+            "isolate,",
+        ),
+        (
+            format!("{step}do = \"isolate\"\nhost = \"h5\"\n"),
+            8,
+            "\"h5\"",
+            "h1 to h4",
+        ),
+        (
+            format!("{step}do = \"isolate\"\n"),
+            5,
+            "isolate",
+            "needs `host`",
+        ),
+        (
+            format!("{step}do = \"heal\"\nhots = \"h1\"\n"),
+            8,
+            "\"hots\"",
+            "time, do",
+        ),
+        ("[[at]]\ndo = \"heal\"\n".into(), 5, "no `time`", "seconds"),
+        (
+            "[[at]]\ntime = \"x\"\ndo = \"heal\"\n".into(),
+            6,
+            "\"x\"",
+            "seconds from 0",
+        ),
+        (
+            "[[expect]]\nby = 3\n".into(),
+            5,
+            "expects nothing",
+            "all-run",
+        ),
+        (
+            "[[expect]]\nby = 3\nguest = \"g3\"\n".into(),
+            7,
+            "\"g3\"",
+            "g1 to g2",
+        ),
+        ("[[expect]]\nall-run = true\n".into(), 5, "`by`", "`after`"),
+        ("[what]\n".into(), 5, "\"what\"", "cluster, at, expect"),
+        ("x = = 1\n".into(), 5, "", ""),
+    ] {
+        let e = refused(&rest);
+        let place = format!("story.toml:{line}: ");
+        assert!(e.starts_with(&place), "{e}\nshould be on line {line}");
+        assert!(e.contains(found) && e.contains(allowed), "{e}");
+    }
+}
+
+#[test]
+fn shapes_that_cannot_be_are_refused() {
+    let of = |text: &str| parse("f", text).expect_err("bad").to_string();
+    assert!(of("").contains("[cluster]"));
+    assert!(of("[cluster]\nvoters = 5\nhosts = 4\n").contains("5 voters"));
+    assert!(of("[cluster]\nvoters = 0\n").contains("1 to 7"));
+    assert!(of("[cluster]\ntiming = \"slow\"\n").contains("fast, default"));
+    assert!(of("[cluster]\ndevices = \"fine\"\n").contains("gone"));
+    assert!(of("[cluster]\nclock-ppm = [1.5]\n").contains("whole numbers"));
+}

@@ -1,0 +1,263 @@
+//! The verbs of a timeline.
+
+use super::Bad;
+use super::fields::{Fields, who};
+use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
+use crate::world::MS;
+use toml::de::DeValue;
+
+/// Verb, keys, meaning.
+pub(super) const VERBS: &[(&str, &str, &str)] = &[
+    (
+        "cut",
+        "from, to [, net]",
+        "nothing passes from one host to another",
+    ),
+    ("mend", "from, to", "it passes again"),
+    ("isolate", "host", "all links of a host are cut, both ways"),
+    ("deaf", "host", "it hears nothing but is heard"),
+    ("mute", "host", "it is heard by nobody but hears"),
+    (
+        "only-to",
+        "host, keep",
+        "its links to all but one host are cut",
+    ),
+    (
+        "partition",
+        "groups = [[..], [..]]",
+        "links between the groups are cut",
+    ),
+    ("reconnect", "host", "all its links pass again"),
+    ("heal", "", "all links pass again"),
+    (
+        "block",
+        "from, to, class",
+        "one kind of message no longer passes",
+    ),
+    ("noise", "loss, duplicate", "per million, on all links"),
+    (
+        "delay",
+        "jitter-ms [, long, long-ms]",
+        "more delay on all links",
+    ),
+    (
+        "fence-net-cut",
+        "host",
+        "it no longer reaches any fence device",
+    ),
+    ("fence-net-mend", "host", "it does again"),
+    (
+        "crash",
+        "host [, restart]",
+        "its daemon ends, and starts again",
+    ),
+    (
+        "stop",
+        "host, for",
+        "its daemon stands still; its guests go on",
+    ),
+    ("freeze", "host, for", "the whole host stands still"),
+    (
+        "power-off",
+        "host [, back]",
+        "it loses power, and gets it back",
+    ),
+    ("power-on", "host", "it gets its power back"),
+    ("all-power-off", "back", "every host loses power at once"),
+    ("guest-crash", "guest", "its process ends by itself"),
+    ("device", "host, mode", "how its fence device behaves"),
+    ("silent", "host, for", "its hypervisor answers nothing"),
+    (
+        "slow-create",
+        "host, longest",
+        "creations there take up to so long",
+    ),
+    (
+        "stuck-kill",
+        "host",
+        "ending its guests at lease end sticks",
+    ),
+    ("slow-disk", "host, from-ms, to-ms", "writes take so long"),
+    ("store-fails", "host", "every further write fails"),
+    (
+        "ask-stop",
+        "host, guest",
+        "a client wants the guest stopped",
+    ),
+    ("ask-start", "host, guest", "a client wants it running"),
+    ("ask-fence", "host, target", "a client wants a host fenced"),
+    (
+        "ask-confirm-off",
+        "host, target",
+        "an operator says that a host is off",
+    ),
+    ("ask-publish", "host", "a client publishes some bytes"),
+    ("calm", "", "everything is whole again"),
+];
+
+/// How a device may behave.
+pub(super) fn device(word: &str, at: usize) -> Result<DeviceMode, Bad> {
+    Ok(match word {
+        "works" => DeviceMode::Works,
+        "fails" => DeviceMode::Fails,
+        "late" => DeviceMode::Late,
+        "lies" => DeviceMode::Lies,
+        "gone" => DeviceMode::Gone,
+        _ => {
+            let what = format!("device {word:?}; allowed: none, works, fails, late, lies, gone");
+            return Err((at, what));
+        }
+    })
+}
+
+fn class(word: &str, at: usize) -> Result<Class, Bad> {
+    Ok(match word {
+        "beat" => Class::Beat,
+        "ack" => Class::Ack,
+        "observation" => Class::Observation,
+        "election" => Class::Election,
+        "join" => Class::Join,
+        "session" => Class::Session,
+        _ => {
+            let allowed = "beat, ack, observation, election, join, session";
+            return Err((at, format!("class {word:?}; allowed: {allowed}")));
+        }
+    })
+}
+
+/// Reads one step; `time` was taken already.
+pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Result<Action, Bad> {
+    let at = f.at;
+    let verbs = || VERBS.iter().map(|v| v.0).collect::<Vec<_>>().join(", ");
+    let (verb, verb_at) = f
+        .word("do")?
+        .ok_or_else(|| (at, format!("no `do`; allowed: {}", verbs())))?;
+    let missing = |key: &str| (at, format!("{verb} needs `{key}`"));
+    macro_rules! host {
+        ($key:literal) => {
+            f.who($key, hosts, guests)?.ok_or_else(|| missing($key))?
+        };
+    }
+    macro_rules! seconds {
+        ($key:literal) => {
+            f.seconds($key)?.ok_or_else(|| missing($key))?
+        };
+    }
+    macro_rules! whole {
+        ($key:literal, $most:expr) => {
+            f.whole($key, 0, $most)?.ok_or_else(|| missing($key))?
+        };
+    }
+    macro_rules! guest {
+        () => {
+            f.guest("guest", guests)?.ok_or_else(|| missing("guest"))?
+        };
+    }
+    Ok(match verb.as_str() {
+        "cut" => Action::Cut {
+            from: host!("from"),
+            to: host!("to"),
+            net: f.whole("net", 0, 7)?.map(|n| n as usize),
+        },
+        "mend" => Action::Mend {
+            from: host!("from"),
+            to: host!("to"),
+        },
+        "isolate" => Action::Isolate(host!("host")),
+        "deaf" => Action::Deaf(host!("host")),
+        "mute" => Action::Mute(host!("host")),
+        "only-to" => Action::OnlyTo(host!("host"), host!("keep")),
+        "partition" => Action::Partition(groups(f, hosts, guests)?),
+        "reconnect" => Action::Reconnect(host!("host")),
+        "heal" => Action::Heal,
+        "block" => {
+            let (from, to) = (host!("from"), host!("to"));
+            let (word, at) = f.word("class")?.ok_or_else(|| missing("class"))?;
+            let class = class(&word, at)?;
+            Action::Block { from, to, class }
+        }
+        "noise" => Action::Noise {
+            loss: whole!("loss", 1_000_000) as u32,
+            duplicate: whole!("duplicate", 1_000_000) as u32,
+        },
+        "delay" => Action::Delay {
+            jitter: whole!("jitter-ms", 60_000) * MS,
+            long: f.whole("long", 0, 1_000_000)?.unwrap_or(0) as u32,
+            long_max: f.whole("long-ms", 0, 60_000)?.unwrap_or(0) * MS,
+        },
+        "fence-net-cut" | "fence-net-mend" => Action::FenceNetwork {
+            from: host!("host"),
+            cut: verb == "fence-net-cut",
+        },
+        "crash" => Action::Crash {
+            who: host!("host"),
+            restart: f.seconds("restart")?,
+        },
+        "stop" => Action::Stop {
+            who: host!("host"),
+            length: seconds!("for"),
+        },
+        "freeze" => Action::Freeze {
+            who: host!("host"),
+            length: seconds!("for"),
+        },
+        "power-off" => Action::PowerOff {
+            who: host!("host"),
+            back: f.seconds("back")?,
+        },
+        "power-on" => Action::PowerOn(host!("host")),
+        "all-power-off" => Action::AllPowerOff {
+            back: seconds!("back"),
+        },
+        "guest-crash" => Action::GuestCrash(guest!()),
+        "device" => {
+            let who = host!("host");
+            let (word, at) = f.word("mode")?.ok_or_else(|| missing("mode"))?;
+            let mode = device(&word, at)?;
+            Action::Device { who, mode }
+        }
+        "silent" => Action::Silent {
+            who: host!("host"),
+            length: seconds!("for"),
+        },
+        "slow-create" => Action::SlowCreate {
+            who: host!("host"),
+            longest: seconds!("longest"),
+        },
+        "stuck-kill" => Action::StuckKill(host!("host")),
+        "slow-disk" => Action::SlowDisk {
+            who: host!("host"),
+            delay: (whole!("from-ms", 60_000) * MS, whole!("to-ms", 60_000) * MS),
+        },
+        "store-fails" => Action::StoreFails(host!("host")),
+        "ask-stop" => Action::Ask(host!("host"), Ask::Stop(guest!())),
+        "ask-start" => Action::Ask(host!("host"), Ask::Start(guest!())),
+        "ask-fence" => Action::Ask(host!("host"), Ask::Fence(host!("target"))),
+        "ask-confirm-off" => Action::Ask(host!("host"), Ask::ConfirmOff(host!("target"))),
+        "ask-publish" => Action::Ask(host!("host"), Ask::Publish),
+        "calm" => Action::Calm,
+        _ => return Err((verb_at, format!("do {verb:?}; allowed: {}", verbs()))),
+    })
+}
+
+fn groups(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Result<Vec<Vec<Who>>, Bad> {
+    let at = f.at;
+    let list = f.array("groups")?;
+    let list = list.ok_or((at, "partition needs `groups`".to_owned()))?;
+    let mut groups = Vec::new();
+    for group in list.iter() {
+        let bad = || (group.span().start, "a group is a list of hosts".to_owned());
+        let DeValue::Array(members) = group.get_ref() else {
+            return Err(bad());
+        };
+        let mut names = Vec::new();
+        for m in members.iter() {
+            let DeValue::String(name) = m.get_ref() else {
+                return Err(bad());
+            };
+            names.push(who(name, m.span().start, hosts, guests)?);
+        }
+        groups.push(names);
+    }
+    Ok(groups)
+}

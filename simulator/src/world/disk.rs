@@ -1,0 +1,78 @@
+//! Disks: a write is durable only after a while, in order; a crash may lose what is not.
+
+use super::rng::Rng;
+use std::collections::VecDeque;
+
+/// One node's disk. `W` is one atomic batch of writes.
+#[derive(Debug)]
+pub struct Disk<W> {
+    /// Batches given but not durable, oldest first.
+    pending: VecDeque<(u64, W)>,
+    /// Rises at every crash: completions of earlier lives mean nothing.
+    pub(super) life: u32,
+    /// When the newest batch will be durable.
+    pub(super) busy_until: u64,
+    /// Shortest and longest time of one batch in nanoseconds.
+    pub delay: (u64, u64),
+    /// Every further batch fails.
+    pub failed: bool,
+}
+
+impl<W> Default for Disk<W> {
+    fn default() -> Disk<W> {
+        Disk {
+            pending: VecDeque::new(),
+            life: 0,
+            busy_until: 0,
+            delay: (100_000, 2_000_000),
+            failed: false,
+        }
+    }
+}
+
+impl<W> Disk<W> {
+    pub(super) fn put(&mut self, batch: u64, write: W) {
+        self.pending.push_back((batch, write));
+    }
+
+    pub(super) fn complete(&mut self) -> Option<(u64, W)> {
+        self.pending.pop_front()
+    }
+
+    /// The node is gone: the batches that reached the disk all the same. A batch is atomic and
+    /// batches are ordered, so it is always the oldest of them, possibly none.
+    pub fn crash(&mut self, rng: &mut Rng) -> Vec<W> {
+        self.life += 1;
+        self.busy_until = 0;
+        let kept = rng.range(0, self.pending.len() as u64) as usize;
+        let all = std::mem::take(&mut self.pending);
+        all.into_iter().take(kept).map(|(_, w)| w).collect()
+    }
+
+    /// Batches not yet durable.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rng::Stream;
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_a_prefix_of_any_length() {
+        let mut rng = Rng::new(3, Stream::Disk);
+        let mut lengths = [false; 4];
+        for _ in 0..200 {
+            let mut d = Disk::default();
+            (0..3).for_each(|n| d.put(n, n));
+            let kept = d.crash(&mut rng);
+            assert_eq!(kept, (0..kept.len() as u64).collect::<Vec<_>>());
+            lengths[kept.len()] = true;
+            assert_eq!(d.waiting(), 0);
+        }
+        assert_eq!(lengths, [true; 4]);
+    }
+}

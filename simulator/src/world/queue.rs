@@ -1,0 +1,80 @@
+//! What will happen, in order of time; things of one instant in the order they were planned.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// The event heap. Heap entries are small; the events themselves lie in a slab and are never moved
+/// by the heap.
+#[derive(Debug)]
+pub struct Queue<E> {
+    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    slab: Vec<Option<E>>,
+    free: Vec<u32>,
+    sequence: u64,
+}
+
+impl<E> Default for Queue<E> {
+    fn default() -> Queue<E> {
+        Queue {
+            heap: BinaryHeap::new(),
+            slab: Vec::new(),
+            free: Vec::new(),
+            sequence: 0,
+        }
+    }
+}
+
+impl<E> Queue<E> {
+    /// Plans `event` for true time `at` (nanoseconds).
+    pub fn push(&mut self, at: u64, event: E) {
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.slab[place as usize] = Some(event);
+                place
+            }
+            None => {
+                self.slab.push(Some(event));
+                (self.slab.len() - 1) as u32
+            }
+        };
+        self.sequence += 1;
+        self.heap.push(Reverse((at, self.sequence, place)));
+    }
+
+    /// The next event and its time.
+    pub fn pop(&mut self) -> Option<(u64, E)> {
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        let event = self.slab[place as usize].take()?;
+        self.free.push(place);
+        Some((at, event))
+    }
+
+    /// When the next event is due.
+    #[must_use]
+    pub fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at, _, _))| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_first_then_the_order_of_planning() {
+        let mut q = Queue::default();
+        for (at, e) in [(5, 'c'), (3, 'a'), (5, 'd'), (3, 'b')] {
+            q.push(at, e);
+        }
+        assert_eq!(q.next_at(), Some(3));
+        let mut got = String::new();
+        while let Some((_, e)) = q.pop() {
+            got.push(e);
+            if e == 'a' {
+                q.push(3, 'x');
+            }
+        }
+        assert_eq!(got, "abxcd");
+        assert!(q.slab.len() <= 4, "places are used again");
+    }
+}
