@@ -21,7 +21,7 @@ use crate::store::{Image, StopRecord, Write};
 use crate::time::Time;
 use crate::verdict::Reports;
 use crate::voter::Grantor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod duties;
@@ -118,8 +118,10 @@ pub struct Member<A: Application> {
     seen: BTreeMap<NodeId, (Incarnation, StoreId)>,
     dropped: BTreeMap<&'static str, u64>,
     feeds: BTreeMap<NodeId, u64>,
-    sessions: BTreeMap<NodeId, ()>,
+    sessions: BTreeSet<NodeId>,
     following: Option<(NodeId, Time)>,
+    /// Entries our own log has decided, and when that last changed.
+    progress: (u64, Time),
     snapshot: Snapshots,
     beat_sequence: u64,
     proposal_sequence: u64,
@@ -202,8 +204,9 @@ impl<A: Application> Member<A> {
             seen: image.seen,
             dropped: BTreeMap::new(),
             feeds: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            sessions: BTreeSet::new(),
             following: None,
+            progress: (applied, now),
             snapshot: Snapshots {
                 taken: applied,
                 pending: None,
@@ -367,7 +370,7 @@ impl<A: Application> Member<A> {
 
     /// Who ends this host's guests at lease end, from now on.
     pub fn set_armed(&mut self, armed: Option<ArmedClass>) {
-        self.armed = armed;
+        self.armed = armed.filter(|_| self.voter_failed.is_none());
     }
 
     /// Sends a beat now rather than at the next period: something in it became urgent.
@@ -377,26 +380,40 @@ impl<A: Application> Member<A> {
 
     /// Proposes a change; gives the name under which it will be seen applied, if ever.
     pub fn propose(&mut self, now: Time, body: Entry<A::Command>) -> ProposalId {
+        let id = self.name_proposal();
+        self.repropose(now, LogEntry { id, body });
+        id
+    }
+
+    /// Proposes to this voter's own log only: what a leader says as leader must not be carried to
+    /// another one.
+    fn propose_as_leader(&mut self, now: Time, body: Entry<A::Command>) {
+        let id = self.name_proposal();
+        self.last_append = now;
+        if let Some(replica) = &mut self.replica {
+            replica.append(LogEntry { id, body });
+        }
+    }
+
+    fn name_proposal(&mut self) -> ProposalId {
         self.proposal_sequence += 1;
-        let id = ProposalId {
+        ProposalId {
             node: self.me,
             incarnation: self.incarnation.counter,
             sequence: self.proposal_sequence,
-        };
-        self.repropose(now, LogEntry { id, body });
-        id
+        }
     }
 
     /// Proposes again under the same name what was proposed before: applied once at most.
     pub fn repropose(&mut self, now: Time, entry: LogEntry<A::Command>) {
         self.last_append = now;
+        if let Some((peer, _)) = self.following {
+            // A voter that has to follow does not reach its leader: its own forward would be lost.
+            let message = Stream::Propose(vec![entry.clone()]);
+            self.output.push(Output::Stream { peer, message });
+        }
         if let Some(replica) = &mut self.replica {
             replica.append(entry);
-        } else if let Some((voter, _)) = self.following {
-            self.output.push(Output::Stream {
-                peer: voter,
-                message: Stream::Propose(vec![entry]),
-            });
         }
     }
 
@@ -448,6 +465,8 @@ impl<A: Application> Member<A> {
     pub fn store_failed(&mut self, why: String) {
         self.replica = None;
         self.grantor = None;
+        // Nothing new may be promised here, so nothing new should come here.
+        self.armed = None;
         self.office = Office::default();
         self.voter_failed = Some(why);
     }
@@ -600,7 +619,11 @@ impl<A: Application> Member<A> {
             incarnation: self.incarnation.counter,
             blind: self.ears.blind(now, c.timing.silence()),
             silent,
-            durable: self.snapshot.durable,
+            // Never beyond our own log: the leader cuts what every voter says it has.
+            durable: self
+                .snapshot
+                .durable
+                .min(self.replica.as_ref().map_or(0, Replica::decided)),
             answers: grantor.answers(now, c),
         };
         self.next_report = now + c.timing.heartbeat;

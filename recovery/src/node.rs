@@ -61,6 +61,8 @@ struct Outbox {
     durable: u64,
     held: VecDeque<(u64, Effect)>,
     datagrams: u64,
+    /// The store failed: what rests on a write never leaves.
+    failed: bool,
 }
 
 impl Outbox {
@@ -189,6 +191,8 @@ impl Node {
                     format!("the store failed, this node votes no more: {why}"),
                 )));
                 self.member.store_failed(why);
+                self.outbox.failed = true;
+                self.outbox.held.clear();
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
             Fact::HypervisorBlind { why } => self.executor.blinded(why),
@@ -280,6 +284,12 @@ impl Node {
         }
         self.host_part(now, out, &mut writes, &mut resting);
         self.coordinator_part(now, out);
+        if self.outbox.failed {
+            if writes.is_empty() {
+                resting.into_iter().for_each(|e| self.outbox.leave(e, out));
+            }
+            return quiet;
+        }
         if !writes.is_empty() {
             self.outbox.batch += 1;
             let batch = self.outbox.batch;
@@ -498,7 +508,10 @@ impl Node {
                 }
             }
             Entry::App(Command::Publish(bytes)) if !replayed => {
-                out.push(Effect::Published { token: *token, bytes: bytes.clone() });
+                out.push(Effect::Published {
+                    token: *token,
+                    bytes: bytes.clone(),
+                });
             }
             // A proof about this very life of ours: end everything and begin a new one (V3).
             Entry::Proof {

@@ -373,13 +373,13 @@ impl Planner {
     fn place(&mut self, now: Time, member: &mut Member<Guests>) {
         let t = member.cluster().timing.clone();
         let mut room = placement::room(member.cluster(), member.app());
+        // `room` holds usable hosts only; of those, the ones that say they can take guests now.
         room.retain(|host, _| {
-            *host == member.me() || {
-                let alive = member.heard(now, *host).is_some_and(|(heard, silent)| {
-                    silent < t.heartbeat * 2 + t.jitter && !heard.beat.lease_left.is_zero()
-                });
-                alive && member.cluster().hosts[host].usable()
-            }
+            member.heard(now, *host).is_some_and(|(heard, silent)| {
+                silent < t.heartbeat * 2 + t.jitter
+                    && !heard.beat.lease_left.is_zero()
+                    && heard.beat.armed.is_some()
+            })
         });
         self.placing
             .retain(|_, (_, at)| now.since(*at) < t.election * 2);

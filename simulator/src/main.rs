@@ -42,6 +42,9 @@ enum Verb {
         /// Print the verdict as JSON.
         #[arg(long)]
         json: bool,
+        /// Go on after a failure and list every kind that was found.
+        #[arg(long)]
+        keep_going: bool,
         /// Plant this bug first (needs a build with the feature `mutants`).
         #[arg(long)]
         bug: Option<String>,
@@ -85,10 +88,11 @@ fn main() -> ExitCode {
         Verb::Hunt {
             seeds,
             json,
+            keep_going,
             bug,
             jobs,
         } => match planted(bug.as_deref()) {
-            Ok(bug) => chase(seeds, json, bug, jobs),
+            Ok(bug) => chase(seeds, json, keep_going, bug, jobs),
             Err(code) => code,
         },
         Verb::Replay {
@@ -158,19 +162,24 @@ fn run(file: &str, trace: bool, json: bool) -> ExitCode {
     }
 }
 
-fn chase(seeds: Range<u64>, json: bool, bug: Option<&'static str>, jobs: Option<u16>) -> ExitCode {
+fn chase(
+    seeds: Range<u64>,
+    json: bool,
+    keep_going: bool,
+    bug: Option<&'static str>,
+    jobs: Option<u16>,
+) -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.map_or(cores, usize::from);
     let all = seeds.end - seeds.start;
     let loud = std::io::stderr().is_terminal() && !json;
     let begun = Instant::now();
-    if !loud {
-        // A panic of the code under test is a finding and is printed as one.
-        std::panic::set_hook(Box::new(|_| {}));
-    }
+    // A panic of the code under test is a finding and is printed as one.
+    std::panic::set_hook(Box::new(|_| {}));
     let found = hunt::hunt::<Node>(
         seeds,
         jobs,
+        keep_going,
         || mutants::plant(bug),
         |done| {
             if loud && done % 16 == 0 {
@@ -185,6 +194,11 @@ fn chase(seeds: Range<u64>, json: bool, bug: Option<&'static str>, jobs: Option<
     if let Some(report) = &found.failure {
         if !json {
             println!("after {} seeds:", found.seeds);
+            if keep_going {
+                for (kind, (count, first)) in &found.kinds {
+                    println!("{count:>6} x {kind}, first by seed {first}");
+                }
+            }
         }
         return print(report, json, &replay(report.seed, bug));
     }

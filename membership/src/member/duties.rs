@@ -22,15 +22,17 @@ impl<A: Application> Member<A> {
     pub(super) fn lead(&mut self, now: Time) {
         let t = self.cluster().timing.clone();
         if let Some((term, number)) = self.office.renewal(now, &t) {
-            self.propose(now, Entry::Renew { term, number });
+            self.propose_as_leader(now, Entry::Renew { term, number });
         }
         let Some(replica) = &self.replica else { return };
-        let (leads, undecided) = (replica.leads(), replica.undecided());
+        // One that has to follow others leads nobody, whatever it still believes.
+        let leads = replica.leads() && self.following.is_none();
+        let undecided = replica.undecided();
         if leads && self.office.token().is_none() && self.cool(now, kind::TERM, 0, t.election) {
             let (node, incarnation) = (self.me, self.incarnation);
-            self.propose(now, Entry::Term { node, incarnation });
+            self.propose_as_leader(now, Entry::Term { node, incarnation });
         } else if leads && undecided && now.since(self.last_append) >= t.election {
-            self.propose(now, Entry::Noop);
+            self.propose_as_leader(now, Entry::Noop);
         }
         if leads && self.cool(now, kind::TRIM, 0, t.heartbeat) {
             let least = self.reports.durable_everywhere(

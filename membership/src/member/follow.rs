@@ -4,6 +4,7 @@ use super::{Member, Output, Snapshots};
 use crate::app::Application;
 use crate::apply::State;
 use crate::codec;
+use crate::consensus::Replica;
 use crate::frame::Stream;
 use crate::id::NodeId;
 use crate::store::Write;
@@ -16,7 +17,7 @@ const FEED_BATCH: usize = 64;
 impl<A: Application> Member<A> {
     /// A new session to `peer` is open; whatever an older one still had queued is gone.
     pub fn session_up(&mut self, now: Time, peer: NodeId) {
-        self.sessions.insert(peer, ());
+        self.sessions.insert(peer);
         self.feeds.remove(&peer);
         if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
         {
@@ -74,7 +75,7 @@ impl<A: Application> Member<A> {
                 from,
                 entries,
             } => {
-                if epoch != self.cluster().epoch || self.replica.is_some() {
+                if epoch != self.cluster().epoch {
                     return self.count("feed of no use");
                 }
                 if self.following.is_none_or(|(v, _)| v != peer) {
@@ -101,31 +102,29 @@ impl<A: Application> Member<A> {
         self.settle(now);
     }
 
-    /// A follower keeps one voter to follow, and takes the next when it falls silent.
+    /// Keeps one voter to follow, and takes the next when it falls silent.
+    ///
+    /// A follower always follows one. A voter does while its own log stands still and others are
+    /// ahead: it may reach a quorum's members but not their leader, and what concerns its guests
+    /// must come to it all the same (V10).
     pub(super) fn choose_voter(&mut self, now: Time) {
-        if self.replica.is_some() {
+        if self.replica.is_some() && !self.left_behind(now) {
+            self.following = None;
             return;
         }
         let patience = self.cluster().timing.election * 4;
-        if let Some((voter, heard)) = self.following {
-            if now.since(heard) < patience {
-                return;
-            }
-            // Leave it last in the next choice.
-            self.sessions.remove(&voter);
-            self.choose_among(now, Some(voter));
-            self.sessions.insert(voter, ());
-            return;
-        }
-        self.choose_among(now, None);
-    }
-
-    fn choose_among(&mut self, now: Time, otherwise: Option<NodeId>) {
-        let mut voters: Vec<NodeId> = self.cluster().voters.iter().map(|(v, _)| *v).collect();
+        let last = match self.following {
+            Some((_, heard)) if now.since(heard) < patience => return,
+            Some((voter, _)) => Some(voter),
+            None => None,
+        };
+        let mut voters = self.other_voters();
         let turn = (self.me.0 as usize + self.beat_sequence as usize) % voters.len().max(1);
         voters.rotate_left(turn);
-        let open = voters.into_iter().find(|v| self.sessions.contains_key(v));
-        self.following = open.or(otherwise).map(|v| (v, now));
+        // Whoever just fell silent is tried again only if there is nobody else.
+        voters.sort_by_key(|v| Some(*v) == last);
+        let open = voters.into_iter().find(|v| self.sessions.contains(v));
+        self.following = open.map(|v| (v, now));
         if let Some((peer, _)) = self.following {
             let from = self.cluster().applied;
             self.output.push(Output::Stream {
@@ -133,6 +132,25 @@ impl<A: Application> Member<A> {
                 message: Stream::Follow { from },
             });
         }
+    }
+
+    /// Whether this voter's own log has long stood still behind what others have applied.
+    fn left_behind(&mut self, now: Time) -> bool {
+        let decided = self.replica.as_ref().map_or(0, Replica::decided);
+        if self.progress.0 != decided {
+            self.progress = (decided, now);
+        }
+        let t = &self.cluster().timing;
+        let (fresh, patience) = (t.heartbeat * 2, t.election * 4);
+        if now.since(self.progress.1) < patience {
+            return false;
+        }
+        // What a feed brought is beyond our own log; it is followed until that catches up.
+        self.cluster().applied > decided
+            || self.other_voters().into_iter().any(|v| {
+                self.ears.silent(now, v) < fresh
+                    && self.ears.get(v).is_some_and(|h| h.beat.applied > decided)
+            })
     }
 
     pub(super) fn feed_followers(&mut self) {

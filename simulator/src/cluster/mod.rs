@@ -144,6 +144,7 @@ pub(crate) enum Event {
     Clients,
     Liveness {
         step: u8,
+        number: u32,
     },
 }
 
@@ -174,6 +175,8 @@ pub struct Sim<N> {
     s10: S10,
     s14: S14,
     stretch: Option<Stretch>,
+    /// Counts the stretches L2 was looked at.
+    stretches: u32,
 
     fences: Vec<devices::Fence>,
     found: Vec<(Token, Finding)>,
@@ -245,6 +248,7 @@ impl<N: SimNode> Sim<N> {
             s10: S10::new(n),
             s14: S14::new(n),
             stretch: None,
+            stretches: 0,
             fences: Vec::new(),
             found: Vec::new(),
             cuts: Vec::new(),
@@ -282,7 +286,8 @@ impl<N: SimNode> Sim<N> {
         if let Some(healed) = self.plan.healed {
             // Daemons that are down come back, sessions open, a stalled log moves on.
             let settle = healed + self.settle_time();
-            self.world.after(settle, Event::Liveness { step: 0 });
+            self.world
+                .after(settle, Event::Liveness { step: 0, number: 0 });
         }
     }
 
@@ -365,7 +370,7 @@ impl<N: SimNode> Sim<N> {
             Event::Thaw { host, until } => self.thaw(host, until),
             Event::Poll { host } => self.poll(host),
             Event::Clients => self.clients(),
-            Event::Liveness { step } => self.liveness(step),
+            Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
             other => self.machine_event(other),

@@ -142,6 +142,7 @@ impl<N: SimNode> Sim<N> {
         }
         trace!(self, "{} daemon ends", self.name(host));
         let now = self.world.now();
+        self.liveness_again(host);
         let acted = self.s6.acts(now, host, None);
         self.hold(acted);
         let kept = self.world.crash(host);

@@ -95,8 +95,24 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
+    /// A voter restarts (it was fenced, or its old life was proved ended): what L2 promises counts
+    /// from when it is back.
+    pub(super) fn liveness_again(&mut self, host: usize) {
+        let healed = self.plan.healed.is_some_and(|at| self.world.now() >= at);
+        if healed && host < self.plan.voters {
+            self.stretch = None;
+            self.stretches += 1;
+            let (settle, number) = (self.settle_time(), self.stretches);
+            self.world
+                .after(settle, Event::Liveness { step: 0, number });
+        }
+    }
+
     /// L2, in three steps: the condition holds; a fresh entry; a coordinator.
-    pub(super) fn liveness(&mut self, step: u8) {
+    pub(super) fn liveness(&mut self, step: u8, number: u32) {
+        if number != self.stretches {
+            return;
+        }
         let now = self.world.now();
         let t = &self.plan.timing;
         let slack = SECOND;
@@ -115,12 +131,14 @@ impl<N: SimNode> Sim<N> {
                     super::action::Who::Host(hub),
                     super::action::Ask::Publish,
                 ));
-                self.world.after(elections, Event::Liveness { step: 1 });
+                self.world
+                    .after(elections, Event::Liveness { step: 1, number });
             }
             (1, Some(s)) => {
                 let result = s.decided(now, decided);
                 self.hold(result);
-                self.world.after(takeover, Event::Liveness { step: 2 });
+                self.world
+                    .after(takeover, Event::Liveness { step: 2, number });
             }
             (_, Some(s)) => {
                 let result = s.acting(now, self.s6.acting(now));

@@ -1,1 +1,146 @@
+//! The real node in the false world.
 
+use crate::check::Violation;
+use crate::cluster::report::Report;
+use crate::cluster::{Plan, Sim, SimNode};
+use crate::hunt;
+use crate::scenario;
+use crate::world::SECOND;
+use quorate_membership::{Time, Token};
+use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestOrder};
+use quorate_recovery::executor::{ExecutorWrite, GuestPromise};
+use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::{Node, Setup};
+use std::path::Path;
+
+#[test]
+fn one_seed_gives_one_hash() {
+    let hash = |seed| {
+        let mut plan = hunt::generate::plan(seed);
+        plan.end = 25 * SECOND;
+        plan.healed = None;
+        let report = hunt::run::<Node>(plan, false);
+        (report.hash, report.events)
+    };
+    assert_eq!(hash(5), hash(5));
+    assert_ne!(hash(5).0, hash(6).0);
+}
+
+#[test]
+fn a_trace_changes_nothing() {
+    let run = |traced| {
+        let mut plan = Plan::new(3, 4, 3, 2);
+        plan.end = 12 * SECOND;
+        Sim::<Node>::new(plan, traced).run()
+    };
+    let (quiet, loud) = (run(false), run(true));
+    assert_eq!((quiet.hash, quiet.events), (loud.hash, loud.events));
+    assert!(quiet.trace.is_empty() && loud.trace.len() > 50);
+}
+
+fn stories(folder: &str) -> Vec<(String, Report)> {
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(&at)
+        .expect("the folder of scenarios")
+        .filter_map(|f| Some(f.ok()?.path()))
+        .filter(|f| f.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    files.sort();
+    let one = |f: std::path::PathBuf| {
+        let name = f.display().to_string();
+        let text = std::fs::read_to_string(&f).expect("readable");
+        let plan = scenario::parse(&name, &text).expect("a scenario");
+        (name, hunt::run::<Node>(plan, false))
+    };
+    files.into_iter().map(one).collect()
+}
+
+#[test]
+fn every_story_ends_as_it_should() {
+    let stories = stories("scenarios");
+    assert!(stories.len() >= 20);
+    for (name, report) in stories {
+        if let Some(v) = report.violation {
+            panic!("{name}: {v}");
+        }
+    }
+}
+
+/// A node that obeys nobody and starts the same guest on every host.
+struct Careless<const LEASE: bool> {
+    guest: GuestId,
+    step: u64,
+}
+
+impl<const LEASE: bool> SimNode for Careless<LEASE> {
+    fn new(_now: Time, _setup: Setup) -> Result<Self, String> {
+        Ok(Careless {
+            guest: GuestId(1),
+            step: 0,
+        })
+    }
+
+    fn step(&mut self, now: Time, _fact: Fact, out: &mut Vec<Effect>) {
+        self.step += 1;
+        let (guest, epoch) = (self.guest, Token(1));
+        let order = |order, action| {
+            Effect::Guest(GuestOrder {
+                order,
+                guest,
+                epoch,
+                action,
+                not_after: None,
+            })
+        };
+        let spec = GuestSpec {
+            name: "g1".into(),
+            definition: Definition::Command {
+                argv: vec!["x".into()],
+                env: Default::default(),
+            },
+            needs: Default::default(),
+            priority: 0,
+            policy: Default::default(),
+        };
+        if self.step == 1 {
+            let promise = Some(GuestPromise {
+                promised: epoch,
+                closed: Token::NONE,
+            });
+            let write = ExecutorWrite { guest, promise };
+            let writes = vec![quorate_recovery::contract::NodeWrite::Executor(write)];
+            out.push(Effect::Persist { batch: 1, writes });
+        }
+        if LEASE && self.step == 2 {
+            let end = now + std::time::Duration::from_secs(100);
+            out.push(Effect::Lease { end });
+        }
+        if self.step == 20 {
+            out.push(order(1, GuestAction::Create(spec)));
+        }
+        if self.step == 40 {
+            out.push(order(2, GuestAction::Continue));
+        }
+        let until = now + std::time::Duration::from_millis(50);
+        out.push(Effect::Wait { until });
+    }
+
+    fn acting(&self, now: Time) -> Option<Time> {
+        Some(now + std::time::Duration::from_secs(1))
+    }
+}
+
+#[test]
+fn a_careless_node_is_found_out() {
+    fn broken<const LEASE: bool>(hosts: usize) -> Option<&'static str> {
+        let mut plan = Plan::new(1, hosts, 1, 0);
+        plan.end = 20 * SECOND;
+        let report = Sim::<Careless<LEASE>>::new(plan, false).run();
+        report.violation.map(|v: Violation| v.property)
+    }
+    // Two of them both act as coordinator. Alone, it counts on a lease that nobody gave it; and
+    // without one it starts what no entry places.
+    assert_eq!(broken::<false>(2), Some("S6"));
+    assert_eq!(broken::<true>(1), Some("S3"));
+    assert_eq!(broken::<false>(1), Some("S2"));
+}

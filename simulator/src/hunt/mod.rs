@@ -5,6 +5,7 @@ pub mod generate;
 use crate::check::Violation;
 use crate::cluster::report::{Exposure, Report};
 use crate::cluster::{Plan, Sim, SimNode};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -23,6 +24,8 @@ pub struct Hunt {
     pub exposure: Exposure,
     /// The run with the lowest seed that broke a promise, of those that were run.
     pub failure: Option<Report>,
+    /// What was broken, how often, and by which seed first.
+    pub kinds: BTreeMap<String, (u64, u64)>,
 }
 
 /// Runs one plan; a panic of the code under test is a broken promise.
@@ -51,11 +54,12 @@ pub fn run<N: SimNode>(plan: Plan, traced: bool) -> Report {
     }
 }
 
-/// Runs `seeds` on `jobs` threads and stops at the first failure. `prepare` runs once in every
+/// Runs `seeds` on `jobs` threads and stops at the first failure, or goes on. `prepare` runs once in every
 /// thread; `progress` is called now and then with the number of seeds done.
 pub fn hunt<N: SimNode>(
     seeds: Range<u64>,
     jobs: usize,
+    go_on: bool,
     prepare: impl Fn() + Sync,
     progress: impl Fn(u64) + Sync,
 ) -> Hunt {
@@ -74,7 +78,7 @@ pub fn hunt<N: SimNode>(
                     }
                     let report = run::<N>(generate::plan(seed), false);
                     mine.take(report);
-                    if mine.failure.is_some() {
+                    if mine.failure.is_some() && !go_on {
                         stop.store(true, Ordering::Relaxed);
                     }
                     progress(seed - seeds.start + 1);
@@ -96,12 +100,19 @@ impl Hunt {
         self.events += report.events;
         self.simulated += report.ended;
         self.exposure.add(&report.exposure);
-        if report.violation.is_some() {
+        if let Some(v) = &report.violation {
+            let kind = format!("{} {}", v.property, v.what);
+            let known = self.kinds.entry(kind).or_insert((0, report.seed));
+            *known = (known.0 + 1, known.1.min(report.seed));
             self.keep(report);
         }
     }
 
     fn merge(&mut self, other: Hunt) {
+        for (kind, (count, seed)) in other.kinds {
+            let known = self.kinds.entry(kind).or_insert((0, seed));
+            *known = (known.0 + count, known.1.min(seed));
+        }
         self.seeds += other.seeds;
         self.events += other.events;
         self.simulated += other.simulated;
