@@ -1,22 +1,22 @@
 //! The bytes on the wire and on disk, as `WIRE.md` writes them down. A change of format fails here.
 
+mod wire_support;
+
 use quorate::guardian::records::{self, GuestRecord, IntentRecord, LeaseRecord};
 use quorate::net::{ClusterKey, Opener, Sealer};
 use quorate_fencing::{Device, Level, ProofClass};
 use quorate_membership::codec::{self, Kind};
 use quorate_membership::consensus::{ElectionMessage, LogMessage, Round};
 use quorate_membership::entry::{
-    ArmedClass, AttemptEnd, Away, Capacity, Entry, Ground, LogEntry, Profile, Proof, ProposalId,
+    ArmedClass, AttemptEnd, Away, Capacity, Entry, Ground, LogEntry, Profile, Proof,
 };
-use quorate_membership::frame::{
-    Ack, Answer, Beat, Datagram, Frame, Header, Hello, Join, Observation, Stream,
-};
+use quorate_membership::frame::{Datagram, Hello, Join, Stream};
 use quorate_membership::store::StopRecord;
 use quorate_membership::{
-    BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, Slot, StoreId, Time,
-    Timing, Token,
+    BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing,
+    Token,
 };
-use quorate_recovery::command::{Closure, Command, GuestStatus};
+use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::contract::{NodeFrame, NodeStream};
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Needs, Policy, Wanted};
@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
+use wire_support::{LIFE, ack, beat, entry, frame, header, invite, observation, placed, token};
 
 fn wire_md() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/WIRE.md");
@@ -52,99 +53,6 @@ fn golden(name: &str, bytes: &[u8], expected: &str) {
         wire_md_dense().contains(&expected),
         "{name}: WIRE.md does not show these bytes"
     );
-}
-
-const LIFE: Incarnation = Incarnation {
-    counter: 7,
-    random: 0x1122_3344_5566_7788,
-};
-
-fn header(number: u64) -> Header {
-    Header {
-        cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
-        epoch: Epoch(1),
-        from: NodeId(2),
-        incarnation: LIFE,
-        number,
-    }
-}
-
-fn token(index: u64) -> Token {
-    Token::new(Epoch(1), index)
-}
-
-fn beat() -> Beat<GuestStatus> {
-    Beat {
-        sequence: 300,
-        hello: None,
-        lease_left: Duration::from_millis(31_500),
-        renewed_ago: Duration::from_millis(500),
-        timing: token(0),
-        armed: Some(ArmedClass::Guardian),
-        unheard: 0b100,
-        applied: 4242,
-        status: GuestStatus {
-            closed: vec![(GuestId(token(5).0), token(9), Closure::LeaseEnded)],
-            running: vec![(GuestId(token(6).0), token(12))],
-        },
-    }
-}
-
-fn ack() -> Ack {
-    Ack {
-        host: NodeId(2),
-        incarnation: LIFE,
-        sequence: 300,
-        slot: Slot(3),
-        epoch: Epoch(1),
-    }
-}
-
-fn observation() -> Observation {
-    Observation {
-        slot: Slot(3),
-        incarnation: 4,
-        blind: false,
-        silent: vec![(NodeId(5), Duration::from_secs(9))],
-        durable: 2048,
-        answers: vec![Answer {
-            host: NodeId(5),
-            revoke: token(70),
-            age: Duration::from_millis(1250),
-        }],
-    }
-}
-
-fn invite() -> Join {
-    Join::Invite {
-        cluster: ClusterId(9),
-        voters: vec![NodeId(1), NodeId(2), NodeId(3)],
-    }
-}
-
-fn entry(sequence: u64, body: Entry<Command>) -> LogEntry<Command> {
-    let id = ProposalId {
-        node: NodeId(4),
-        incarnation: 7,
-        sequence,
-    };
-    LogEntry { id, body }
-}
-
-fn placed() -> Command {
-    Command::Placed {
-        guest: GuestId(token(5).0),
-        previous: token(9),
-        host: NodeId(4),
-        incarnation: LIFE,
-    }
-}
-
-fn frame(body: Datagram<GuestStatus>) -> NodeFrame {
-    Frame {
-        header: header(1000),
-        body,
-    }
 }
 
 #[test]
