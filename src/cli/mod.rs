@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How long a client waits for the daemon's word; the daemon gives up earlier itself.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing may happen while a host goes out of service; the daemon gives up earlier.
+const LEAVING: Duration = Duration::from_secs(120);
 /// Exit code for bad input, or for what was refused: nothing was changed.
 const BAD_INPUT: u8 = 2;
 
@@ -199,9 +201,29 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
                 Reason::Shutdown => Away::Shutdown,
                 Reason::Reboot => Away::Reboot,
             };
-            change(&socket.socket, Request::Leave(why))
+            leave(&socket.socket, why)
         }
     }
+}
+
+/// Asks the daemon to take its host out of service, and waits until it has: a shutdown that went
+/// on before would take the guests with it.
+fn leave(socket: &Path, why: Away) -> Result<ExitCode, String> {
+    let broken = |e: std::io::Error| format!("{}: {e}", socket.display());
+    let events = api::open(socket, &ApiRequest::Events { follow: true }, Some(LEAVING))
+        .map_err(|e| e.to_string())?;
+    change(socket, Request::Leave(why))?;
+    let mut last = String::new();
+    for line in events.lines() {
+        last = line.map_err(broken)?;
+    }
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap_or_default();
+    let text = last["text"].as_str().unwrap_or("the daemon ended without a word").to_owned();
+    if !text.starts_with("out of service") {
+        return Err(text);
+    }
+    say(&text);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::guardian::Lease;
 use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::{Committed, Committer};
+use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
 use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time};
 use quorate_recovery::Node;
@@ -49,6 +50,8 @@ pub(crate) struct Driver {
     pub(crate) lease: Option<Lease>,
     pub(crate) chronicle: Chronicle,
     pub(crate) watcher: Box<dyn FnMut(&Node, Option<&Event>) + Send>,
+    /// An operator took this host out of service, not only its daemon.
+    pub(crate) left: bool,
 }
 
 /// Why the loop came back.
@@ -262,6 +265,7 @@ impl Driver {
             ApiRequest::Ask(request) => {
                 let client = work.next_client;
                 work.next_client += 1;
+                self.left |= matches!(&request, Request::Leave(why) if *why != Away::Stop);
                 work.clients.insert(client, q.answer);
                 return self.step(work, Fact::Request { client, request }).await;
             }

@@ -3,9 +3,27 @@
 use super::DaemonError;
 use crate::config::Config;
 use crate::hypervisor::Limits;
+use crate::net::{Links, SessionError};
 use crate::store::NodeIdentity;
 use quorate_membership::entry::{Capacity, Profile};
 use quorate_membership::{BootId, StoreId, Timing};
+
+/// Refuses what another program holds already: the API's socket, the links' ports, the sessions'
+/// port. Before the store is opened, because opening it begins an incarnation.
+///
+/// # Errors
+/// What is taken.
+pub(super) fn nothing_taken(config: &Config) -> Result<(), DaemonError> {
+    super::api::free(&config.socket).map_err(|e| DaemonError(e.to_string()))?;
+    // Not if it is not there: opening says so better.
+    if super::store_path(config).exists() {
+        drop(Links::open(&super::links(config))?);
+        let address = config.listen;
+        std::net::TcpListener::bind(address)
+            .map_err(|source| SessionError::Listen { address, source })?;
+    }
+    Ok(())
+}
 
 /// The store must be that of the node in the file.
 pub(super) fn same_node(config: &Config, identity: &NodeIdentity) -> Result<(), DaemonError> {

@@ -219,11 +219,11 @@ impl Site {
     }
 
     /// Starts a host's daemon under a supervisor that starts it again, as systemd would: always,
-    /// except after bad input.
+    /// except after bad input and after `host leave`.
     pub fn start_daemon(&self, name: &str) -> Result<(), String> {
         const SUPERVISE: &str = "pid=$1; shift; while :; do \"$@\" & echo $! >\"$pid\"; wait $!; \
             code=$?; echo \"supervisor: the daemon ended with $code\"; \
-            [ $code -eq 2 ] && exit 2; sleep 0.2; done";
+            case $code in 2|3) exit $code;; esac; sleep 0.2; done";
         let log = log(&self.daemon_log(name))?;
         let copy = log.try_clone().map_err(|e| e.to_string())?;
         let mut hosts = self.hosts();
