@@ -50,7 +50,7 @@ pub enum Step {
     /// Make the pledge durable before anything else is sent.
     Pledge(ClusterId),
     /// Make the first record durable before anything else is sent.
-    Found(Founding),
+    Found(Box<Founding>),
     /// Send to everyone.
     Send(Join),
     /// It is done; the cluster is this one.
@@ -211,7 +211,7 @@ impl Handshake {
         };
         self.founding = Some((founding.clone(), now));
         self.next = now;
-        vec![Step::Found(founding)]
+        vec![Step::Found(Box::new(founding))]
     }
 
     fn founded(&mut self, now: Time, from: NodeId, founding: &Founding) -> Vec<Step> {
@@ -249,7 +249,7 @@ impl Handshake {
         }
         self.founding = Some((founding.clone(), now));
         self.next = now;
-        vec![Step::Found(founding.clone())]
+        vec![Step::Found(Box::new(founding.clone()))]
     }
 }
 
@@ -288,9 +288,9 @@ mod tests {
             while let Some((i, step)) = air.pop() {
                 if let Step::Send(join) = &step {
                     let from = nodes[i].me;
-                    for j in 0..nodes.len() {
+                    for (j, node) in nodes.iter_mut().enumerate() {
                         if j != i && !lost(round, j) {
-                            let steps = nodes[j].heard(now, from, join);
+                            let steps = node.heard(now, from, join);
                             air.extend(steps.into_iter().map(|s| (j, s)));
                         }
                     }
@@ -304,7 +304,7 @@ mod tests {
     fn record(steps: &[Step]) -> Option<&Founding> {
         steps.iter().find_map(|s| {
             if let Step::Found(f) = s {
-                Some(f)
+                Some(&**f)
             } else {
                 None
             }
@@ -321,7 +321,7 @@ mod tests {
                 node(4, None),
             ];
             let kept = run(&mut nodes, |round, to| {
-                lossy && (round as usize + to) % 3 == 0
+                lossy && (round as usize + to).is_multiple_of(3)
             });
             let first = record(&kept[0]).expect("founded").clone();
             assert_eq!(first.voters[1], (NodeId(2), StoreId(22)));

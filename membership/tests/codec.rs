@@ -125,10 +125,14 @@ fn entries() -> Vec<LogEntry<Command>> {
             emptied: true,
         },
         Entry::Revoke {
-            hosts: vec![(host, incarnation), (node, Incarnation::default())],
+            hosts: vec![
+                (host, incarnation, Ground::Deaf),
+                (node, Incarnation::default(), Ground::Silent),
+            ],
         },
         Entry::Restore { host, revoke },
         Entry::Attempt {
+            level: 1,
             host,
             incarnation,
             revoke,

@@ -141,7 +141,10 @@ async fn client(
         for event in past {
             say(&mut write, &event).await?;
         }
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             tokio::select! {
                 event = live.recv() => match event {
                     Ok(event) => say(&mut write, &event).await?,
@@ -152,7 +155,6 @@ async fn client(
                 _ = read.read_u8() => return Ok(()),
             }
         }
-        return Ok(());
     }
     let (answer, answered) = oneshot::channel();
     let gone = || ApiAnswer::Error("the daemon is going down".into());

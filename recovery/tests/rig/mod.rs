@@ -14,7 +14,7 @@ use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
 use quorate_recovery::{Node, Setup};
 use std::collections::BTreeMap;
 
-pub fn guest(name: &str) -> GuestSpec {
+pub(crate) fn guest(name: &str) -> GuestSpec {
     GuestSpec {
         name: name.into(),
         definition: Definition::Command {
@@ -35,10 +35,9 @@ struct Machine {
     lease: Option<Time>,
     procs: BTreeMap<GuestId, (Token, bool)>,
     wake: Time,
-    events: Vec<String>,
 }
 
-pub struct Rig {
+pub(crate) struct Rig {
     now: Time,
     machines: BTreeMap<NodeId, Machine>,
     queue: BTreeMap<(Time, u64), (NodeId, Fact)>,
@@ -48,7 +47,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(n: u32) -> Rig {
+    pub(crate) fn new(n: u32) -> Rig {
         let founding = Founding {
             cluster: ClusterId(7),
             voters: (1..=n).map(|i| (NodeId(i), StoreId(i.into()))).collect(),
@@ -70,7 +69,6 @@ impl Rig {
                     lease: None,
                     procs: BTreeMap::new(),
                     wake: Time::ZERO,
-                    events: Vec::new(),
                 };
                 (NodeId(i), m)
             })
@@ -89,22 +87,22 @@ impl Rig {
         rig
     }
 
-    pub fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         self.now
     }
 
-    pub fn node(&self, n: u32) -> &Node {
+    pub(crate) fn node(&self, n: u32) -> &Node {
         self.machines[&NodeId(n)].node.as_ref().expect("up")
     }
 
-    pub fn any(&self) -> &Node {
+    pub(crate) fn any(&self) -> &Node {
         self.machines
             .values()
             .find_map(|m| m.node.as_ref())
             .expect("one is up")
     }
 
-    pub fn coordinator(&self) -> NodeId {
+    pub(crate) fn coordinator(&self) -> NodeId {
         self.any()
             .member()
             .cluster()
@@ -117,7 +115,7 @@ impl Rig {
         self.any().member().app().named(name).expect("exists").0
     }
 
-    pub fn epoch(&self, name: &str) -> Token {
+    pub(crate) fn epoch(&self, name: &str) -> Token {
         self.any()
             .member()
             .app()
@@ -127,11 +125,11 @@ impl Rig {
             .epoch
     }
 
-    pub fn starts(&self, name: &str) -> usize {
+    pub(crate) fn starts(&self, name: &str) -> usize {
         self.starts.get(&self.id(name)).copied().unwrap_or(0)
     }
 
-    pub fn running(&self, name: &str) -> Vec<NodeId> {
+    pub(crate) fn running(&self, name: &str) -> Vec<NodeId> {
         let id = self.id(name);
         let runs = |m: &Machine| m.procs.get(&id).is_some_and(|(_, held)| !held);
         self.machines
@@ -141,7 +139,7 @@ impl Rig {
             .collect()
     }
 
-    pub fn guests_on(&self, host: NodeId) -> Vec<String> {
+    pub(crate) fn guests_on(&self, host: NodeId) -> Vec<String> {
         let app = self.any().member().app();
         self.machines[&host]
             .procs
@@ -150,7 +148,7 @@ impl Rig {
             .collect()
     }
 
-    pub fn start_daemon(&mut self, n: NodeId) {
+    pub(crate) fn start_daemon(&mut self, n: NodeId) {
         let now = self.now;
         let peers: Vec<NodeId> = self
             .machines
@@ -198,7 +196,7 @@ impl Rig {
         self.post(n, Fact::Timeout);
     }
 
-    pub fn kill_daemon(&mut self, n: NodeId) {
+    pub(crate) fn kill_daemon(&mut self, n: NodeId) {
         self.machines.get_mut(&n).expect("known").node = None;
         self.queue.retain(|_, (to, _)| *to != n);
         let peers: Vec<NodeId> = self.machines.keys().copied().filter(|p| *p != n).collect();
@@ -207,7 +205,7 @@ impl Rig {
         }
     }
 
-    pub fn power_off(&mut self, n: NodeId) {
+    pub(crate) fn power_off(&mut self, n: NodeId) {
         self.kill_daemon(n);
         let m = self.machines.get_mut(&n).expect("known");
         m.procs.clear();
@@ -215,11 +213,11 @@ impl Rig {
         m.boot += 1;
     }
 
-    pub fn power_on(&mut self, n: NodeId) {
+    pub(crate) fn power_on(&mut self, n: NodeId) {
         self.start_daemon(n);
     }
 
-    pub fn crash_guest(&mut self, name: &str) {
+    pub(crate) fn crash_guest(&mut self, name: &str) {
         let id = self.id(name);
         let host = self.running(name)[0];
         let m = self.machines.get_mut(&host).expect("known");
@@ -234,7 +232,7 @@ impl Rig {
         );
     }
 
-    pub fn ask(&mut self, n: u32, request: Request) -> Result<String, String> {
+    pub(crate) fn ask(&mut self, n: u32, request: Request) -> Result<String, String> {
         self.number += 1;
         let client = self.number;
         self.post(NodeId(n), Fact::Request { client, request });
@@ -253,7 +251,7 @@ impl Rig {
         self.queue.insert((at, self.number), (to, fact));
     }
 
-    pub fn run(&mut self, ms: u64) {
+    pub(crate) fn run(&mut self, ms: u64) {
         let end = self.now + std::time::Duration::from_millis(ms);
         loop {
             let next = self.queue.keys().next().map(|(t, _)| *t);
@@ -343,16 +341,7 @@ impl Rig {
                 Effect::Lease { end } => {
                     self.machines.get_mut(&n).expect("known").lease = Some(end);
                 }
-                Effect::Event(e) => {
-                    let line = format!(
-                        "{} {n} {:?} {:?} {:?} {}",
-                        self.now, e.kind, e.host, e.guest, e.text
-                    );
-                    if std::env::var("RIG_TRACE").is_ok() {
-                        println!("{line}");
-                    }
-                    self.machines.get_mut(&n).expect("known").events.push(line);
-                }
+                Effect::Event(_) => {}
                 Effect::Published { .. } => {}
                 Effect::Reply { client, result } => {
                     self.replies.insert(client, result);

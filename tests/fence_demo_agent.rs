@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn agent() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/fence_quorate_demo")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/fence_quorate_demo")
 }
 
 /// A switch directory, or `None` and a word if the agent cannot run here.
