@@ -104,6 +104,7 @@ pub struct Audit {
     pub counts: BTreeMap<NodeId, Counts>,
     policy: ProofPolicy,
     seen: BTreeSet<ProposalId>,
+    newest: BTreeMap<NodeId, u64>,
 }
 
 /// What befell a host.
@@ -134,6 +135,7 @@ impl Audit {
             counts: BTreeMap::new(),
             policy,
             seen: BTreeSet::new(),
+            newest: BTreeMap::new(),
         }
     }
 
@@ -147,7 +149,14 @@ impl Audit {
     /// Takes the next decided entry; says its token and what it means.
     pub fn take(&mut self, epoch: Epoch, entry: LogEntry<Command>) -> (Token, Finding) {
         let token = Token::new(epoch, self.log.len() as u64 + 1);
-        let finding = if self.seen.insert(entry.id) {
+        // A proposal that comes after one of a newer life of its proposer is void: nobody waits
+        // for it any more.
+        let newest = self.newest.entry(entry.id.node).or_default();
+        let old = entry.id.incarnation < *newest;
+        *newest = entry.id.incarnation.max(*newest);
+        let finding = if old {
+            Finding::Void("of an older life of its proposer")
+        } else if self.seen.insert(entry.id) {
             self.judge(token, &entry.body)
         } else {
             Finding::Void("a repeat")
