@@ -8,18 +8,27 @@ use std::collections::BTreeMap;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = ClusterKey::generate()?;
-    let sessions: BTreeMap<u32, _> =
-        (1..=3).map(|n| (n, ([127, 0, 0, 1], 7400 + n as u16).into())).collect();
+    let sessions: BTreeMap<u32, _> = (1..=3)
+        .map(|n| (n, ([127, 0, 0, 1], 7400 + n as u16).into()))
+        .collect();
     let member = |node: u32| {
         let interface = Interface::Address([127, 0, 0, 1].into());
         let group = "239.192.7.9:7409".parse().expect("an address");
-        let kind = LinkKind::Multicast { interface, group, ttl: 0, loopback: true };
+        let kind = LinkKind::Multicast {
+            interface,
+            group,
+            ttl: 0,
+            loopback: true,
+        };
         Cluster::join(Options {
             node,
             name: format!("member-{node}"),
             key: key.clone(),
             voters: vec![1, 2, 3],
-            links: vec![LinkConfig { name: "lo".into(), kind }],
+            links: vec![LinkConfig {
+                name: "lo".into(),
+                kind,
+            }],
             listen: sessions[&node],
             sessions: sessions.clone(),
             timing: Timing::fast(),
@@ -27,13 +36,28 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (a, b, c) = tokio::try_join!(member(1), member(2), member(3))?;
     let view = a.views().wait_for(|v| v.members.len() == 3).await?.clone();
-    println!("view {}: {} members, coordinator {:?}", view.number, view.members.len(), view.coordinator);
+    println!(
+        "view {}: {} members, coordinator {:?}",
+        view.number,
+        view.members.len(),
+        view.coordinator
+    );
     let mut inbox = c.subscribe();
     b.propose(b"hello from member 2".to_vec()).await?;
     let message = inbox.recv().await?;
-    println!("member 3 received {:?} under token {}", String::from_utf8_lossy(&message.bytes), message.token);
+    println!(
+        "member 3 received {:?} under token {}",
+        String::from_utf8_lossy(&message.bytes),
+        message.token
+    );
     b.leave().await;
-    a.views().wait_for(|v| v.members.iter().any(|m| m.state != quorate::HostState::Member)).await?;
+    a.views()
+        .wait_for(|v| {
+            v.members
+                .iter()
+                .any(|m| m.state != quorate::HostState::Member)
+        })
+        .await?;
     println!("member 1 sees that member 2 has left");
     Ok(())
 }

@@ -73,7 +73,9 @@ impl EventLine {
         EventLine {
             time: wall_time(SystemTime::now()),
             token,
-            kind: kind.and_then(|k| k.as_str().map(str::to_owned)).unwrap_or_default(),
+            kind: kind
+                .and_then(|k| k.as_str().map(str::to_owned))
+                .unwrap_or_default(),
             host: event.host.clone(),
             guest: event.guest.clone(),
             text: event.text.clone(),
@@ -92,7 +94,10 @@ fn wall_time(at: SystemTime) -> String {
     let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let (day, month) = (
+        doy - (153 * mp + 2) / 5 + 1,
+        if mp < 10 { mp + 3 } else { mp - 9 },
+    );
     let year = yoe + era * 400 + i64::from(month <= 2);
     format!(
         "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
@@ -137,9 +142,14 @@ pub fn ask(
     patience: Duration,
 ) -> Result<serde_json::Value, ApiError> {
     let mut lines = open(socket, request, Some(patience))?;
-    let broken = |why: String| ApiError::Broken { socket: socket.display().to_string(), why };
+    let broken = |why: String| ApiError::Broken {
+        socket: socket.display().to_string(),
+        why,
+    };
     let mut line = String::new();
-    let read = lines.read_line(&mut line).map_err(|e| broken(e.to_string()))?;
+    let read = lines
+        .read_line(&mut line)
+        .map_err(|e| broken(e.to_string()))?;
     if read == 0 {
         return Err(broken("the daemon hung up without an answer".into()));
     }
@@ -159,7 +169,10 @@ pub fn open(
     request: &ApiRequest,
     patience: Option<Duration>,
 ) -> Result<BufReader<UnixStream>, ApiError> {
-    let connect = |source| ApiError::Connect { socket: socket.display().to_string(), source };
+    let connect = |source| ApiError::Connect {
+        socket: socket.display().to_string(),
+        source,
+    };
     let mut stream = UnixStream::connect(socket).map_err(connect)?;
     stream.set_read_timeout(patience).map_err(connect)?;
     let mut text = serde_json::to_string(request).unwrap_or_default();

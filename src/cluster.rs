@@ -10,9 +10,7 @@ use crate::daemon::{
     Chronicle, DaemonError, Driver, Durable, Ended, Greeting, NUMBERS, Question, Records, Seen,
     random_name,
 };
-use crate::net::{
-    ClusterKey, LinkConfig, Links, Opener, Sealer, SessionConfig, Sessions, dials,
-};
+use crate::net::{ClusterKey, LinkConfig, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use quorate_membership::cluster::View;
 use quorate_membership::entry::{Away, Capacity, Profile};
 use quorate_membership::handshake::Plan;
@@ -91,10 +89,15 @@ impl Cluster {
     /// # Errors
     /// Bad options, an address in use, or the cluster refuses this member.
     pub async fn join(options: Options) -> Result<Cluster, ClusterError> {
-        options.timing.check().map_err(|e| DaemonError(format!("timing: {e}")))?;
+        options
+            .timing
+            .check()
+            .map_err(|e| DaemonError(format!("timing: {e}")))?;
         if options.voters.len() < 2 || options.voters.len() > 7 {
             let n = options.voters.len();
-            return Err(DaemonError(format!("voters: {n} given; 2 to 7 are allowed")));
+            return Err(DaemonError(format!(
+                "voters: {n} given; 2 to 7 are allowed"
+            )));
         }
         let empty = View {
             number: 0,
@@ -110,8 +113,12 @@ impl Cluster {
         let (leave, leaves) = mpsc::channel(1);
         let (end, ended) = watch::channel(false);
         let (started, start) = oneshot::channel();
-        let outlets =
-            Outlets { views, acting, events: events.clone(), messages: messages.clone() };
+        let outlets = Outlets {
+            views,
+            acting,
+            events: events.clone(),
+            messages: messages.clone(),
+        };
         std::thread::Builder::new()
             .name(format!("quorate-{}", options.name))
             .spawn(move || run(options, outlets, questions, leaves, started, &end))
@@ -119,7 +126,15 @@ impl Cluster {
         let gone = || DaemonError("the member ended while it started".into());
         start.await.map_err(|_| gone())??;
         let (views, acting) = (watch_views, watch_acting);
-        Ok(Cluster { views, acting, events, messages, ask, leave, ended })
+        Ok(Cluster {
+            views,
+            acting,
+            events,
+            messages,
+            ask,
+            leave,
+            ended,
+        })
     }
 
     /// The agreed view and every one after it. A receiver that looks seldom sees the newest only.
@@ -133,7 +148,9 @@ impl Cluster {
     #[must_use]
     pub fn coordinates(&self) -> Option<Token> {
         let acting = *self.acting.borrow();
-        acting.filter(|(_, until)| Clock.now() < *until).map(|(term, _)| term)
+        acting
+            .filter(|(_, until)| Clock.now() < *until)
+            .map(|(term, _)| term)
     }
 
     /// What happens from now on, in words.
@@ -168,7 +185,12 @@ impl Cluster {
 
     /// Leaves the cluster: the others see a member that went, not one that failed.
     pub async fn leave(mut self) {
-        if self.leave.send(Request::Leave(Away::Shutdown)).await.is_ok() {
+        if self
+            .leave
+            .send(Request::Leave(Away::Shutdown))
+            .await
+            .is_ok()
+        {
             let _ = self.ended.wait_for(|ended| *ended).await;
         }
     }
@@ -182,22 +204,26 @@ fn run(
     started: oneshot::Sender<Result<(), ClusterError>>,
     end: &watch::Sender<bool>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(|e| DaemonError(format!("no runtime: {e}"))).map(|runtime| {
-        runtime.block_on(async {
-            match begin(&options, outlets).await {
-                Ok(mut driver) => {
-                    let _ = started.send(Ok(()));
-                    match driver.run(&mut questions, &mut leaves).await {
-                        Ended::Exit(why) => tracing::info!("{why}"),
-                        // A member without a disk has no next life.
-                        Ended::Restart(why) => tracing::warn!("{why}: this member has ended"),
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = runtime
+        .map_err(|e| DaemonError(format!("no runtime: {e}")))
+        .map(|runtime| {
+            runtime.block_on(async {
+                match begin(&options, outlets).await {
+                    Ok(mut driver) => {
+                        let _ = started.send(Ok(()));
+                        match driver.run(&mut questions, &mut leaves).await {
+                            Ended::Exit(why) => tracing::info!("{why}"),
+                            // A member without a disk has no next life.
+                            Ended::Restart(why) => tracing::warn!("{why}: this member has ended"),
+                        }
                     }
+                    Err(e) => drop(started.send(Err(e))),
                 }
-                Err(e) => drop(started.send(Err(e))),
-            }
+            });
         });
-    });
     if let Err(e) = done {
         tracing::error!("{e}");
     }
@@ -206,11 +232,17 @@ fn run(
 
 async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterError> {
     let me = NodeId(options.node);
-    let incarnation = Incarnation { counter: 1, random: random_name()? as u64 };
+    let incarnation = Incarnation {
+        counter: 1,
+        random: random_name()? as u64,
+    };
     let store = StoreId(random_name()?);
     let mut links = Links::open(&options.links)?;
     let founding = found(options, me, store, incarnation, &mut links).await?;
-    let config = SessionConfig { listen: options.listen, keepalive: options.timing.election };
+    let config = SessionConfig {
+        listen: options.listen,
+        keepalive: options.timing.election,
+    };
     let (sessions, session_events) = Sessions::start(&config, &options.key, me, incarnation)?;
     let votes = |n| founding.slot(n).is_some();
     let peers = options
@@ -250,11 +282,16 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
             });
             let term = member.cluster().term.map(|t| t.token);
             let acting = term.zip(member.acting(Clock.now()));
-            outlets.acting.send_if_modified(|now| std::mem::replace(now, acting) != acting);
+            outlets
+                .acting
+                .send_if_modified(|now| std::mem::replace(now, acting) != acting);
         }
         Seen::Event(event) => drop(outlets.events.send(event.clone())),
         Seen::Published(token, bytes) => {
-            drop(outlets.messages.send(Message { token, bytes: bytes.into() }));
+            drop(outlets.messages.send(Message {
+                token,
+                bytes: bytes.into(),
+            }));
         }
     };
     Ok(Driver {
@@ -271,10 +308,14 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         orders: None,
         facts,
         tell,
-        agents: Agents { program: "quorate".into(), dirs: Vec::new() },
+        agents: Agents {
+            program: "quorate".into(),
+            dirs: Vec::new(),
+        },
         lease: None,
         chronicle: Chronicle::new(),
         watcher: Box::new(watcher),
+        left: false,
     })
 }
 
@@ -312,9 +353,18 @@ async fn found(
         None
     };
     let names = BTreeMap::new();
-    let greeting = Greeting { me, store, incarnation, pledged: None, plan, names };
+    let greeting = Greeting {
+        me,
+        store,
+        incarnation,
+        pledged: None,
+        plan,
+        names,
+    };
     let mut kept = Kept::default();
     let patience = Some(Duration::from_secs(60));
-    greeting.shake(&options.key, links, &mut kept, patience, &|_| {}).await?;
+    greeting
+        .shake(&options.key, links, &mut kept, patience, &|_| {})
+        .await?;
     kept.0.ok_or(DaemonError("no cluster".into()))
 }

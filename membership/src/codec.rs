@@ -93,17 +93,24 @@ pub enum DecodeError {
 /// The bytes of `value`.
 ///
 /// # Panics
-/// If the value is longer than its kind's limit; every sender bounds what it collects.
+/// If the value is longer than its kind's limit; every sender bounds what it collects. Where it
+/// cannot, there is [`try_encode`].
 pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
+    match try_encode(kind, value) {
+        Some(bytes) => bytes,
+        None => panic!("a {kind:?} is above its limit of {} bytes", kind.limit()),
+    }
+}
+
+/// The bytes of `value`; none if it is longer than its kind's limit.
+pub fn try_encode<T: Serialize>(kind: Kind, value: &T) -> Option<Vec<u8>> {
     let body = match bincode::serde::encode_to_vec(value, bincode::config::standard()) {
         Ok(body) => body,
         Err(e) => panic!("our own types always encode: {e}"),
     };
-    assert!(
-        body.len() <= kind.limit(),
-        "{kind:?} of {} bytes is above its limit",
-        body.len()
-    );
+    if body.len() > kind.limit() {
+        return None;
+    }
     let mut out = Vec::with_capacity(HEADER + body.len());
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
@@ -111,7 +118,7 @@ pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
     out.extend_from_slice(&body);
-    out
+    Some(out)
 }
 
 /// The value in `bytes`, all of them.

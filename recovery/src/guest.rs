@@ -125,13 +125,17 @@ impl GuestSpec {
                 self.name
             ));
         }
-        let Definition::Command { argv, .. } = &self.definition;
+        let Definition::Command { argv, env } = &self.definition;
         if argv.first().is_none_or(String::is_empty) {
             return Err("definition.command.argv is empty: it needs at least a program".into());
         }
         let length: usize = argv.iter().map(String::len).sum();
         if length > 65_536 || argv.len() > 1024 {
-            return Err("definition.command.argv is longer than 64 KiB".into());
+            return Err("definition.command.argv is longer than 64 KiB, or than 1024 words".into());
+        }
+        let length: usize = env.iter().map(|(k, v)| k.len() + v.len()).sum();
+        if length > 32_768 || env.len() > 1024 {
+            return Err("definition.command.env is longer than 32 KiB, or than 1024 names".into());
         }
         if self.needs.vcpus == 0 || self.needs.memory_mib == 0 {
             return Err("needs: vcpus and memory_mib must be at least 1".into());

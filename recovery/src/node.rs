@@ -230,7 +230,12 @@ impl Node {
             Fact::Armed(class) => self.member.set_armed(class),
             Fact::Request { client, request } => {
                 if let crate::contract::Request::Leave(why) = &request {
-                    self.leaving = Some((*why, now));
+                    // Stopping the daemon never overtakes an orderly leave: its guests would be
+                    // left running by a host that the log says has none.
+                    let orderly = self.leaving.is_some_and(|(why, _)| why != Away::Stop);
+                    if !orderly {
+                        self.leaving = Some((*why, now));
+                    }
                 }
                 let result = self.requests.take(now, &mut self.member, client, request);
                 if let Err(why) = result {

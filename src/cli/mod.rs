@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How long a client waits for the daemon's word; the daemon gives up earlier itself.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing may happen while a host goes out of service; the daemon gives up earlier.
+const LEAVING: Duration = Duration::from_secs(120);
 /// Exit code for bad input, or for what was refused: nothing was changed.
 const BAD_INPUT: u8 = 2;
 
@@ -75,12 +77,17 @@ fn run(command: Command) -> Result<ExitCode, String> {
         Command::Key(KeyCommand::Generate { file }) => {
             let key = ClusterKey::generate().map_err(|e| e.to_string())?;
             key.write_new(&file).map_err(|e| e.to_string())?;
-            println!("{}: a new cluster key; copy it to every node, readable by root only", file.display());
+            println!(
+                "{}: a new cluster key; copy it to every node, readable by root only",
+                file.display()
+            );
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo { keep, json } => {
-            Ok(demo::main(&demo::Options { keep, json, ..demo::Options::default() }))
-        }
+        Command::Demo { keep, json } => Ok(demo::main(&demo::Options {
+            keep,
+            json,
+            ..demo::Options::default()
+        })),
     }
 }
 
@@ -160,17 +167,20 @@ fn guest(command: GuestCommand) -> Result<ExitCode, String> {
 }
 
 fn read_spec(file: &PathBuf) -> Result<GuestSpec, String> {
-    let text =
-        std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let spec: GuestSpec = toml::from_str(&text).map_err(|e| {
         let (line, column) = e.span().map_or((1, 1), |span| {
             let before = &text[..span.start.min(text.len())];
             let line = before.matches('\n').count() + 1;
-            (line, before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1)
+            (
+                line,
+                before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1,
+            )
         });
         format!("{}:{line}:{column}: {}", file.display(), e.message())
     })?;
-    spec.check().map_err(|why| format!("{}: {why}", file.display()))?;
+    spec.check()
+        .map_err(|why| format!("{}: {why}", file.display()))?;
     Ok(spec)
 }
 
@@ -187,7 +197,10 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
                      Type the name of the host to confirm that you have seen it without power: "
                 );
                 let mut typed = String::new();
-                std::io::stdin().lock().read_line(&mut typed).map_err(|e| e.to_string())?;
+                std::io::stdin()
+                    .lock()
+                    .read_line(&mut typed)
+                    .map_err(|e| e.to_string())?;
                 if typed.trim() != name {
                     return Err("not confirmed; nothing was changed".into());
                 }
@@ -199,9 +212,32 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
                 Reason::Shutdown => Away::Shutdown,
                 Reason::Reboot => Away::Reboot,
             };
-            change(&socket.socket, Request::Leave(why))
+            leave(&socket.socket, why)
         }
     }
+}
+
+/// Asks the daemon to take its host out of service, and waits until it has: a shutdown that went
+/// on before would take the guests with it.
+fn leave(socket: &Path, why: Away) -> Result<ExitCode, String> {
+    let broken = |e: std::io::Error| format!("{}: {e}", socket.display());
+    let events = api::open(socket, &ApiRequest::Events { follow: true }, Some(LEAVING))
+        .map_err(|e| e.to_string())?;
+    change(socket, Request::Leave(why))?;
+    let mut last = String::new();
+    for line in events.lines() {
+        last = line.map_err(broken)?;
+    }
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap_or_default();
+    let text = last["text"]
+        .as_str()
+        .unwrap_or("the daemon ended without a word")
+        .to_owned();
+    if !text.starts_with("out of service") {
+        return Err(text);
+    }
+    say(&text);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {
@@ -216,7 +252,9 @@ fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {
         .block_on(daemon::join(&config, role, patience, &tell))
         .map_err(|e| e.to_string())?;
     match role {
-        Role::Founder => println!("cluster {cluster} is founded; start `quorate daemon` on every node"),
+        Role::Founder => {
+            println!("cluster {cluster} is founded; start `quorate daemon` on every node")
+        }
         Role::Joiner => println!("this node belongs to cluster {cluster}; start `quorate daemon`"),
     }
     Ok(ExitCode::SUCCESS)
@@ -229,7 +267,11 @@ fn check(path: &Path, json: bool) -> Result<ExitCode, String> {
     } else {
         say(report.to_string().trim_end());
     }
-    Ok(if report.promises.iter().all(config::PromiseLine::holds) { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+    Ok(if report.promises.iter().all(config::PromiseLine::holds) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(BAD_INPUT)
+    })
 }
 
 /// Prints; a reader that has gone is no error.

@@ -20,37 +20,78 @@ fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(c, w)| format!("{c:<w$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings.to_vec())];
-    lines.extend(rows.iter().map(|r| line(r.iter().map(String::as_str).collect())));
+    lines.extend(
+        rows.iter()
+            .map(|r| line(r.iter().map(String::as_str).collect())),
+    );
     lines.join("\n")
 }
 
 fn rows(v: &Value, keys: &[&str]) -> Vec<Vec<String>> {
     let row = |r: &Value| keys.iter().map(|k| text(&r[*k])).collect();
-    v.as_array().map(|a| a.iter().map(row).collect()).unwrap_or_default()
+    v.as_array()
+        .map(|a| a.iter().map(row).collect())
+        .unwrap_or_default()
 }
 
 pub(super) fn hosts(v: &Value) -> String {
-    let keys = ["name", "state", "voter", "witness", "incarnation", "unheard", "guests", "reason"];
-    let heads = ["HOST", "STATE", "VOTER", "WITNESS", "LIFE", "UNHEARD s", "GUESTS", "REASON"];
+    let keys = [
+        "name",
+        "state",
+        "voter",
+        "witness",
+        "incarnation",
+        "unheard",
+        "guests",
+        "reason",
+    ];
+    let heads = [
+        "HOST",
+        "STATE",
+        "VOTER",
+        "WITNESS",
+        "LIFE",
+        "UNHEARD s",
+        "GUESTS",
+        "REASON",
+    ];
     table(&heads, &rows(v, &keys))
 }
 
 pub(super) fn guests(v: &Value) -> String {
-    let keys = ["name", "wanted", "state", "host", "epoch", "failures", "reason"];
-    let heads = ["GUEST", "WANTED", "STATE", "HOST", "EPOCH", "FAILURES", "REASON"];
+    let keys = [
+        "name", "wanted", "state", "host", "epoch", "failures", "reason",
+    ];
+    let heads = [
+        "GUEST", "WANTED", "STATE", "HOST", "EPOCH", "FAILURES", "REASON",
+    ];
     table(&heads, &rows(v, &keys))
 }
 
 pub(super) fn status(v: &Value) -> String {
     let mut lines = vec![
         format!("cluster      {}", text(&v["cluster"])),
-        format!("node         {} (incarnation {})", text(&v["node"]), text(&v["incarnation"])),
-        format!("quorum       {}", if v["quorate"] == true { "reached" } else { "NOT reached" }),
+        format!(
+            "node         {} (incarnation {})",
+            text(&v["node"]),
+            text(&v["incarnation"])
+        ),
+        format!(
+            "quorum       {}",
+            if v["quorate"] == true {
+                "reached"
+            } else {
+                "NOT reached"
+            }
+        ),
         format!("view         {}", text(&v["view"]["number"])),
         format!("coordinator  {}", text(&v["view"]["coordinator"])),
         format!("own lease    {} s left", text(&v["lease_left"])),
@@ -65,9 +106,14 @@ pub(super) fn status(v: &Value) -> String {
 
 /// One event line as the daemon sent it, in words.
 pub(super) fn event(line: &str) -> String {
-    let Ok(v) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
-    let about: Vec<String> =
-        ["host", "guest"].iter().filter(|k| !v[**k].is_null()).map(|k| text(&v[*k])).collect();
+    let Ok(v) = serde_json::from_str::<Value>(line) else {
+        return line.to_owned();
+    };
+    let about: Vec<String> = ["host", "guest"]
+        .iter()
+        .filter(|k| !v[**k].is_null())
+        .map(|k| text(&v[*k]))
+        .collect();
     format!(
         "{}  {:>8}  {:<11}  {:<10}  {}",
         text(&v["time"]),

@@ -80,8 +80,8 @@ pub fn report(config: &Config) -> CheckReport {
         }
         None => (
             Timing::default(),
-            "the default profile; the file has no [cluster], and a running cluster's own timing \
-             is shown by `quorate status`"
+            "the default profile: the file has no [cluster]; a running cluster keeps the timing it \
+             was founded with"
                 .into(),
         ),
     };

@@ -21,8 +21,6 @@ pub struct FoundingSettings {
     pub timing: Timing,
     /// What counts as proof that a host is off.
     pub proof: ProofPolicy,
-    /// Placement keeps room for the loss of this many hosts.
-    pub spare_hosts: u32,
 }
 
 pub(super) fn read(section: Section<'_, '_>, known: &[NodeId]) -> Result<FoundingSettings, Fault> {
@@ -52,7 +50,6 @@ pub(super) fn read(section: Section<'_, '_>, known: &[NodeId]) -> Result<Foundin
             }
         },
     };
-    let spare_hosts = section.number("spare_hosts", 0, 1024)?;
     let timing = match section.table("timing")? {
         Some(table) => {
             let timing = overrides(&table, base)?;
@@ -70,7 +67,6 @@ pub(super) fn read(section: Section<'_, '_>, known: &[NodeId]) -> Result<Foundin
         profile: profile.map_or_else(|| "default".into(), |p| p.value),
         timing,
         proof,
-        spare_hosts: spare_hosts.map_or(1, |n| n.value as u32),
     })
 }
 

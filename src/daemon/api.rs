@@ -3,7 +3,7 @@
 use crate::api::{ApiAnswer, ApiRequest, EventLine, LINE};
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -29,7 +29,10 @@ pub(crate) struct Chronicle {
 
 impl Chronicle {
     pub(crate) fn new() -> Chronicle {
-        Chronicle { past: Arc::default(), live: broadcast::channel(REMEMBERED).0 }
+        Chronicle {
+            past: Arc::default(),
+            live: broadcast::channel(REMEMBERED).0,
+        }
     }
 
     pub(crate) fn add(&self, line: EventLine) {
@@ -62,6 +65,31 @@ impl Drop for Socket {
     }
 }
 
+/// Refuses a path where another daemon listens, or where something else than a socket is.
+///
+/// # Errors
+/// What is there.
+pub(super) fn free(path: &Path) -> io::Result<()> {
+    let Ok(there) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    let taken = |why: &str| {
+        io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("socket {}: {why}", path.display()),
+        )
+    };
+    if !there.file_type().is_socket() {
+        return Err(taken(
+            "something that is no socket is there, and is left as it is",
+        ));
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(taken("another daemon listens there"));
+    }
+    Ok(())
+}
+
 /// Listens at `path`.
 ///
 /// # Errors
@@ -72,10 +100,7 @@ pub(crate) fn serve(
     questions: &mpsc::Sender<Question>,
 ) -> io::Result<Socket> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        let why = format!("{}: another daemon listens there", path.display());
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
-    }
+    free(path)?;
     if path.symlink_metadata().is_ok() {
         // Left behind by a daemon that ended without cleaning up.
         std::fs::remove_file(path).map_err(named)?;
@@ -92,7 +117,10 @@ pub(crate) fn serve(
             });
         }
     });
-    Ok(Socket { path: path.to_owned(), task })
+    Ok(Socket {
+        path: path.to_owned(),
+        task,
+    })
 }
 
 async fn client(
@@ -101,10 +129,10 @@ async fn client(
     questions: &mpsc::Sender<Question>,
 ) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut read = BufReader::new(read.take(LINE as u64));
-    read.read_line(&mut line).await?;
-    let request: ApiRequest = match serde_json::from_str(&line) {
+    read.read_until(b'\n', &mut line).await?;
+    let request: ApiRequest = match serde_json::from_slice(&line) {
         Ok(request) => request,
         Err(e) => return say(&mut write, &ApiAnswer::Error(format!("request: {e}"))).await,
     };

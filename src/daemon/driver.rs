@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::guardian::Lease;
 use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::{Committed, Committer};
+use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
 use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
 use quorate_recovery::Node;
@@ -48,8 +49,13 @@ pub(crate) struct Driver {
     pub(crate) agents: Agents,
     pub(crate) lease: Option<Lease>,
     pub(crate) chronicle: Chronicle,
-    pub(crate) watcher: Box<dyn FnMut(&Node, Seen<'_>) + Send>,
+    pub(crate) watcher: Watcher,
+    /// An operator took this host out of service, not only its daemon.
+    pub(crate) left: bool,
 }
+
+/// Shown every step, event and published message.
+pub(crate) type Watcher = Box<dyn FnMut(&Node, Seen<'_>) + Send>;
 
 /// What a watcher is shown.
 pub(crate) enum Seen<'a> {
@@ -144,7 +150,9 @@ impl Driver {
 
     async fn datagram(&mut self, work: &mut Work, link: LinkId, bytes: &[u8]) {
         // What cannot be opened is counted by the opener, and shown by `status`.
-        let Ok(frame) = self.opener.open(bytes) else { return };
+        let Ok(frame) = self.opener.open(bytes) else {
+            return;
+        };
         if let Datagram::Join(join) = &frame.body {
             // A node without a cluster asks; the first record is no secret among key holders.
             if matches!(join, Join::Seeking { .. } | Join::Invite { .. }) {
@@ -198,7 +206,10 @@ impl Driver {
                 let taken = self.orders.as_ref().is_some_and(|o| o.send(order).is_ok());
                 if !taken {
                     let result = Err("this node runs no guests".to_owned());
-                    let _ = self.tell.try_send(Fact::GuestDone { order: number, result });
+                    let _ = self.tell.try_send(Fact::GuestDone {
+                        order: number,
+                        result,
+                    });
                 }
             }
             Effect::Fence(launch) => {
@@ -271,10 +282,13 @@ impl Driver {
             }
             ApiRequest::Hosts => ApiAnswer::Ok(json!(self.node.hosts(now))),
             ApiRequest::Guests => ApiAnswer::Ok(json!(self.node.guests(now))),
-            ApiRequest::Events { .. } => ApiAnswer::Error("events are not asked of the loop".into()),
+            ApiRequest::Events { .. } => {
+                ApiAnswer::Error("events are not asked of the loop".into())
+            }
             ApiRequest::Ask(request) => {
                 let client = work.next_client;
                 work.next_client += 1;
+                self.left |= matches!(&request, Request::Leave(why) if *why != Away::Stop);
                 work.clients.insert(client, q.answer);
                 return self.step(work, Fact::Request { client, request }).await;
             }
@@ -284,7 +298,10 @@ impl Driver {
 }
 
 fn named(unreached: BTreeMap<NodeId, String>) -> BTreeMap<String, String> {
-    unreached.into_iter().map(|(n, why)| (n.0.to_string(), why)).collect()
+    unreached
+        .into_iter()
+        .map(|(n, why)| (n.0.to_string(), why))
+        .collect()
 }
 
 async fn committed(durable: &mut Durable) -> Committed {
@@ -305,4 +322,3 @@ async fn sleep_until(until: Time) {
         tokio::time::sleep(left.min(Duration::from_secs(3600))).await;
     }
 }
-

@@ -48,7 +48,9 @@ pub async fn join(
     let founding = match (role, &config.founding) {
         (Role::Founder, None) => {
             let path = config.path.display();
-            return Err(DaemonError(format!("{path}: there is no [cluster] to found")));
+            return Err(DaemonError(format!(
+                "{path}: there is no [cluster] to found"
+            )));
         }
         (Role::Founder, Some(f)) if !f.voters.contains(&config.node) => {
             return Err(DaemonError(format!(
@@ -92,7 +94,9 @@ pub async fn join(
         _ => None,
     };
     let founder = Greeting::of(config, &store, plan)?;
-    founder.shake(&key, &mut links, &mut store, Some(patience), tell).await
+    founder
+        .shake(&key, &mut links, &mut store, Some(patience), tell)
+        .await
 }
 
 /// For a daemon whose store has no first record yet: waits for it as long as it takes.
@@ -104,7 +108,9 @@ pub(super) async fn finish(
     if store.load()?.founding.is_none() {
         let mut links = Links::open(&links(config))?;
         let tell = |text: &str| tracing::info!("{text}");
-        Greeting::of(config, &store, None)?.shake(key, &mut links, &mut store, None, &tell).await?;
+        Greeting::of(config, &store, None)?
+            .shake(key, &mut links, &mut store, None, &tell)
+            .await?;
     }
     Ok(store)
 }
@@ -146,7 +152,11 @@ impl Greeting {
             incarnation: loaded.incarnation,
             pledged: loaded.pledge,
             plan,
-            names: config.peers.iter().map(|p| (p.node, p.name.clone())).collect(),
+            names: config
+                .peers
+                .iter()
+                .map(|p| (p.node, p.name.clone()))
+                .collect(),
         })
     }
 
@@ -163,8 +173,7 @@ impl Greeting {
         let mut opener = Opener::new(key, self.me, self.incarnation);
         let began = Clock.now();
         let founder = self.plan.is_some();
-        let mut shake =
-            Handshake::new(began, self.me, self.store, self.pledged, self.plan.clone());
+        let mut shake = Handshake::new(began, self.me, self.store, self.pledged, self.plan.clone());
         let mut spoken = began;
         let mut cluster = None;
         loop {
@@ -189,7 +198,10 @@ impl Greeting {
                     Step::Found(founding) => {
                         records.found(&founding)?;
                         cluster = Some(founding.cluster);
-                        tell(&format!("cluster {}: its first record is kept", founding.cluster));
+                        tell(&format!(
+                            "cluster {}: its first record is kept",
+                            founding.cluster
+                        ));
                     }
                     Step::Send(join) => {
                         let header = Header {
@@ -199,8 +211,13 @@ impl Greeting {
                             incarnation: self.incarnation,
                             number: sealer.next_number(),
                         };
-                        let frame = Frame { header, body: Datagram::Join(join) };
-                        let sealed = sealer.seal(&frame).map_err(|e| DaemonError(e.to_string()))?;
+                        let frame = Frame {
+                            header,
+                            body: Datagram::Join(join),
+                        };
+                        let sealed = sealer
+                            .seal(&frame)
+                            .map_err(|e| DaemonError(e.to_string()))?;
                         links.send(&To::Everyone, &sealed);
                     }
                     Step::Done => return cluster.ok_or(DaemonError("no cluster".into())),

@@ -13,17 +13,19 @@ pub use join::{JoinError, Role, join};
 pub(crate) use network::links;
 
 use crate::agents::Agents;
+use crate::api::EventLine;
 use crate::clock;
 use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::guardian::{Guardian, Lease};
+use crate::hypervisor::Driver as _;
 use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::{Limits, Runner};
-use crate::hypervisor::Driver as _;
 use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use crate::store::{Committer, Store};
+use quorate_membership::Token;
 use quorate_membership::entry::{ArmedClass, Away};
-use quorate_recovery::contract::Request;
+use quorate_recovery::contract::{Event, EventKind, Request};
 use quorate_recovery::{Node, Setup};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -79,11 +81,18 @@ pub fn machine(config: &Config) -> Result<String, DaemonError> {
     Ok(format!("{id:032x}"))
 }
 
-/// Runs the daemon until it is told to stop. Exit code 0 after an orderly end, 1 if it cannot go
-/// on, 2 for bad input: then nothing was changed.
+/// Exit code of a daemon that took its host out of service: whoever supervises it must not start
+/// it again by itself.
+pub const LEFT: u8 = 3;
+
+/// Runs the daemon until it is told to stop. Exit code 0 after a stop of the daemon alone, 1 if it
+/// cannot go on, 2 for bad input, which changed nothing, and 3 after `quorate host leave`.
 #[must_use]
 pub fn main(config: &Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("quorate: no runtime: {e}");
@@ -94,7 +103,7 @@ pub fn main(config: &Config) -> ExitCode {
     // Calls into a hypervisor may hang; they are left behind.
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("quorate: {e}");
             ExitCode::from(2)
@@ -102,7 +111,8 @@ pub fn main(config: &Config) -> ExitCode {
     }
 }
 
-async fn run(config: &Config) -> Result<(), DaemonError> {
+/// Fails only for what was wrong from the start.
+async fn run(config: &Config) -> Result<ExitCode, DaemonError> {
     let exe = std::env::current_exe().map_err(DaemonError::at("own program"))?;
     let key = ClusterKey::load(&config.key_file)?;
     let chronicle = Chronicle::new();
@@ -110,14 +120,28 @@ async fn run(config: &Config) -> Result<(), DaemonError> {
     let (tell_leave, mut leave) = mpsc::channel(4);
     let mut socket = None;
     watch_signals(tell_leave)?;
+    start::nothing_taken(config)?;
     loop {
-        let mut life = Life::begin(config, &exe, &key, &chronicle).await?;
+        let mut life = match Life::begin(config, &exe, &key, &chronicle).await {
+            Ok(life) => life,
+            Err(e) if socket.is_none() => return Err(e),
+            Err(e) => {
+                // It ran before: a new process may do better, and the guests live by its lease.
+                eprintln!("quorate: {e}");
+                return Ok(ExitCode::FAILURE);
+            }
+        };
         if socket.is_none() {
             let served = api::serve(&config.socket, &chronicle, &ask);
             socket = Some(served.map_err(|e| DaemonError(e.to_string()))?);
-            tracing::info!("node {} is up as incarnation {}", config.name, life.driver.incarnation);
+            tracing::info!(
+                "node {} is up as incarnation {}",
+                config.name,
+                life.driver.incarnation
+            );
         }
         let ended = life.driver.run(&mut questions, &mut leave).await;
+        let life_left = life.driver.left;
         life.end();
         match ended {
             Ended::Restart(why) => {
@@ -127,7 +151,20 @@ async fn run(config: &Config) -> Result<(), DaemonError> {
             }
             Ended::Exit(why) => {
                 tracing::info!("{why}");
-                return Ok(());
+                chronicle.add(EventLine::now(&Event {
+                    token: Token::NONE,
+                    kind: EventKind::Changed,
+                    host: Some(config.name.clone()),
+                    guest: None,
+                    text: why,
+                }));
+                // For whoever follows: the tasks that tell them end with this one.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                return Ok(if life_left {
+                    ExitCode::from(LEFT)
+                } else {
+                    ExitCode::SUCCESS
+                });
             }
         }
     }
@@ -155,8 +192,10 @@ impl Life {
         };
         let incarnation = loaded.incarnation;
         let links = Links::open(&links(config))?;
-        let session_config =
-            SessionConfig { listen: config.listen, keepalive: founding.timing.election };
+        let session_config = SessionConfig {
+            listen: config.listen,
+            keepalive: founding.timing.election,
+        };
         let (sessions, session_events) =
             Sessions::start(&session_config, key, config.node, incarnation)?;
         let votes = |n| founding.slot(n).is_some();
@@ -172,10 +211,8 @@ impl Life {
         let mut present = Vec::new();
         let mut orders = None;
         if !config.witness {
-            let check = (founding.timing.pause_margin / 10).clamp(
-                Duration::from_millis(20),
-                Duration::from_millis(500),
-            );
+            let check = (founding.timing.pause_margin / 10)
+                .clamp(Duration::from_millis(20), Duration::from_millis(500));
             let guardian = Guardian::new(
                 exe.to_owned(),
                 run_dir.clone(),
@@ -238,10 +275,14 @@ impl Life {
             orders,
             facts,
             tell: tell.clone(),
-            agents: Agents { program: exe.to_owned(), dirs: config.agent_dirs.clone() },
+            agents: Agents {
+                program: exe.to_owned(),
+                dirs: config.agent_dirs.clone(),
+            },
             lease: Some(lease),
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
+            left: false,
         };
         Ok(Life { driver, tasks })
     }
@@ -275,4 +316,3 @@ fn watch_signals(leave: mpsc::Sender<Request>) -> Result<(), DaemonError> {
     });
     Ok(())
 }
-

@@ -33,7 +33,10 @@ pub(crate) fn links(config: &Config) -> Vec<LinkConfig> {
                         .collect(),
                 },
             };
-            LinkConfig { name: link.name.clone(), kind }
+            LinkConfig {
+                name: link.name.clone(),
+                kind,
+            }
         })
         .collect()
 }

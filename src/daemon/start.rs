@@ -3,9 +3,27 @@
 use super::DaemonError;
 use crate::config::Config;
 use crate::hypervisor::Limits;
+use crate::net::{Links, SessionError};
 use crate::store::NodeIdentity;
 use quorate_membership::entry::{Capacity, Profile};
 use quorate_membership::{BootId, StoreId, Timing};
+
+/// Refuses what another program holds already: the API's socket, the links' ports, the sessions'
+/// port. Before the store is opened, because opening it begins an incarnation.
+///
+/// # Errors
+/// What is taken.
+pub(super) fn nothing_taken(config: &Config) -> Result<(), DaemonError> {
+    super::api::free(&config.socket).map_err(|e| DaemonError(e.to_string()))?;
+    // Not if it is not there: opening says so better.
+    if super::store_path(config).exists() {
+        drop(Links::open(&super::links(config))?);
+        let address = config.listen;
+        std::net::TcpListener::bind(address)
+            .map_err(|source| SessionError::Listen { address, source })?;
+    }
+    Ok(())
+}
 
 /// The store must be that of the node in the file.
 pub(super) fn same_node(config: &Config, identity: &NodeIdentity) -> Result<(), DaemonError> {
@@ -37,7 +55,9 @@ pub(super) fn profile(
                 Some(n) => n,
                 None => std::thread::available_parallelism()
                     .map(|n| u32::try_from(n.get()).unwrap_or(u32::MAX))
-                    .map_err(DaemonError::at("capacity.vcpus is not set, and counting them"))?,
+                    .map_err(DaemonError::at(
+                        "capacity.vcpus is not set, and counting them",
+                    ))?,
             },
             memory_mib: match config.capacity.memory_mib {
                 Some(n) => n,
@@ -59,12 +79,23 @@ fn memory_mib() -> Result<u64, DaemonError> {
     let place = "capacity.memory_mib is not set, and /proc/meminfo";
     let text = std::fs::read_to_string("/proc/meminfo").map_err(DaemonError::at(place))?;
     text.lines()
-        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
+        .find_map(|l| {
+            l.strip_prefix("MemTotal:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse()
+                .ok()
+        })
         .map(|kib: u64| kib / 1024)
         .ok_or_else(|| DaemonError(format!("{place} names no MemTotal")))
 }
 
 /// Limits of hypervisor calls that fit the cluster's timing: an end must be done within K.
 pub(super) fn limits(timing: &Timing, usual: Limits) -> Limits {
-    Limits { end: timing.kill, poll: timing.heartbeat.min(usual.poll), ..usual }
+    Limits {
+        end: timing.kill,
+        poll: timing.heartbeat.min(usual.poll),
+        ..usual
+    }
 }

@@ -9,31 +9,31 @@ use std::fmt;
 
 /// A life's first and last line of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub struct Run {
     /// Who wrote them.
-    pub(crate) life: Life,
+    pub life: Life,
     /// The first line, boot clock in nanoseconds.
-    pub(crate) first: u64,
+    pub first: u64,
     /// The last line.
-    pub(crate) last: u64,
+    pub last: u64,
     /// How many lines.
-    pub(crate) lines: usize,
+    pub lines: usize,
 }
 
 /// A restart that must show in the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Expected {
+pub struct Expected {
     /// The guest.
-    pub(crate) guest: String,
+    pub guest: String,
     /// The host that failed.
-    pub(crate) off: String,
+    pub off: String,
     /// When it failed; the new life begins after this.
-    pub(crate) failed_at: u64,
+    pub failed_at: u64,
 }
 
 /// Why the demo failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Charge {
+pub enum Charge {
     /// A line that no guest writes.
     Unreadable {
         guest: String,
@@ -57,15 +57,15 @@ pub(crate) enum Charge {
 
 /// What the records of one guest say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// Its lives, in order of their first lines.
-    pub(crate) runs: Vec<Run>,
+    pub runs: Vec<Run>,
     /// The least time between the last line of one life and the first of the next.
-    pub(crate) least_gap_ns: Option<u64>,
+    pub least_gap_ns: Option<u64>,
 }
 
 /// Judges the records of all guests. `end` is when they were read.
-pub(crate) fn judge(
+pub fn judge(
     records: &BTreeMap<String, String>,
     expected: &[Expected],
     end: u64,

@@ -9,36 +9,36 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Time between two lines of a running guest, in nanoseconds.
-pub(crate) const INTERVAL_NS: u64 = 20_000_000;
+pub const INTERVAL_NS: u64 = 20_000_000;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub struct Record {
     /// When, in nanoseconds of the boot clock.
-    pub(crate) at: u64,
+    pub at: u64,
     /// Which life of the guest wrote it.
-    pub(crate) life: Life,
+    pub life: Life,
 }
 
 /// One process of a guest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Life {
+pub struct Life {
     /// Name of the host it runs on, as the kernel says it.
-    pub(crate) host: String,
+    pub host: String,
     /// The guest epoch it was started under.
-    pub(crate) epoch: String,
+    pub epoch: String,
     /// Its pid, in its host's own counting.
-    pub(crate) pid: u32,
+    pub pid: u32,
 }
 
 /// This moment of the boot clock, in nanoseconds.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Reads a line, without its newline.
-pub(crate) fn parse(line: &str) -> Option<Record> {
+pub fn parse(line: &str) -> Option<Record> {
     let mut words = line.split(' ');
     let at = words.next()?.parse().ok()?;
     let host = words.next()?.to_owned();
@@ -54,7 +54,7 @@ pub(crate) fn parse(line: &str) -> Option<Record> {
 }
 
 /// The last whole line of a record file; `None` while there is none.
-pub(crate) fn last(path: &Path) -> io::Result<Option<Record>> {
+pub fn last(path: &Path) -> io::Result<Option<Record>> {
     // Longer than any two lines.
     const TAIL: u64 = 512;
     let mut file = match File::open(path) {

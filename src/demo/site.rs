@@ -9,14 +9,15 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All nodes, in the order of their ids from 1 up; the last is the witness.
-pub(crate) const NODES: [&str; 5] = ["h1", "h2", "h3", "h4", "w"];
+pub const NODES: [&str; 5] = ["h1", "h2", "h3", "h4", "w"];
 /// The witness.
-pub(crate) const WITNESS: &str = "w";
+pub const WITNESS: &str = "w";
 
 /// The machine room. Everything in it ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub struct Site {
     dir: PathBuf,
+    nodes: Vec<String>,
     exe: PathBuf,
     agent: PathBuf,
     hosts: Mutex<BTreeMap<String, Powered>>,
@@ -32,8 +33,9 @@ struct Powered {
 }
 
 impl Site {
-    /// Lays out `dir` and gives every host power. No daemon runs yet.
-    pub(crate) fn build(dir: &Path, exe: &Path, agent: &Path) -> Result<Site, String> {
+    /// Lays out `dir` and gives every host of `nodes` power. No daemon runs yet. All are voters,
+    /// with ids from 1 up; the one called [`WITNESS`] is one.
+    pub fn build(dir: &Path, exe: &Path, agent: &Path, nodes: &[&str]) -> Result<Site, String> {
         // `sun_path` holds 107 bytes.
         if dir.as_os_str().len() > 90 {
             return Err(format!(
@@ -44,6 +46,7 @@ impl Site {
         }
         let site = Site {
             dir: dir.to_owned(),
+            nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
             exe: exe.to_owned(),
             agent: agent.to_owned(),
             hosts: Mutex::default(),
@@ -52,7 +55,7 @@ impl Site {
         for part in ["records", "switch", "guests"] {
             make_dir(&dir.join(part))?;
         }
-        for name in NODES {
+        for name in nodes {
             let own = dir.join(name);
             make_dir(&own.join("state"))?;
             write(&own.join("machine-id"), &fresh_uuid()?.replace('-', ""))?;
@@ -63,32 +66,37 @@ impl Site {
         Ok(site)
     }
 
-    pub(crate) fn key(&self) -> PathBuf {
+    /// All nodes, in the order of their ids from 1 up.
+    pub fn nodes(&self) -> &[String] {
+        &self.nodes
+    }
+
+    pub fn key(&self) -> PathBuf {
         self.dir.join("key")
     }
 
-    pub(crate) fn switch(&self) -> PathBuf {
+    pub fn switch(&self) -> PathBuf {
         self.dir.join("switch")
     }
 
-    pub(crate) fn config(&self, name: &str) -> PathBuf {
+    pub fn config(&self, name: &str) -> PathBuf {
         self.dir.join(name).join("quorate.toml")
     }
 
-    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+    pub fn socket(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.sock"))
     }
 
-    pub(crate) fn record(&self, guest: &str) -> PathBuf {
+    pub fn record(&self, guest: &str) -> PathBuf {
         self.dir.join("records").join(format!("{guest}.log"))
     }
 
-    pub(crate) fn daemon_log(&self, name: &str) -> PathBuf {
+    pub fn daemon_log(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.log"))
     }
 
     /// Writes the description of a guest for `quorate guest add`.
-    pub(crate) fn guest_file(&self, guest: &str) -> Result<PathBuf, String> {
+    pub fn guest_file(&self, guest: &str) -> Result<PathBuf, String> {
         let path = self.dir.join("guests").join(format!("{guest}.toml"));
         let text = format!(
             "name = {guest:?}\n\n[needs]\nvcpus = 1\nmemory_mib = 64\n\n\
@@ -103,7 +111,7 @@ impl Site {
     /// The file of one host, as an operator would write it.
     fn config_text(&self, me: &str) -> String {
         let own = |part: &str| format!("{:?}", self.dir.join(me).join(part).display().to_string());
-        let number = number(me);
+        let number = self.number(me);
         let address = Machine::address_of(number);
         let mut text = format!(
             "node = {number}\n\
@@ -131,14 +139,17 @@ impl Site {
             "\n[[link]]\nname = \"bridge\"\naddress = \"{address}\"\n\
              group = \"239.192.7.7:5405\"\n"
         ));
-        for peer in NODES.iter().filter(|peer| **peer != me) {
-            let number = self::number(peer);
+        for peer in self.nodes.iter().filter(|peer| *peer != me) {
+            let number = self.number(peer);
             text.push_str(&format!(
                 "\n[[peer]]\nnode = {number}\nname = {peer:?}\nsession = \"{}:5406\"\n",
                 Machine::address_of(number)
             ));
         }
-        text.push_str("\n[cluster]\nvoters = [1, 2, 3, 4, 5]\nprofile = \"fast\"\n");
+        let voters: Vec<usize> = (1..=self.nodes.len()).collect();
+        text.push_str(&format!(
+            "\n[cluster]\nvoters = {voters:?}\nprofile = \"fast\"\n"
+        ));
         if me != WITNESS {
             text.push_str(&format!(
                 "\n[[fence]]\n[[fence.device]]\nname = \"switch-{me}\"\nagent = {:?}\n\
@@ -152,12 +163,14 @@ impl Site {
     }
 
     /// Gives a host power: a new boot with an empty memory file system.
-    pub(crate) fn power_on(&self, name: &str) -> Result<(), String> {
+    pub fn power_on(&self, name: &str) -> Result<(), String> {
         let own = self.dir.join(name);
         write(&own.join("boot-id"), &fresh_uuid()?)?;
         // A socket of the boot before, on storage that outlived it.
         let _ = fs::remove_file(self.socket(name));
-        let machine = self.rack.power_on(name, number(name), &own.join("run"))?;
+        let machine = self
+            .rack
+            .power_on(name, self.number(name), &own.join("run"))?;
         let powered = Powered {
             machine,
             daemon: None,
@@ -167,7 +180,7 @@ impl Site {
     }
 
     /// Cuts a host's power and returns when nothing of it is left. A host without power stays so.
-    pub(crate) fn power_off(&self, name: &str) -> Result<(), String> {
+    pub fn power_off(&self, name: &str) -> Result<(), String> {
         let powered = self.hosts().remove(name);
         let Some(mut powered) = powered else {
             return Ok(());
@@ -180,7 +193,7 @@ impl Site {
     }
 
     /// Pulls or plugs a host's cable.
-    pub(crate) fn cable(&self, name: &str, plugged: bool) -> Result<(), String> {
+    pub fn cable(&self, name: &str, plugged: bool) -> Result<(), String> {
         match self.hosts().get(name) {
             Some(powered) => self.rack.cable(&powered.machine, plugged),
             None => Err(format!("{name} has no power")),
@@ -188,17 +201,13 @@ impl Site {
     }
 
     /// Whether a host has power.
-    pub(crate) fn alive(&self, name: &str) -> bool {
+    pub fn alive(&self, name: &str) -> bool {
         let mut hosts = self.hosts();
         hosts.get_mut(name).is_some_and(|p| p.machine.alive())
     }
 
     /// A `quorate` command inside a host.
-    pub(crate) fn command(
-        &self,
-        name: &str,
-        args: &[&str],
-    ) -> Result<std::process::Command, String> {
+    pub fn command(&self, name: &str, args: &[&str]) -> Result<std::process::Command, String> {
         match self.hosts().get(name) {
             Some(powered) => {
                 let mut command = powered.machine.command(&self.exe);
@@ -210,11 +219,11 @@ impl Site {
     }
 
     /// Starts a host's daemon under a supervisor that starts it again, as systemd would: always,
-    /// except after bad input.
-    pub(crate) fn start_daemon(&self, name: &str) -> Result<(), String> {
+    /// except after bad input and after `host leave`.
+    pub fn start_daemon(&self, name: &str) -> Result<(), String> {
         const SUPERVISE: &str = "pid=$1; shift; while :; do \"$@\" & echo $! >\"$pid\"; wait $!; \
             code=$?; echo \"supervisor: the daemon ended with $code\"; \
-            [ $code -eq 2 ] && exit 2; sleep 0.2; done";
+            case $code in 2|3) exit $code;; esac; sleep 0.2; done";
         let log = log(&self.daemon_log(name))?;
         let copy = log.try_clone().map_err(|e| e.to_string())?;
         let mut hosts = self.hosts();
@@ -236,7 +245,7 @@ impl Site {
     }
 
     /// Sends a signal to a host's daemon, and to nothing else of it.
-    pub(crate) fn signal_daemon(&self, name: &str, signal: &str) -> Result<(), String> {
+    pub fn signal_daemon(&self, name: &str, signal: &str) -> Result<(), String> {
         let hosts = self.hosts();
         let powered = hosts.get(name).ok_or(format!("{name} has no power"))?;
         let status = powered
@@ -254,6 +263,11 @@ impl Site {
         }
     }
 
+    fn number(&self, name: &str) -> u8 {
+        let place = self.nodes.iter().position(|n| n == name);
+        place.map_or(0, |i| i as u8 + 1)
+    }
+
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<String, Powered>> {
         // A thread that panicked while it held this left a whole map: no step changes it twice.
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -269,13 +283,6 @@ impl Drop for Site {
             }
         }
     }
-}
-
-fn number(name: &str) -> u8 {
-    NODES
-        .iter()
-        .position(|n| *n == name)
-        .map_or(0, |i| i as u8 + 1)
 }
 
 fn make_dir(path: &Path) -> Result<(), String> {

@@ -10,7 +10,13 @@ fn every_host_of_the_demo_has_a_file_that_check_accepts() {
     }
     let dir = tempfile::tempdir().expect("temporary directory");
     // Any program will do as an agent here; it is not run.
-    let site = Site::build(dir.path(), Path::new("/bin/true"), Path::new("/bin/sh")).expect("site");
+    let site = Site::build(
+        dir.path(),
+        Path::new("/bin/true"),
+        Path::new("/bin/sh"),
+        &NODES,
+    )
+    .expect("site");
     for name in NODES {
         let config = Config::load(&site.config(name)).expect("config");
         assert_eq!(
@@ -34,7 +40,13 @@ fn the_switch_says_off_only_when_the_host_is_gone_and_a_broken_outlet_does_nothi
         return;
     }
     let dir = tempfile::tempdir().expect("temporary directory");
-    let site = Site::build(dir.path(), Path::new("/bin/true"), Path::new("/bin/sh")).expect("site");
+    let site = Site::build(
+        dir.path(),
+        Path::new("/bin/true"),
+        Path::new("/bin/sh"),
+        &NODES,
+    )
+    .expect("site");
     let site = std::sync::Arc::new(site);
     let at = |file: &str| site.switch().join(file);
     let order = |plug: &str, word: &str| {

@@ -4,7 +4,7 @@
 //! only when the host is really gone does `<plug>.state` say so. While `broken-<plug>` exists, that
 //! outlet does nothing at all.
 
-use super::site::{NODES, Site};
+use super::site::Site;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use std::time::Duration;
 
 /// A running switch; dropping it stops it.
 #[derive(Debug)]
-pub(crate) struct Switch {
+pub struct Switch {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Switch {
     /// Begins to obey. Commands from before are dropped: a late cut would hit a healthy host.
-    pub(crate) fn start(site: Arc<Site>) -> Switch {
+    pub fn start(site: Arc<Site>) -> Switch {
         let stop = Arc::new(AtomicBool::new(false));
-        for plug in NODES {
+        for plug in site.nodes() {
             let _ = fs::remove_file(site.switch().join(format!("{plug}.cmd")));
         }
         let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             while !stopping.load(Ordering::Relaxed) {
-                for plug in NODES {
+                for plug in site.nodes() {
                     if let Err(e) = serve(&site, plug) {
                         // The agent sees no new state and times out, as with a real switch.
                         eprintln!("power switch, outlet {plug}: {e}");
@@ -56,13 +56,13 @@ impl Drop for Switch {
 }
 
 /// Makes an outlet deaf.
-pub(crate) fn break_outlet(switch: &Path, plug: &str) -> Result<(), String> {
+pub fn break_outlet(switch: &Path, plug: &str) -> Result<(), String> {
     let path = switch.join(format!("broken-{plug}"));
     fs::write(&path, "").map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Says what an outlet's state is, by rename, so that no agent reads half a word.
-pub(crate) fn write_state(switch: &Path, plug: &str, state: &str) -> Result<(), String> {
+pub fn write_state(switch: &Path, plug: &str, state: &str) -> Result<(), String> {
     let (new, path) = (
         switch.join(format!(".state-{plug}")),
         switch.join(format!("{plug}.state")),

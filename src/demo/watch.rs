@@ -13,45 +13,45 @@ const COMMAND: Duration = Duration::from_secs(30);
 
 /// What the demo reads of `quorate status --json`.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Status {
-    pub(crate) quorate: bool,
-    pub(crate) view: View,
+pub struct Status {
+    pub quorate: bool,
+    pub view: View,
 }
 
 /// The view in it.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct View {
-    pub(crate) number: u64,
-    pub(crate) members: Vec<Member>,
-    pub(crate) coordinator: Option<String>,
+pub struct View {
+    pub number: u64,
+    pub members: Vec<Member>,
+    pub coordinator: Option<String>,
 }
 
 /// One node in it.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) state: String,
+pub struct Member {
+    pub name: String,
+    pub state: String,
 }
 
 /// What the demo reads of one guest of `quorate guests --json`.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Guest {
-    pub(crate) name: String,
-    pub(crate) state: String,
-    pub(crate) host: Option<String>,
+pub struct Guest {
+    pub name: String,
+    pub state: String,
+    pub host: Option<String>,
 }
 
 /// What the demo reads of an event.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Event {
-    pub(crate) kind: String,
-    pub(crate) host: Option<String>,
+pub struct Event {
+    pub kind: String,
+    pub host: Option<String>,
     #[serde(default)]
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// Waits for a child with a deadline; past it the child is ended.
-pub(crate) fn finish(mut child: Child, what: &str) -> Result<String, String> {
+pub fn finish(mut child: Child, what: &str) -> Result<String, String> {
     let read = |pipe: Option<Box<dyn Read + Send>>| {
         std::thread::spawn(move || {
             let mut text = String::new();
@@ -88,7 +88,7 @@ pub(crate) fn finish(mut child: Child, what: &str) -> Result<String, String> {
 }
 
 /// Starts a command with pipes for [`finish`].
-pub(crate) fn start(command: &mut Command, what: &str) -> Result<Child, String> {
+pub fn start(command: &mut Command, what: &str) -> Result<Child, String> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -98,7 +98,7 @@ pub(crate) fn start(command: &mut Command, what: &str) -> Result<Child, String> 
 }
 
 /// Runs `quorate ARGS --socket S` against one node and returns what it prints.
-pub(crate) fn ask(
+pub fn ask(
     exe: &std::path::Path,
     site: &Site,
     node: &str,
@@ -111,29 +111,29 @@ pub(crate) fn ask(
 }
 
 /// The status as `node` sees it.
-pub(crate) fn status(exe: &std::path::Path, site: &Site, node: &str) -> Result<Status, String> {
+pub fn status(exe: &std::path::Path, site: &Site, node: &str) -> Result<Status, String> {
     let text = ask(exe, site, node, &["status", "--json"])?;
     serde_json::from_str(&text).map_err(|e| format!("quorate status --json: {e} in {text}"))
 }
 
 /// The guests as `node` sees them.
-pub(crate) fn guests(exe: &std::path::Path, site: &Site, node: &str) -> Result<Vec<Guest>, String> {
+pub fn guests(exe: &std::path::Path, site: &Site, node: &str) -> Result<Vec<Guest>, String> {
     let text = ask(exe, site, node, &["guests", "--json"])?;
     serde_json::from_str(&text).map_err(|e| format!("quorate guests --json: {e} in {text}"))
 }
 
 /// Events of one node as they come, each with the moment it was read.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub struct Events {
     /// The node that tells them.
-    pub(crate) node: String,
+    pub node: String,
     child: Child,
     seen: Arc<Mutex<Vec<(u64, Event)>>>,
 }
 
 impl Events {
     /// Follows the events of `node`, from inside it, so that the command goes when the host does.
-    pub(crate) fn follow(site: &Site, node: &str) -> Result<Events, String> {
+    pub fn follow(site: &Site, node: &str) -> Result<Events, String> {
         let mut child = site
             .command(node, &["events", "--follow", "--json", "--socket"])?
             .arg(site.socket(node))
@@ -162,7 +162,7 @@ impl Events {
     }
 
     /// The first event since `after` (boot clock) that fits.
-    pub(crate) fn first(&self, after: u64, fits: impl Fn(&Event) -> bool) -> Option<(u64, Event)> {
+    pub fn first(&self, after: u64, fits: impl Fn(&Event) -> bool) -> Option<(u64, Event)> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().find(|(at, e)| *at >= after && fits(e)).cloned()
     }
@@ -180,7 +180,7 @@ impl Drop for Events {
 ///
 /// # Errors
 /// Past the deadline: what was waited for, and the last reason why it was not there.
-pub(crate) fn wait<T>(
+pub fn wait<T>(
     what: &str,
     limit: Duration,
     stop: &dyn Fn() -> bool,

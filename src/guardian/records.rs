@@ -92,7 +92,7 @@ pub struct GuestRecord {
     pub start: u64,
 }
 
-/// The permission to run a held guest's program. Lies in `guests/G-E.go`.
+/// The permission to run a held guest's program. Lies in `guests/G-E.N.go`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoRecord {

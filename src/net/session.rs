@@ -18,7 +18,6 @@ mod run;
 use crate::net::key::ClusterKey;
 use peers::Shared;
 use quorate_membership::codec::{self, Kind};
-use quorate_membership::frame::Stream;
 use quorate_membership::{Incarnation, NodeId};
 use quorate_recovery::contract::NodeStream;
 use run::Note;
@@ -283,14 +282,13 @@ impl SessionHandle {
             shared.count_unsent();
             return false;
         };
-        // The one message whose length nobody else bounds; encoding it would be refused.
-        if let Stream::State { bytes, .. } = message
-            && bytes.len() + 64 > Kind::Stream.limit()
-        {
+        // A log sync or a state grows with what the peer missed; one too long for a message closes
+        // the session, and is counted, instead of ending us.
+        let Some(bytes) = codec::try_encode(Kind::Stream, message) else {
             shared.give_up(peer, &outbox, Closed::TooLong);
             return false;
-        }
-        let queued = outbox.push(codec::encode(Kind::Stream, message));
+        };
+        let queued = outbox.push(bytes);
         if !queued {
             shared.give_up(peer, &outbox, Closed::Overflow);
         }

@@ -103,8 +103,9 @@ pub struct Audit {
     /// Fence attempts, revokes and proofs so far, per host.
     pub counts: BTreeMap<NodeId, Counts>,
     policy: ProofPolicy,
-    seen: BTreeSet<ProposalId>,
-    newest: BTreeMap<NodeId, u64>,
+    /// Per node its newest incarnation in the log, the sequences seen of it, and the highest one
+    /// that is no longer told apart from a repeat.
+    seen: BTreeMap<NodeId, (u64, BTreeSet<u64>, u64)>,
 }
 
 /// What befell a host.
@@ -134,8 +135,7 @@ impl Audit {
             published: 0,
             counts: BTreeMap::new(),
             policy,
-            seen: BTreeSet::new(),
-            newest: BTreeMap::new(),
+            seen: BTreeMap::new(),
         }
     }
 
@@ -149,20 +149,32 @@ impl Audit {
     /// Takes the next decided entry; says its token and what it means.
     pub fn take(&mut self, epoch: Epoch, entry: LogEntry<Command>) -> (Token, Finding) {
         let token = Token::new(epoch, self.log.len() as u64 + 1);
-        // A proposal that comes after one of a newer life of its proposer is void: nobody waits
-        // for it any more.
-        let newest = self.newest.entry(entry.id.node).or_default();
-        let old = entry.id.incarnation < *newest;
-        *newest = entry.id.incarnation.max(*newest);
-        let finding = if old {
-            Finding::Void("of an older life of its proposer")
-        } else if self.seen.insert(entry.id) {
-            self.judge(token, &entry.body)
-        } else {
-            Finding::Void("a repeat")
+        let finding = match self.known(entry.id) {
+            None => self.judge(token, &entry.body),
+            Some(why) => Finding::Void(why),
         };
         self.log.push(entry);
         (token, finding)
+    }
+
+    /// Why a proposal counts for nothing whatever it says: the log holds it already, or it is the
+    /// late word of an incarnation whose successor has spoken.
+    fn known(&mut self, id: ProposalId) -> Option<&'static str> {
+        const TOLD_APART: usize = 256;
+        let (newest, seen, floor) = self.seen.entry(id.node).or_default();
+        if id.incarnation < *newest {
+            return Some("of an incarnation whose successor has spoken");
+        }
+        if id.incarnation > *newest {
+            (*newest, *seen, *floor) = (id.incarnation, BTreeSet::new(), 0);
+        }
+        if id.sequence <= *floor || !seen.insert(id.sequence) {
+            return Some("a repeat");
+        }
+        if seen.len() > TOLD_APART {
+            *floor = seen.pop_first().unwrap_or_default();
+        }
+        None
     }
 
     fn judge(&mut self, at: Token, entry: &Entry<Command>) -> Finding {

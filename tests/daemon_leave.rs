@@ -1,0 +1,189 @@
+//! What operators do on purpose: leave, stop, start, remove, fence; and a guest that cannot run.
+
+mod common;
+
+use common::{Lab, file, host};
+use quorate::demo::record;
+
+#[test]
+fn an_operators_wishes_are_told_apart_from_failures() {
+    if common::skipped("an_operators_wishes_are_told_apart_from_failures") {
+        return;
+    }
+    let mut lab = Lab::new(&["h1", "h2", "h3"]);
+    lab.add("h1", &["g1", "g2", "g3"]);
+    guests(&mut lab);
+    crashing(&lab);
+    leave(&mut lab);
+    fence(&mut lab);
+    lab.go_on();
+    lab.judge();
+}
+
+/// Stop, start, add again, remove.
+fn guests(lab: &mut Lab) {
+    let stopped = vec!["g3".to_owned()];
+    let earlier = lab.lives()["g3"].clone();
+    let refused = lab
+        .ask("h2", &["guest", "remove", "g3"])
+        .expect_err("it runs");
+    assert!(refused.contains("stop"), "{refused}");
+    let spec = lab
+        .site
+        .guest_file("g3")
+        .expect("a file")
+        .display()
+        .to_string();
+    let refused = lab
+        .ask("h1", &["guest", "add", &spec])
+        .expect_err("it exists");
+    assert!(
+        refused.contains("exists") && refused.contains("g3"),
+        "{refused}"
+    );
+    lab.ask("h2", &["guest", "stop", "g3"]).expect("stops");
+    wait_state(lab, "g3", "stopped");
+    lab.silent(&stopped);
+    lab.ask("h3", &["guest", "start", "g3"]).expect("starts");
+    lab.settled("h1");
+    assert_ne!(lab.lives()["g3"], earlier, "a new life");
+    lab.ask("h1", &["guest", "stop", "g3"]).expect("stops");
+    wait_state(lab, "g3", "stopped");
+    lab.ask("h1", &["guest", "remove", "g3"])
+        .expect("is forgotten");
+    assert!(lab.guest("h1", "g3").expect("an answer").is_null());
+    let refused = lab
+        .ask("h1", &["guest", "start", "g3"])
+        .expect_err("it is gone");
+    assert!(refused.contains("no guest is named \"g3\""), "{refused}");
+    lab.silent(&stopped);
+    lab.forget("g3");
+    lab.nobody_judged("h1");
+}
+
+/// A guest whose command ends at once is tried again here, then elsewhere, and says why it waits.
+fn crashing(lab: &Lab) {
+    let spec = "name = \"bad\"\n[definition.command]\nargv = [\"/bin/false\"]\n\
+                [policy]\nrestarts_here = 1\nwindow_ms = 60000\nretry_ms = 60000\n";
+    let spec = file(lab.path(), "bad.toml", spec).display().to_string();
+    lab.ask("h1", &["guest", "add", &spec]).expect("is taken");
+    lab.wait("the bad guest to have been tried on two hosts", || {
+        let placed = lab.events("h1", &["placed"]);
+        let mut hosts: Vec<String> = placed
+            .iter()
+            .filter(|e| e["guest"] == "bad")
+            .map(|e| e["host"].to_string())
+            .collect();
+        let tries = hosts.len();
+        let again = hosts.first().is_some_and(|h| hosts.get(1) == Some(h));
+        hosts.dedup();
+        if again && tries >= 3 && hosts.len() >= 2 {
+            Ok(())
+        } else {
+            Err(format!("{placed:#?}"))
+        }
+    });
+    lab.wait("the reason to be shown", || {
+        let row = lab.guest("h1", "bad")?;
+        let told = row["reason"].as_str().is_some_and(|r| r.contains("exit"));
+        let failed = row["failures"].as_u64() >= Some(2);
+        if told && failed {
+            Ok(())
+        } else {
+            Err(row.to_string())
+        }
+    });
+    lab.ask("h1", &["guest", "stop", "bad"]).expect("stops");
+    wait_state(lab, "bad", "stopped");
+    lab.ask("h1", &["guest", "remove", "bad"])
+        .expect("is forgotten");
+    lab.nobody_judged("h1");
+}
+
+/// A host that leaves hands its guests over; nobody is judged, and it comes back by being started.
+fn leave(lab: &mut Lab) {
+    let guests = lab.on("h2");
+    assert!(!guests.is_empty(), "{:?}", lab.lives());
+    let earlier = lab.incarnation("h2");
+    let left_at = lab.expect("h2", &guests);
+    let said = lab.ask("h2", &["host", "leave"]).expect("leaves");
+    assert!(said.contains("out of service"), "{said}");
+    // The command came back, so its guests have ended there by now.
+    let lives = lab.lives();
+    for guest in &guests {
+        let last = record::last(&lab.site.record(guest))
+            .expect("readable")
+            .expect("a line");
+        let there = lives[guest].host == "h2";
+        assert!(!there || record::now() - last.at > 0, "{last:?}");
+    }
+    lab.moved(&guests, "h2", left_at);
+    lab.wait("h2 to have left", || {
+        let status = lab.status("h1")?;
+        if host(&status, "h2")["state"] == "left" {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
+    lab.settled("h1");
+    lab.nobody_judged("h1");
+    lab.nobody_judged("h3");
+    lab.judge();
+    let gone = lab
+        .ask("h2", &["status"])
+        .expect_err("its supervisor does not start it again");
+    assert!(gone.contains("no daemon answers"), "{gone}");
+    lab.site.start_daemon("h2").expect("a daemon");
+    lab.back("h1", "h2", earlier);
+    lab.whole("h2");
+    lab.nobody_judged("h1");
+}
+
+/// A host that is heard cannot be confirmed off; one that is fenced by command is really cut.
+fn fence(lab: &mut Lab) {
+    let victim = "h3";
+    let guests = lab.on(victim);
+    let refused = lab
+        .ask("h1", &["host", "confirm-off", "--yes", victim])
+        .expect_err("it lives");
+    assert!(refused.contains("is not lost"), "{refused}");
+    let refused = lab
+        .ask("h1", &["host", "fence", "nobody"])
+        .expect_err("there is none");
+    assert!(refused.contains("no host is named \"nobody\""), "{refused}");
+    // With a broken switch it lives on for a while, lost and heard: still no confirmation.
+    lab.break_outlet(victim);
+    let fenced_at = lab.expect(victim, &guests);
+    lab.ask("h1", &["host", "fence", victim])
+        .expect("is fenced");
+    let refused = lab
+        .ask("h1", &["host", "confirm-off", "--yes", victim])
+        .expect_err("it lives");
+    assert!(refused.contains("was heard"), "{refused}");
+    lab.moved(&guests, victim, fenced_at);
+    let kinds = lab.events("h1", &["verdict"]);
+    assert!(kinds.iter().any(|e| e["host"] == victim), "{kinds:#?}");
+    lab.back("h1", victim, lab_incarnation(lab, victim, fenced_at));
+    lab.settled("h1");
+}
+
+/// The incarnation that was judged: the lowest the view still names.
+fn lab_incarnation(lab: &Lab, name: &str, _since: u64) -> u64 {
+    let status = lab.status("h1").expect("an answer");
+    host(&status, name)["incarnation"]
+        .as_u64()
+        .unwrap_or(0)
+        .saturating_sub(1)
+}
+
+fn wait_state(lab: &Lab, guest: &str, state: &str) {
+    lab.wait(&format!("{guest} to be {state}"), || {
+        let row = lab.guest("h1", guest)?;
+        if row["state"] == state {
+            Ok(())
+        } else {
+            Err(row.to_string())
+        }
+    });
+}

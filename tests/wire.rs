@@ -1,0 +1,652 @@
+//! The bytes on the wire and on disk, as `WIRE.md` writes them down. A change of format fails here.
+
+mod wire_support;
+
+use quorate::guardian::records::{self, GuestRecord, IntentRecord, LeaseRecord};
+use quorate::net::{ClusterKey, Opener, Sealer};
+use quorate_fencing::{Device, Level, ProofClass};
+use quorate_membership::codec::{self, Kind};
+use quorate_membership::consensus::{ElectionMessage, LogMessage, Round};
+use quorate_membership::entry::{
+    ArmedClass, AttemptEnd, Away, Capacity, Entry, Ground, LogEntry, Profile, Proof,
+};
+use quorate_membership::frame::{Datagram, Hello, Join, Stream};
+use quorate_membership::store::StopRecord;
+use quorate_membership::{
+    BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing,
+    Token,
+};
+use quorate_recovery::command::{Closure, Command};
+use quorate_recovery::contract::{NodeFrame, NodeStream};
+use quorate_recovery::executor::GuestPromise;
+use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Needs, Policy, Wanted};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+use wire_support::{LIFE, ack, beat, entry, frame, header, invite, observation, placed, token};
+
+fn wire_md() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/WIRE.md");
+    std::fs::read_to_string(path).expect("WIRE.md")
+}
+
+/// `WIRE.md` without any white space: long hex is broken into lines there.
+fn wire_md_dense() -> String {
+    wire_md().split_whitespace().collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, b| {
+        let _ = write!(out, "{b:02x}");
+        out
+    })
+}
+
+/// The bytes are these, and `WIRE.md` shows them.
+fn golden(name: &str, bytes: &[u8], expected: &str) {
+    let expected: String = expected.split_whitespace().collect();
+    assert_eq!(hex(bytes), expected, "{name}: the format changed");
+    assert!(
+        wire_md_dense().contains(&expected),
+        "{name}: WIRE.md does not show these bytes"
+    );
+}
+
+#[test]
+fn datagrams_have_these_bytes() {
+    for (name, body, expected) in [
+        ("beat", Datagram::Beat(beat()), BEAT),
+        ("ack", Datagram::Ack(ack()), ACK),
+        (
+            "observation",
+            Datagram::Observation(observation()),
+            OBSERVATION,
+        ),
+        ("invite", Datagram::Join(invite()), INVITE),
+    ] {
+        let bytes = codec::encode(Kind::Frame, &frame(body));
+        golden(name, &bytes, expected);
+        let back: NodeFrame = codec::decode(Kind::Frame, &bytes).expect("a frame");
+        assert_eq!(codec::encode(Kind::Frame, &back), bytes, "{name}");
+    }
+}
+
+#[test]
+fn a_proposal_on_a_session_has_these_bytes() {
+    let message: NodeStream = Stream::Propose(vec![entry(3, Entry::App(placed()))]);
+    let bytes = codec::encode(Kind::Stream, &message);
+    golden("propose", &bytes, PROPOSE);
+    let back: NodeStream = codec::decode(Kind::Stream, &bytes).expect("a message");
+    assert_eq!(codec::encode(Kind::Stream, &back), bytes);
+}
+
+#[test]
+fn a_sealed_datagram_has_these_bytes() {
+    let key = ClusterKey::from_bytes([0x42; 32]);
+    let frame = frame(Datagram::Ack(ack()));
+    let bytes = Sealer::new(&key, NodeId(2), LIFE)
+        .seal(&frame)
+        .expect("sealed");
+    golden("sealed ack", &bytes, SEALED);
+    // Everybody else who holds the key opens it, and finds what was sealed.
+    let mut opener = Opener::new(&key, NodeId(1), Incarnation::default());
+    let opened = opener.open(&bytes).expect("opened");
+    assert_eq!(
+        codec::encode(Kind::Frame, &opened),
+        codec::encode(Kind::Frame, &frame)
+    );
+}
+
+#[test]
+fn records_of_the_run_directory_have_these_bytes() {
+    let lease = LeaseRecord {
+        boot: BootId(0xabcd),
+        incarnation: LIFE,
+        end: Time(123_456_789_012),
+    };
+    let guest = GuestRecord {
+        guest: GuestId(token(5).0),
+        epoch: token(9),
+        boot: BootId(0xabcd),
+        draw: 11,
+        pgid: 4321,
+        start: 987_654,
+    };
+    let intent = IntentRecord {
+        guest: GuestId(token(5).0),
+        epoch: token(9),
+        boot: BootId(0xabcd),
+        name: "web".into(),
+        host: "h1".into(),
+        argv: vec!["/bin/sleep".into(), "60".into()],
+        env: BTreeMap::from([("LANG".into(), "C".into())]),
+    };
+    let page = wire_md();
+    for (name, bytes) in [
+        ("lease", records::encode(&lease)),
+        ("guest", records::encode(&guest)),
+        ("intent", records::encode(&intent)),
+    ] {
+        let text = String::from_utf8(bytes).expect("text");
+        assert!(
+            page.contains(&text),
+            "{name}: WIRE.md does not show\n{text}"
+        );
+    }
+    golden("lease", &records::encode(&lease), LEASE);
+}
+
+#[test]
+fn records_of_the_store_have_these_bytes() {
+    let stop = StopRecord {
+        host: NodeId(5),
+        incarnation: LIFE,
+        revoke: token(70),
+    };
+    let promise = GuestPromise {
+        promised: token(12),
+        closed: token(9),
+    };
+    let round: Round = from_json(json!({"config_id": 1, "n": 3, "priority": 0, "pid": 2}));
+    golden("stop", &codec::encode(Kind::Record, &stop), STOP);
+    golden("promise", &codec::encode(Kind::Record, &promise), PROMISE);
+    golden("round", &codec::encode(Kind::Record, &round), ROUND);
+    golden(
+        "entry",
+        &codec::encode(Kind::Record, &entry(300_000, renew(300_000))),
+        RENEWAL,
+    );
+}
+
+fn renew(number: u64) -> Entry<Command> {
+    Entry::Renew {
+        term: token(42),
+        number,
+    }
+}
+
+#[test]
+fn a_token_is_packed_this_way() {
+    for (epoch, index, expected) in [
+        (1, 1, "0001000000000001"),
+        (3, 4242, "0003000000001092"),
+        (65_535, (1 << 48) - 1, "ffffffffffffffff"),
+    ] {
+        let token = Token::new(Epoch(epoch), index);
+        assert_eq!(format!("{:016x}", token.0), expected);
+        let row = format!("| `{token}` | `{expected}` |");
+        assert!(wire_md().contains(&row), "WIRE.md lacks the row {row}");
+    }
+}
+
+/// What `ARCHITECTURE.md` reckons with: how fast renewals alone make the log grow.
+#[test]
+fn a_renewal_takes_as_many_bytes_as_the_limits_reckon() {
+    let codec = codec::HEADER;
+    let bytes = codec::encode(Kind::Record, &entry(300_000, renew(300_000))).len() - codec;
+    let line = format!("a renewal takes {bytes} bytes");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md");
+    let page = std::fs::read_to_string(page).expect("ARCHITECTURE.md");
+    assert!(page.contains(&line), "ARCHITECTURE.md does not say: {line}");
+    let kept = size_of::<LogEntry<Command>>();
+    let line = format!("in memory, at {kept} bytes");
+    assert!(page.contains(&line), "ARCHITECTURE.md does not say: {line}");
+}
+
+fn from_json<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("of that shape")
+}
+
+/// Values of every variant of an enum, in order: each begins with its number, and `WIRE.md` has
+/// them in a table below `heading`.
+fn variants<T: Serialize>(heading: &str, values: &[(&str, T)]) {
+    let page = wire_md();
+    let section = page
+        .split(&format!("\n{heading}\n"))
+        .nth(1)
+        .unwrap_or_else(|| panic!("WIRE.md has no {heading:?}"));
+    let table: Vec<&str> = section
+        .lines()
+        .skip_while(|line| !line.starts_with("| "))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .collect();
+    assert_eq!(table.len(), values.len(), "rows under {heading:?}");
+    for (number, ((name, value), row)) in values.iter().zip(table).enumerate() {
+        let bytes = codec::encode(Kind::Record, value);
+        let tag = usize::from(bytes[codec::HEADER]);
+        assert_eq!(tag, number, "{heading}: {name}");
+        let cells = format!("| {number} | `{name}` |");
+        assert!(
+            row.starts_with(&cells),
+            "{heading}: {cells} but found {row}"
+        );
+    }
+}
+
+#[test]
+fn datagrams_are_numbered_as_the_page_says() {
+    let request = json!({"from": 1, "to": 2, "msg": {"Request": {"round": 7}}});
+    let election: ElectionMessage = from_json(request);
+    variants(
+        "### Datagram",
+        &[
+            ("Beat", Datagram::Beat(beat())),
+            (
+                "Relayed",
+                Datagram::Relayed {
+                    header: header(1),
+                    beat: beat(),
+                },
+            ),
+            ("Ack", Datagram::Ack(ack())),
+            ("Observation", Datagram::Observation(observation())),
+            (
+                "Election",
+                Datagram::Election {
+                    to_incarnation: 7,
+                    message: election,
+                },
+            ),
+            ("Join", Datagram::Join(invite())),
+        ],
+    );
+    let founding = Founding {
+        cluster: ClusterId(9),
+        voters: vec![(NodeId(1), StoreId(1))],
+        timing: Timing::fast(),
+        proof: ProofPolicy::Device,
+    };
+    variants(
+        "### Join",
+        &[
+            (
+                "Seeking",
+                Join::Seeking {
+                    store: StoreId(1),
+                    pledged: None,
+                },
+            ),
+            ("Invite", invite()),
+            ("Founded", Join::Founded(Box::new(founding))),
+        ],
+    );
+}
+
+#[test]
+fn session_messages_are_numbered_as_the_page_says() {
+    let log =
+        |msg: Value| -> LogMessage<Command> { from_json(json!({"from": 1, "to": 2, "msg": msg})) };
+    let n = json!({"config_id": 1, "n": 3, "priority": 0, "pid": 1});
+    let accepted = log(json!({"Accepted": {"n": n, "accepted_idx": 9}}));
+    variants::<NodeStream>(
+        "### Stream",
+        &[
+            (
+                "Log",
+                Stream::Log {
+                    epoch: Epoch(1),
+                    message: accepted,
+                },
+            ),
+            ("Propose", Stream::Propose(Vec::new())),
+            ("Follow", Stream::Follow { from: 3 }),
+            (
+                "Feed",
+                Stream::Feed {
+                    epoch: Epoch(1),
+                    from: 3,
+                    entries: Vec::new(),
+                },
+            ),
+            (
+                "State",
+                Stream::State {
+                    epoch: Epoch(1),
+                    applied: 3,
+                    bytes: vec![1],
+                },
+            ),
+        ],
+    );
+    let seq = json!({"session": 1, "counter": 2});
+    let sync = json!({"decided_snapshot": null, "suffix": [], "sync_idx": 4, "stopsign": null});
+    let next = json!({"configuration_id": 2, "nodes": [1, 2, 3], "flexible_quorum": null});
+    let stop = json!({"next_config": next, "metadata": null});
+    let kinds = [
+        ("PrepareReq", json!({"n": n})),
+        (
+            "Prepare",
+            json!({"n": n, "decided_idx": 1, "n_accepted": n, "accepted_idx": 2}),
+        ),
+        (
+            "Promise",
+            json!({"n": n, "n_accepted": n, "decided_idx": 1, "accepted_idx": 2, "log_sync": null}),
+        ),
+        (
+            "AcceptSync",
+            json!({"n": n, "seq_num": seq, "decided_idx": 1, "log_sync": sync}),
+        ),
+        (
+            "AcceptDecide",
+            json!({"n": n, "seq_num": seq, "decided_idx": 1, "entries": []}),
+        ),
+        ("Accepted", json!({"n": n, "accepted_idx": 9})),
+        ("NotAccepted", json!({"n": n})),
+        ("Decide", json!({"n": n, "seq_num": seq, "decided_idx": 1})),
+        ("ProposalForward", json!([])),
+        ("Compaction", json!({"Trim": 1024})),
+        (
+            "AcceptStopSign",
+            json!({"n": n, "seq_num": seq, "ss": stop}),
+        ),
+        ("ForwardStopSign", stop.clone()),
+    ];
+    // Its number stands behind the two bytes of sender and addressee.
+    let page = wire_md();
+    for (number, (name, fields)) in kinds.into_iter().enumerate() {
+        let message = log(json!({ name: fields }));
+        let bytes = codec::encode(Kind::Stream, &message);
+        assert_eq!(usize::from(bytes[codec::HEADER + 2]), number, "{name}");
+        let row = format!("| {number} | `{name}` |");
+        assert!(page.contains(&row), "WIRE.md lacks the row {row}");
+    }
+}
+
+#[test]
+fn entries_and_commands_are_numbered_as_the_page_says() {
+    let (host, incarnation) = (NodeId(4), LIFE);
+    let profile = Profile {
+        name: "h4".into(),
+        store: StoreId(4),
+        boot: BootId(4),
+        witness: false,
+        capacity: Capacity::default(),
+    };
+    let hello = Hello {
+        profile: profile.clone(),
+        emptied: true,
+    };
+    assert_eq!(
+        codec::encode(Kind::Record, &hello).last(),
+        Some(&1),
+        "emptied comes last"
+    );
+    variants::<Entry<Command>>(
+        "### Entry",
+        &[
+            ("Noop", Entry::Noop),
+            (
+                "Term",
+                Entry::Term {
+                    node: host,
+                    incarnation,
+                },
+            ),
+            ("Renew", renew(1)),
+            ("Resign", Entry::Resign { term: token(42) }),
+            (
+                "Admit",
+                Entry::Admit {
+                    node: host,
+                    incarnation,
+                    profile,
+                    emptied: false,
+                },
+            ),
+            (
+                "Armed",
+                Entry::Armed {
+                    host,
+                    incarnation,
+                    class: ArmedClass::Watchdog,
+                    timing: token(0),
+                },
+            ),
+            (
+                "Revoke",
+                Entry::Revoke {
+                    hosts: vec![(host, incarnation, Ground::Ordered)],
+                },
+            ),
+            (
+                "Restore",
+                Entry::Restore {
+                    host,
+                    revoke: token(70),
+                },
+            ),
+            (
+                "Proof",
+                Entry::Proof {
+                    host,
+                    incarnation,
+                    revoke: token(70),
+                    proof: Proof::LeaseExpired,
+                },
+            ),
+            (
+                "Attempt",
+                Entry::Attempt {
+                    host,
+                    incarnation,
+                    revoke: token(70),
+                    level: 0,
+                    device: "bmc".into(),
+                    launch_within: Duration::from_secs(1),
+                    limit: Duration::from_secs(20),
+                },
+            ),
+            (
+                "AttemptEnded",
+                Entry::AttemptEnded {
+                    host,
+                    attempt: token(71),
+                    end: AttemptEnd::NotLaunched,
+                },
+            ),
+            (
+                "Away",
+                Entry::Away {
+                    node: host,
+                    incarnation,
+                    why: Away::Shutdown,
+                },
+            ),
+            ("App", Entry::App(placed())),
+        ],
+    );
+    let guest = GuestId(token(5).0);
+    let spec = GuestSpec {
+        name: "web".into(),
+        definition: Definition::Command {
+            argv: vec!["/bin/sleep".into()],
+            env: BTreeMap::new(),
+        },
+        needs: Needs::default(),
+        priority: -1,
+        policy: Policy::default(),
+    };
+    let device = Device {
+        name: "bmc".into(),
+        agent: "fence_ipmilan".into(),
+        parameters: BTreeMap::new(),
+        class: Some(ProofClass::Power),
+        limit_ms: 20_000,
+    };
+    variants(
+        "### Command",
+        &[
+            ("AddGuest", Command::AddGuest(spec)),
+            ("RemoveGuest", Command::RemoveGuest { guest }),
+            (
+                "SetWanted",
+                Command::SetWanted {
+                    guest,
+                    wanted: Wanted::Stopped,
+                },
+            ),
+            ("Placed", placed()),
+            (
+                "Closed",
+                Command::Closed {
+                    guest,
+                    epoch: token(9),
+                    host,
+                    why: Closure::Told,
+                },
+            ),
+            (
+                "SetFencing",
+                Command::SetFencing {
+                    host,
+                    levels: vec![Level {
+                        devices: vec![device],
+                    }],
+                },
+            ),
+            ("Publish", Command::Publish(vec![1, 2, 3])),
+        ],
+    );
+}
+
+/// Small enums: every variant in the order of its number, as one row of `WIRE.md`.
+#[test]
+fn small_enums_are_numbered_as_the_page_says() {
+    fn row<T: Serialize>(name: &str, variants: &[(&str, T)]) {
+        let words: Vec<String> = variants
+            .iter()
+            .enumerate()
+            .map(|(number, (word, value))| {
+                let bytes = codec::encode(Kind::Record, value);
+                assert_eq!(usize::from(bytes[codec::HEADER]), number, "{name}::{word}");
+                format!("{number} {word}")
+            })
+            .collect();
+        let row = format!("| `{name}` | {} |", words.join(", "));
+        assert!(wire_md().contains(&row), "WIRE.md lacks the row {row}");
+    }
+    row(
+        "ArmedClass",
+        &[
+            ("Guardian", ArmedClass::Guardian),
+            ("Watchdog", ArmedClass::Watchdog),
+        ],
+    );
+    row(
+        "Proof",
+        &[
+            ("LeaseExpired", Proof::LeaseExpired),
+            (
+                "Fenced",
+                Proof::Fenced {
+                    device: String::new(),
+                    class: String::new(),
+                },
+            ),
+            ("Confirmed", Proof::Confirmed { by: String::new() }),
+        ],
+    );
+    row(
+        "AttemptEnd",
+        &[
+            ("Off", AttemptEnd::Off),
+            ("Failed", AttemptEnd::Failed),
+            ("Unknown", AttemptEnd::Unknown),
+            ("NotLaunched", AttemptEnd::NotLaunched),
+        ],
+    );
+    row(
+        "Ground",
+        &[
+            ("Silent", Ground::Silent),
+            ("Deaf", Ground::Deaf),
+            ("Ordered", Ground::Ordered),
+        ],
+    );
+    row(
+        "Away",
+        &[
+            ("Stop", Away::Stop),
+            ("Reboot", Away::Reboot),
+            ("Shutdown", Away::Shutdown),
+        ],
+    );
+    row(
+        "Closure",
+        &[
+            ("Told", Closure::Told),
+            ("Failed", Closure::Failed(String::new())),
+            ("LeaseEnded", Closure::LeaseEnded),
+        ],
+    );
+    row(
+        "Wanted",
+        &[("Running", Wanted::Running), ("Stopped", Wanted::Stopped)],
+    );
+    row(
+        "ProofPolicy",
+        &[
+            ("Device", ProofPolicy::Device),
+            ("DeviceAndLease", ProofPolicy::DeviceAndLease),
+        ],
+    );
+    row(
+        "ProofClass",
+        &ProofClass::ALL.map(|class| {
+            let word = match class {
+                ProofClass::Power => "Power",
+                ProofClass::Crash => "Crash",
+                ProofClass::Timed => "Timed",
+                ProofClass::Fabric => "Fabric",
+                ProofClass::Veto => "Veto",
+                ProofClass::Manual => "Manual",
+            };
+            (word, class)
+        }),
+    );
+    row(
+        "Definition",
+        &[(
+            "Command",
+            Definition::Command {
+                argv: Vec::new(),
+                env: BTreeMap::new(),
+            },
+        )],
+    );
+}
+
+// Format version 1. Each of these stands in WIRE.md as well.
+const BEAT: &str = "\
+    517201016700000025570443feffeeddccbbaa99887766554433221100010207fd88776655443322 \
+    11fbe80300fb2c01001ffc0065cd1d00fc0065cd1dfd0000000000000100010004fb921001fd0500 \
+    000000000100fd09000000000001000201fd0600000000000100fd0c00000000000100";
+const ACK: &str = "\
+    517201013100000020eb489efeffeeddccbbaa99887766554433221100010207fd88776655443322 \
+    11fbe803020207fd8877665544332211fb2c010301";
+const OBSERVATION: &str = "\
+    517201013c00000053a69f80feffeeddccbbaa99887766554433221100010207fd88776655443322 \
+    11fbe8030303040001050900fb00080105fd460000000000010001fc80b2e60e";
+const INVITE: &str = "\
+    51720101270000005e0e4271feffeeddccbbaa99887766554433221100010207fd88776655443322 \
+    11fbe80305010903010203";
+const PROPOSE: &str = "\
+    5172010224000000bbf58bfe01010407030c03fd0500000000000100fd09000000000001000407fd \
+    8877665544332211";
+const SEALED: &str = "\
+    516401010200000007000000000000008877665544332211e8030000000000003426e05dfa7c8c15 \
+    ff16e2b9211119b6da02221fe07c01ca32c51bf2dd96823d11dad830d25422383467f619f856bffd \
+    08aa0bcebdc0fc7e25c9e9b3bca33f2ed032b56d6cf964db0d2eae82bb";
+const LEASE: &str = "\
+    71756f72617465206c65617365203120333338353533633130333930343966643238613064393931 \
+    30303232366136370a7b22626f6f74223a34333938312c22696e6361726e6174696f6e223a7b2263 \
+    6f756e746572223a372c2272616e646f6d223a313233343630353631363433363530383535327d2c \
+    22656e64223a3132333435363738393031327d0a";
+const STOP: &str = "5172010314000000ef9be9de0507fd8877665544332211fd4600000000000100";
+const PROMISE: &str = "517201031200000059cbc8c6fd0c00000000000100fd0900000000000100";
+const ROUND: &str = "51720103040000000c67b07501030002";
+const RENEWAL: &str = "5172010316000000dc04059b0407fce093040002fd2a00000000000100fce0930400";

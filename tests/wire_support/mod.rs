@@ -1,0 +1,102 @@
+//! The values whose bytes `WIRE.md` shows.
+
+use quorate_membership::entry::{ArmedClass, Entry, LogEntry, ProposalId};
+use quorate_membership::frame::{Ack, Answer, Beat, Datagram, Frame, Header, Join, Observation};
+use quorate_membership::{ClusterId, Epoch, Incarnation, NodeId, Slot, Token};
+use quorate_recovery::command::{Closure, Command, GuestStatus};
+use quorate_recovery::contract::NodeFrame;
+use quorate_recovery::guest::GuestId;
+use std::time::Duration;
+
+pub(crate) const LIFE: Incarnation = Incarnation {
+    counter: 7,
+    random: 0x1122_3344_5566_7788,
+};
+
+pub(crate) fn header(number: u64) -> Header {
+    Header {
+        cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        epoch: Epoch(1),
+        from: NodeId(2),
+        incarnation: LIFE,
+        number,
+    }
+}
+
+pub(crate) fn token(index: u64) -> Token {
+    Token::new(Epoch(1), index)
+}
+
+pub(crate) fn beat() -> Beat<GuestStatus> {
+    Beat {
+        sequence: 300,
+        hello: None,
+        lease_left: Duration::from_millis(31_500),
+        renewed_ago: Duration::from_millis(500),
+        timing: token(0),
+        armed: Some(ArmedClass::Guardian),
+        unheard: 0b100,
+        applied: 4242,
+        status: GuestStatus {
+            closed: vec![(GuestId(token(5).0), token(9), Closure::LeaseEnded)],
+            running: vec![(GuestId(token(6).0), token(12))],
+        },
+    }
+}
+
+pub(crate) fn ack() -> Ack {
+    Ack {
+        host: NodeId(2),
+        incarnation: LIFE,
+        sequence: 300,
+        slot: Slot(3),
+        epoch: Epoch(1),
+    }
+}
+
+pub(crate) fn observation() -> Observation {
+    Observation {
+        slot: Slot(3),
+        incarnation: 4,
+        blind: false,
+        silent: vec![(NodeId(5), Duration::from_secs(9))],
+        durable: 2048,
+        answers: vec![Answer {
+            host: NodeId(5),
+            revoke: token(70),
+            age: Duration::from_millis(1250),
+        }],
+    }
+}
+
+pub(crate) fn invite() -> Join {
+    Join::Invite {
+        cluster: ClusterId(9),
+        voters: vec![NodeId(1), NodeId(2), NodeId(3)],
+    }
+}
+
+pub(crate) fn entry(sequence: u64, body: Entry<Command>) -> LogEntry<Command> {
+    let id = ProposalId {
+        node: NodeId(4),
+        incarnation: 7,
+        sequence,
+    };
+    LogEntry { id, body }
+}
+
+pub(crate) fn placed() -> Command {
+    Command::Placed {
+        guest: GuestId(token(5).0),
+        previous: token(9),
+        host: NodeId(4),
+        incarnation: LIFE,
+    }
+}
+
+pub(crate) fn frame(body: Datagram<GuestStatus>) -> NodeFrame {
+    Frame {
+        header: header(1000),
+        body,
+    }
+}
