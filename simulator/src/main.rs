@@ -5,10 +5,17 @@ use quorate_recovery::Node;
 use quorate_simulator::check::At;
 use quorate_simulator::cluster::report::Report;
 use quorate_simulator::{hunt, mutants, scenario};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// Prints a line; a reader that has gone away (`| head`) is no error.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
 
 /// Finds the schedule that breaks a promise, or shows that many do not.
 ///
@@ -111,10 +118,10 @@ fn main() -> ExitCode {
         },
         Verb::Bugs => {
             for (name, what) in mutants::bugs() {
-                println!("{name:<28} {what}");
+                say!("{name:<28} {what}");
             }
             if !mutants::POSSIBLE {
-                println!("\nThis build cannot carry them: build it with --features mutants.");
+                say!("\nThis build cannot carry them: build it with --features mutants.");
             }
             ExitCode::SUCCESS
         }
@@ -193,10 +200,10 @@ fn chase(
     }
     if let Some(report) = &found.failure {
         if !json {
-            println!("after {} seeds:", found.seeds);
+            say!("after {} seeds:", found.seeds);
             if keep_going {
                 for (kind, (count, first)) in &found.kinds {
-                    println!("{count:>6} x {kind}, first by seed {first}");
+                    say!("{count:>6} x {kind}, first by seed {first}");
                 }
             }
         }
@@ -209,16 +216,24 @@ fn chase(
             "seeds": found.seeds, "violation": null, "events": found.events,
             "seconds": seconds, "times_real_time": speed, "exposure": found.exposure,
         });
-        println!("{value}");
+        say!("{value}");
     } else {
         let e = &found.exposure;
-        println!(
+        say!(
             "{} seeds clean: {} events, {:.1} s, {speed:.0} times real time",
-            found.seeds, found.events, seconds
+            found.seeds,
+            found.events,
+            seconds
         );
-        println!(
+        say!(
             "exposure: {} entries, {} verdicts, {} leases expired, {} hosts fenced, {} power cuts, {} kills at lease end, {} starts",
-            e.entries, e.revokes, e.expired, e.fenced, e.cuts, e.kills, e.starts
+            e.entries,
+            e.revokes,
+            e.expired,
+            e.fenced,
+            e.cuts,
+            e.kills,
+            e.starts
         );
     }
     ExitCode::SUCCESS
@@ -226,7 +241,7 @@ fn chase(
 
 fn print(report: &Report, json: bool, again: &str) -> ExitCode {
     for line in &report.trace {
-        println!("{line}");
+        say!("{line}");
     }
     if json {
         let value = serde_json::json!({
@@ -235,25 +250,25 @@ fn print(report: &Report, json: bool, again: &str) -> ExitCode {
             "ended_seconds": report.ended as f64 / 1e9, "exposure": report.exposure,
             "version": env!("CARGO_PKG_VERSION"), "replay": again,
         });
-        println!("{value}");
+        say!("{value}");
     } else {
         match &report.violation {
             Some(v) => {
-                println!("{v}");
-                println!(
+                say!("{v}");
+                say!(
                     "  seed {}, version {}",
                     report.seed,
                     env!("CARGO_PKG_VERSION")
                 );
-                println!("  again: {again}");
+                say!("  again: {again}");
             }
-            None => println!(
+            None => say!(
                 "clean: {} events up to {} s",
                 report.events,
                 At(report.ended)
             ),
         }
-        println!("hash {:016x}", report.hash);
+        say!("hash {:016x}", report.hash);
     }
     match report.violation {
         Some(_) => ExitCode::from(1),

@@ -54,6 +54,10 @@ impl Types for Quorate {
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are facts, and a box each would cost more than the room"
+)]
 pub(crate) enum Local {
     /// A fact for the node.
     Fact(Fact),

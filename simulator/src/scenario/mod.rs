@@ -142,12 +142,9 @@ fn read(document: &DeTable<'_>, lines: &Lines) -> Result<Plan, Bad> {
     for (table, at) in top.tables("expect")? {
         let mut f = Fields::new(table, at);
         let (by, after) = (f.seconds("by")?, f.seconds("after")?);
-        let time = match (by, after) {
-            (Some(t), None) | (None, Some(t)) => t,
-            _ => {
-                let what = "an expectation needs either `by` or `after`".to_owned();
-                return Err((at, what));
-            }
+        let (Some(time), true) = (by.or(after), by.is_none() || after.is_none()) else {
+            let what = "an expectation needs either `by` or `after`".to_owned();
+            return Err((at, what));
         };
         let what = expected(&mut f, hosts, guests, at)?;
         if after.is_some() && !matches!(what, Expected::NotRuns { .. }) {
