@@ -445,10 +445,11 @@ impl Planner {
                 secs(drain - since)
             ));
         }
-        if r.failures > 0 {
+        // One that failed on one host is tried on another at once.
+        if r.failures > 1 {
             let first = Duration::from_millis(r.spec.policy.retry_ms);
             let delay = first
-                .saturating_mul(1 << (r.failures - 1).min(20))
+                .saturating_mul(1 << (r.failures - 2).min(20))
                 .min(RETRY_MAX);
             if since < delay {
                 let left = secs(delay - since);

@@ -71,16 +71,16 @@ pub async fn join(
         Ok(_) | Err(StoreError::Exists { .. }) => {}
         Err(e) => return Err(e.into()),
     }
-    let mut store = Store::open(&path, &machine)?;
-    super::start::same_node(config, store.identity())?;
+    let mut store = Store::open_if(&path, &machine, |identity, cluster| {
+        super::start::same_node(config, identity)?;
+        cluster.map_or(Ok(()), |cluster| {
+            Err(DaemonError(format!(
+                "{}: this node belongs to cluster {cluster} already; start it with `quorate daemon`",
+                path.display()
+            )))
+        })
+    })?;
     let loaded = store.load()?;
-    if let Some(founding) = loaded.founding {
-        return Err(DaemonError(format!(
-            "{}: this node belongs to cluster {} already; start it with `quorate daemon`",
-            path.display(),
-            founding.cluster
-        )));
-    }
     let plan = match (role, founding) {
         (Role::Founder, Some(f)) => Some(Plan {
             cluster: match loaded.pledge {

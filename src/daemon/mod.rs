@@ -22,7 +22,7 @@ use crate::hypervisor::Driver as _;
 use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::{Limits, Runner};
 use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
-use crate::store::{Committer, Store};
+use crate::store::{Committer, NodeIdentity, Store};
 use quorate_membership::Token;
 use quorate_membership::entry::{ArmedClass, Away};
 use quorate_recovery::contract::{Event, EventKind, Request};
@@ -183,8 +183,8 @@ impl Life {
         key: &ClusterKey,
         chronicle: &Chronicle,
     ) -> Result<Life, DaemonError> {
-        let store = Store::open(&store_path(config), &machine(config)?)?;
-        start::same_node(config, store.identity())?;
+        let right = |identity: &NodeIdentity, _| start::same_node(config, identity);
+        let store = Store::open_if(&store_path(config), &machine(config)?, right)?;
         let store = join::finish(config, key, store).await?;
         let loaded = store.load()?;
         let (Some(founding), Some(image)) = (loaded.founding, loaded.member) else {

@@ -29,7 +29,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use tables::{Bounds, Tables};
+use tables::{Bounds, Meta, Tables};
 
 /// Version of the tables and their values.
 pub const FORMAT: u32 = 1;
@@ -118,46 +118,38 @@ impl Store {
     /// There is none, another process has it, it was made on another machine or by another
     /// version, it is damaged, or the disk failed.
     pub fn open(path: &Path, machine: &str) -> Result<Store, StoreError> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        let file = file.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => StoreError::Missing {
-                path: path.to_owned(),
-            },
-            _ => StoreError::Io {
-                path: path.to_owned(),
-                action: "open",
-                source,
-            },
-        })?;
-        let context = Context::new(path);
-        let length = file.metadata().map(|meta| meta.len());
-        if length.is_ok_and(|length| length == 0) {
-            // Opening would make a new store of it.
-            return Err(context.damaged("file", "", "is empty"));
-        }
-        let backend = FileBackend::new(file).map_err(|e| context.open(&e))?;
-        Store::open_on(backend, path, machine)
+        Store::open_if(path, machine, |_, _| Ok(()))
+    }
+
+    /// As [`Store::open`], if `fit` finds that this is the right store for what is to be done:
+    /// it sees whose store it is and the cluster it belongs to, before a new life begins.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and what `fit` says; the store is then as it was.
+    pub fn open_if<E: From<StoreError>>(
+        path: &Path,
+        machine: &str,
+        fit: impl FnOnce(&NodeIdentity, Option<ClusterId>) -> Result<(), E>,
+    ) -> Result<Store, E> {
+        let (db, meta, bounds) = look(file_backend(path)?, path, machine)?;
+        fit(&meta.identity, meta.founding.as_ref().map(|f| f.cluster))?;
+        Ok(Store::begin(db, meta, bounds, path)?)
     }
 
     /// Opens the store in `backend`; `path` is its name in errors.
+    #[cfg(test)]
     fn open_on(
         backend: impl StorageBackend,
         path: &Path,
         machine: &str,
     ) -> Result<Store, StoreError> {
+        let (db, meta, bounds) = look(backend, path, machine)?;
+        Store::begin(db, meta, bounds, path)
+    }
+
+    /// A new life of the store's node.
+    fn begin(db: Database, meta: Meta, bounds: Bounds, path: &Path) -> Result<Store, StoreError> {
         let context = Context::new(path);
-        let db = builder()
-            .create_with_backend(backend)
-            .map_err(|e| context.open(&e))?;
-        let read = db.begin_read().map_err(|e| context.failed(&e))?;
-        let meta = tables::read_meta(&read, &context)?;
-        if meta.machine != machine {
-            return Err(StoreError::OtherMachine {
-                path: path.to_owned(),
-            });
-        }
-        let bounds = tables::read_bounds(&read, &context)?;
-        drop(read);
         let counter = meta.incarnation.counter.checked_add(1);
         let incarnation = Incarnation {
             counter: counter.ok_or_else(|| context.damaged("meta", "incarnation", "is used up"))?,
@@ -401,6 +393,49 @@ fn create_on(
     transaction(&db, &context, |txn, context| {
         tables::create(txn, context, machine, identity)
     })
+}
+
+/// The file of a store that is there.
+fn file_backend(path: &Path) -> Result<FileBackend, StoreError> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => StoreError::Missing {
+            path: path.to_owned(),
+        },
+        _ => StoreError::Io {
+            path: path.to_owned(),
+            action: "open",
+            source,
+        },
+    })?;
+    let context = Context::new(path);
+    let length = file.metadata().map(|meta| meta.len());
+    if length.is_ok_and(|length| length == 0) {
+        // Opening would make a new store of it.
+        return Err(context.damaged("file", "", "is empty"));
+    }
+    FileBackend::new(file).map_err(|e| context.open(&e))
+}
+
+/// Opens the tables and reads whose they are; nothing is written.
+fn look(
+    backend: impl StorageBackend,
+    path: &Path,
+    machine: &str,
+) -> Result<(Database, Meta, Bounds), StoreError> {
+    let context = Context::new(path);
+    let db = builder()
+        .create_with_backend(backend)
+        .map_err(|e| context.open(&e))?;
+    let read = db.begin_read().map_err(|e| context.failed(&e))?;
+    let meta = tables::read_meta(&read, &context)?;
+    if meta.machine != machine {
+        return Err(StoreError::OtherMachine {
+            path: path.to_owned(),
+        });
+    }
+    let bounds = tables::read_bounds(&read, &context)?;
+    Ok((db, meta, bounds))
 }
 
 fn random<const N: usize>(path: &Path) -> Result<[u8; N], StoreError> {

@@ -91,7 +91,27 @@ impl Lab {
             lab.site.start_daemon(name).expect("a daemon");
         }
         lab.whole(nodes[0]);
+        for name in nodes {
+            lab.renews(name);
+        }
         lab
+    }
+
+    /// Waits until a node has renewed its lease: it has sent two beats, and the second one said
+    /// that it may run guests.
+    fn renews(&self, name: &str) {
+        let mut last = f64::MAX;
+        self.wait(&format!("{name} to renew its lease"), || {
+            let status = self.status(name)?;
+            let left = status["lease_left"].as_f64().ok_or("no number")?;
+            let renewed = left > last;
+            last = if left > 0.0 { left } else { f64::MAX };
+            if renewed {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        });
     }
 
     pub fn path(&self) -> &Path {
@@ -202,7 +222,7 @@ impl Lab {
                 let why = format!("{row}, and it wrote {last:?}");
                 let last = last.ok_or(why.clone())?;
                 let fresh = record::now().saturating_sub(last.at) < 1_000_000_000;
-                let there = row["host"] == *last.life.host && row["epoch"] == *last.life.epoch;
+                let there = row["host"] == *last.life.host && epoch(&row) == last.life.epoch;
                 if row["state"] == "running" && fresh && there {
                     Ok(())
                 } else {
@@ -386,6 +406,15 @@ pub fn host<'a>(status: &'a Value, name: &str) -> &'a Value {
     rows.iter()
         .find(|row| row["name"] == name)
         .unwrap_or(&Value::Null)
+}
+
+/// A guest's epoch as it is told to the guest: 16 digits of the token that people read as `1.15`.
+fn epoch(row: &Value) -> String {
+    let parts = row["epoch"].as_str().unwrap_or_default().split_once('.');
+    let number = |text: &str| text.parse::<u64>().expect("a part of a token");
+    parts.map_or(String::new(), |(epoch, index)| {
+        format!("{:016x}", number(epoch) << 48 | number(index))
+    })
 }
 
 /// Runs the program to its end.
