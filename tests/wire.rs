@@ -496,6 +496,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
                     guest,
                     epoch: token(9),
                     host,
+                    incarnation: Incarnation::default(),
                     why: Closure::Told,
                 },
             ),

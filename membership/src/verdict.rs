@@ -15,6 +15,8 @@ pub(crate) struct Reports {
     reports: BTreeMap<NodeId, (Time, Observation)>,
     answers: BTreeMap<(NodeId, Token), BTreeMap<NodeId, (Time, Duration)>>,
     certain_since: Option<Time>,
+    /// Since when a host that is heard has said that nothing renews it.
+    deaf_since: BTreeMap<NodeId, Time>,
     /// When an Admit of the host was applied here.
     pub(crate) admitted_at: BTreeMap<NodeId, Time>,
     /// When the current Term was applied here.
@@ -158,7 +160,7 @@ impl Reports {
         if self.silent_votes(now, cluster, ears, host, t.silence()) >= cluster.quorum() {
             return Standing::Certain(Ground::Silent);
         }
-        if self.deaf(now, cluster, ears.1, host) {
+        if self.deaf(now, cluster, host) {
             return Standing::Certain(Ground::Deaf);
         }
         let missed = t.heartbeat * 2 + t.jitter;
@@ -169,17 +171,31 @@ impl Reports {
     }
 
     /// The host is heard and says that nothing renewed it for T_d, counted from the latest of its
-    /// last renewal, its Admit and the present Term, all by our own clock (V5).
-    fn deaf<S>(&self, now: Time, cluster: &Cluster, ears: &Ears<S>, host: NodeId) -> bool {
-        let (Some(heard), Some(record)) = (ears.get(host), cluster.hosts.get(&host)) else {
-            return false;
-        };
-        let window = cluster.timing.silence() + cluster.timing.heartbeat;
-        let admitted = self.admitted_at.get(&host).copied().unwrap_or(Time::ZERO);
-        heard.incarnation == record.incarnation
-            && ears.silent(now, host) < cluster.timing.heartbeat * 2
-            && heard.beat.renewed_ago >= window
-            && now.since(admitted.max(self.term_at)) >= window
+    /// last renewal, its Admit and the present Term, all by our own clock (V5); and it goes on
+    /// saying so while we hear it: one that was cut off and is back is renewed by its next beat.
+    fn deaf(&self, now: Time, cluster: &Cluster, host: NodeId) -> bool {
+        let patience = cluster.timing.heartbeat * 2;
+        self.deaf_since
+            .get(&host)
+            .is_some_and(|since| now.since(*since) >= patience)
+    }
+
+    fn note_deaf<S>(&mut self, now: Time, cluster: &Cluster, ears: &Ears<S>) {
+        let window = cluster.timing.silence();
+        for (host, record) in &cluster.hosts {
+            let admitted = self.admitted_at.get(host).copied().unwrap_or(Time::ZERO);
+            let says_so = ears.get(*host).is_some_and(|heard| {
+                heard.incarnation == record.incarnation
+                    && ears.silent(now, *host) < cluster.timing.heartbeat * 2
+                    && heard.beat.renewed_ago >= window
+                    && now.since(admitted.max(self.term_at)) >= window
+            });
+            if says_so {
+                self.deaf_since.entry(*host).or_insert(now);
+            } else {
+                self.deaf_since.remove(host);
+            }
+        }
     }
 
     /// The hosts to revoke now, all together: nobody between "noticed" and "certain" is left out,
@@ -191,6 +207,7 @@ impl Reports {
         ears: (NodeId, &Ears<S>),
         holds: impl Fn(NodeId) -> bool,
     ) -> Vec<(NodeId, Incarnation, Ground)> {
+        self.note_deaf(now, cluster, ears.1);
         let mut certain = Vec::new();
         let mut noticed = false;
         for (host, record) in &cluster.hosts {

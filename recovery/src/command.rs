@@ -42,6 +42,9 @@ pub enum Command {
         epoch: Token,
         /// The host.
         host: NodeId,
+        /// The incarnation that says so. Void if a later one has taken the guest over: what a
+        /// host whose store failed says, its next life does not know.
+        incarnation: Incarnation,
         /// Why.
         why: Closure,
     },

@@ -145,6 +145,8 @@ pub(crate) struct Executor {
     killing: bool,
     emptied: Option<Option<u64>>,
     blind: Option<String>,
+    /// The store failed: nothing more can be promised durably, so nothing new is started.
+    store_failed: bool,
     deeds: Vec<Deed>,
 }
 
@@ -165,6 +167,7 @@ impl Executor {
             killing: false,
             emptied: None,
             blind: None,
+            store_failed: false,
             deeds: Vec::new(),
         };
         for seen in present {
@@ -195,11 +198,34 @@ impl Executor {
         }));
     }
 
+    /// The store failed. `unsent`: guests whose creation was still held back for a promise that
+    /// will never be durable; nothing of them exists.
+    pub(crate) fn store_failed(&mut self, unsent: &[GuestId]) {
+        self.store_failed = true;
+        // Closings on their way to the disk are said for this life alone, like those to come.
+        for (_, _, batch) in self.closures.values_mut() {
+            *batch = Some(0);
+        }
+        for guest in unsent {
+            if let Some(process) = self.processes.remove(guest) {
+                let why = Closure::Failed("the store of this host failed".into());
+                self.close(*guest, process.epoch, why);
+            }
+        }
+    }
+
     /// Refuses `epoch` and every lower one for ever, and says so once that is durable.
+    ///
+    /// With a failed store it is said for this life alone: the entry names the incarnation, and is
+    /// void once a later one has taken the guest over.
     fn close(&mut self, guest: GuestId, epoch: Token, why: Closure) {
         let mut promise = self.promise(guest);
         promise.promised = promise.promised.max(epoch);
-        if promise.closed < epoch {
+        if self.store_failed {
+            promise.closed = promise.closed.max(epoch);
+            self.promises.insert(guest, promise);
+            self.closures.insert(guest, (epoch, why, Some(0)));
+        } else if promise.closed < epoch {
             promise.closed = epoch;
             self.write(guest, promise);
             self.closures.insert(guest, (epoch, why, None));
@@ -558,6 +584,11 @@ impl Executor {
                 continue;
             }
             if s.lease_left() <= s.cluster.timing.pause_margin {
+                continue;
+            }
+            if self.store_failed && promise.promised < r.epoch {
+                let why = Closure::Failed("the store of this host failed".into());
+                self.close(guest, r.epoch, why);
                 continue;
             }
             if promise.promised < r.epoch {

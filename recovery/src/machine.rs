@@ -173,10 +173,12 @@ impl Application for Guests {
                 guest,
                 epoch,
                 host,
+                incarnation,
                 why,
             } => {
                 let r = self.record(*guest)?;
-                if !r.open() || r.host != Some(*host) || *epoch < r.epoch {
+                let holds = r.open() && r.host == Some(*host) && *incarnation >= r.incarnation;
+                if !holds || *epoch < r.epoch {
                     return Err("no open epoch of that guest on that host".into());
                 }
                 let words = match why {

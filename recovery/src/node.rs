@@ -1,7 +1,7 @@
 //! One node: membership, the host's executor and the coordinator's planner behind one step.
 
 use crate::command::Command;
-use crate::contract::{Effect, EventKind, Fact, GuestSeen, NodeWrite, To};
+use crate::contract::{Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite, To};
 use crate::executor::{Deed, Executor, GuestPromise, Surroundings};
 use crate::guest::GuestId;
 use crate::machine::Guests;
@@ -83,6 +83,14 @@ impl Outbox {
             frame.header.number = self.datagrams;
         }
         out.push(effect);
+    }
+}
+
+/// The guest an effect would create.
+fn created(effect: &Effect) -> Option<GuestId> {
+    match effect {
+        Effect::Guest(o) if matches!(o.action, GuestAction::Create(_)) => Some(o.guest),
+        _ => None,
     }
 }
 
@@ -192,7 +200,13 @@ impl Node {
                 )));
                 self.member.store_failed(why);
                 self.outbox.failed = true;
-                self.outbox.held.clear();
+                let unsent: Vec<GuestId> = self
+                    .outbox
+                    .held
+                    .drain(..)
+                    .filter_map(|(_, e)| created(&e))
+                    .collect();
+                self.executor.store_failed(&unsent);
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
             Fact::HypervisorBlind { why } => self.executor.blinded(why),
@@ -290,9 +304,9 @@ impl Node {
         self.host_part(now, out, &mut writes, &mut resting);
         self.coordinator_part(now, out);
         if self.outbox.failed {
-            if writes.is_empty() {
-                resting.into_iter().for_each(|e| self.outbox.leave(e, out));
-            }
+            // Nothing is written any more, and the executor promises nothing new: what is left to
+            // send rests on no write.
+            resting.into_iter().for_each(|e| self.outbox.leave(e, out));
             return quiet;
         }
         if !writes.is_empty() {
@@ -327,6 +341,14 @@ impl Node {
             match deed {
                 Deed::Write(w) => writes.push(NodeWrite::Executor(w)),
                 Deed::Order { order, rests } => {
+                    // An end must not be overtaken by the creation it calls off, which may still be
+                    // held back for its promise.
+                    if order.action == GuestAction::End {
+                        self.outbox
+                            .held
+                            .retain(|(_, e)| created(e) != Some(order.guest));
+                        resting.retain(|e| created(e) != Some(order.guest));
+                    }
                     if rests {
                         resting.push(Effect::Guest(order));
                     } else {

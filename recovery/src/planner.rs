@@ -210,6 +210,7 @@ impl Planner {
             let Some((heard, _)) = member.heard(now, host) else {
                 continue;
             };
+            let incarnation = heard.incarnation;
             for (guest, epoch, why) in heard.beat.status.closed.clone() {
                 let open = member
                     .app()
@@ -221,6 +222,7 @@ impl Planner {
                         guest,
                         epoch,
                         host,
+                        incarnation,
                         why,
                     };
                     member.propose(now, Entry::App(closed));

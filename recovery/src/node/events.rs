@@ -145,6 +145,7 @@ impl Node {
                 host,
                 epoch,
                 why,
+                ..
             } => {
                 let text = format!("closed up to epoch {epoch}: {why:?}");
                 event(K::Ended, Some(*host), Some(*guest), text)

@@ -381,10 +381,15 @@ impl Audit {
                 void.map_or(Plain, Void)
             }
             Command::Closed {
-                guest, epoch, host, ..
+                guest,
+                epoch,
+                host,
+                incarnation,
+                ..
             } => match self.guests.get_mut(guest) {
                 Some(g)
-                    if g.holder.is_some_and(|(h, _)| h == *host)
+                    if g.holder
+                        .is_some_and(|(h, life)| h == *host && life <= *incarnation)
                         && !g.closed
                         && *epoch >= g.epoch =>
                 {
