@@ -11,6 +11,8 @@ pub mod daemon;
 pub mod demo;
 pub mod guardian;
 pub mod hypervisor;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
 pub mod net;
 pub mod store;
 

@@ -231,8 +231,10 @@ fn a_program_that_cannot_run_says_why() {
     let (tell, mut told) = mpsc::unbounded_channel();
     driver.watch(tell).expect("watches");
     let mut bad = spec("");
-    let quorate_recovery::guest::Definition::Command { argv, .. } = &mut bad.definition;
-    *argv = vec!["/nonexistent/program".into()];
+    bad.definition = quorate_recovery::guest::Definition::Command {
+        argv: vec!["/nonexistent/program".into()],
+        env: std::collections::BTreeMap::new(),
+    };
     driver.create(G, E, &bad, &gate()).expect("created");
     let _ = driver.resume(G, E, &gate());
     let Gone { how, .. } = told.blocking_recv().expect("told");

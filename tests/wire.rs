@@ -611,13 +611,16 @@ fn small_enums_are_numbered_as_the_page_says() {
     );
     row(
         "Definition",
-        &[(
-            "Command",
-            Definition::Command {
-                argv: Vec::new(),
-                env: BTreeMap::new(),
-            },
-        )],
+        &[
+            (
+                "Command",
+                Definition::Command {
+                    argv: Vec::new(),
+                    env: BTreeMap::new(),
+                },
+            ),
+            ("Domain", Definition::Domain { xml: String::new() }),
+        ],
     );
 }
 

@@ -1,5 +1,6 @@
 //! What is protected, as the operator describes it.
 
+use crate::domain::Domain;
 use quorate_membership::{Token, entry::Capacity};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +47,11 @@ pub enum Definition {
         /// Added to a clean environment.
         #[serde(default)]
         env: BTreeMap<String, String>,
+    },
+    /// A virtual machine of libvirt.
+    Domain {
+        /// Its description, as libvirt's own tools write it.
+        xml: String,
     },
 }
 
@@ -125,17 +131,36 @@ impl GuestSpec {
                 self.name
             ));
         }
-        let Definition::Command { argv, env } = &self.definition;
-        if argv.first().is_none_or(String::is_empty) {
-            return Err("definition.command.argv is empty: it needs at least a program".into());
-        }
-        let length: usize = argv.iter().map(String::len).sum();
-        if length > 65_536 || argv.len() > 1024 {
-            return Err("definition.command.argv is longer than 64 KiB, or than 1024 words".into());
-        }
-        let length: usize = env.iter().map(|(k, v)| k.len() + v.len()).sum();
-        if length > 32_768 || env.len() > 1024 {
-            return Err("definition.command.env is longer than 32 KiB, or than 1024 names".into());
+        match &self.definition {
+            Definition::Command { argv, env } => {
+                if argv.first().is_none_or(String::is_empty) {
+                    return Err(
+                        "definition.command.argv is empty: it needs at least a program".into(),
+                    );
+                }
+                let length: usize = argv.iter().map(String::len).sum();
+                if length > 65_536 || argv.len() > 1024 {
+                    return Err(
+                        "definition.command.argv is longer than 64 KiB, or than 1024 words".into(),
+                    );
+                }
+                let length: usize = env.iter().map(|(k, v)| k.len() + v.len()).sum();
+                if length > 32_768 || env.len() > 1024 {
+                    return Err(
+                        "definition.command.env is longer than 32 KiB, or than 1024 names".into(),
+                    );
+                }
+            }
+            Definition::Domain { xml } => {
+                let domain =
+                    Domain::read(xml).map_err(|why| format!("definition.domain.xml: {why}"))?;
+                if domain.name != self.name {
+                    return Err(format!(
+                        "definition.domain.xml: its name is {:?}, the guest's is {:?}: they must be the same",
+                        domain.name, self.name
+                    ));
+                }
+            }
         }
         if self.needs.vcpus == 0 || self.needs.memory_mib == 0 {
             return Err("needs: vcpus and memory_mib must be at least 1".into());

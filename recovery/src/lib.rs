@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod contract;
+pub mod domain;
 pub mod executor;
 pub mod guest;
 pub mod machine;

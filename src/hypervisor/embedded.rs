@@ -384,7 +384,9 @@ impl Driver for Embedded {
                 }
             }
         }
-        let Definition::Command { argv, env } = &spec.definition;
+        let Definition::Command { argv, env } = &spec.definition else {
+            return Err("a domain of libvirt is nothing the built-in hypervisor can run".into());
+        };
         let plan = IntentRecord {
             guest,
             epoch,
