@@ -195,7 +195,9 @@ impl Wanted<'_> {
         let mut found: BTreeSet<i32> = all
             .values()
             .filter(|p| {
-                by_id.contains(&p.group)
+                // One that a daemon of another kind started leads no group.
+                by_id.contains(&p.pid)
+                    || by_id.contains(&p.group)
                     || by_id.contains(&p.session)
                     || scan.marked.get(&p.pid).is_some_and(|m| (self.marked)(*m))
             })
@@ -349,6 +351,19 @@ mod tests {
         let p = 1_900_000_000;
         let all = [process(p + 1, 1, p, 11)].into();
         assert_eq!(found(&[record(p, 10)], all), [p + 1]);
+    }
+
+    #[test]
+    fn a_registered_process_is_meant_though_it_leads_no_group() {
+        let p = 1_900_000_000;
+        let led = |pid, parent, start| {
+            let (pid, mut one) = process(pid, parent, p - 7, start);
+            one.session = p - 7;
+            (pid, one)
+        };
+        let all: BTreeMap<i32, Process> = [led(p, 1, 10), led(p + 1, p, 11)].into();
+        assert_eq!(found(&[record(p, 10)], all.clone()), [p, p + 1]);
+        assert!(found(&[record(p, 9)], all).is_empty(), "another of its id");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! RUN_DIR/guests/G-E.N.held            created, has not run its program yet
 //! RUN_DIR/guests/G-E.N.go              the permission to, and until when it may be used
 //! RUN_DIR/guests/G-E.N.why             why it ended before it ran its program, in words
+//! RUN_DIR/guests/G-E.N.domain          it is a domain of libvirt: which one
 //! ```
 //!
 //! A record is one line `quorate KIND 1 SUM` and a JSON object; SUM is half a SHA-256 of the
@@ -86,7 +87,7 @@ pub struct GuestRecord {
     pub boot: BootId,
     /// Drawn for this start: names its marks.
     pub draw: u64,
-    /// Process id of the leader, which is also the id of its group and session.
+    /// Process id of the leader. It leads its group and session too, unless libvirt started it.
     pub pgid: i32,
     /// When the leader started, in clock ticks since boot: tells it from a later process of that id.
     pub start: u64,
@@ -358,6 +359,12 @@ impl RunDir {
     #[must_use]
     pub fn why(&self, of: &GuestRecord) -> PathBuf {
         self.with(of.guest, of.epoch, &format!(".{:016x}.why", of.draw))
+    }
+
+    /// The mark of a guest that is a domain of libvirt.
+    #[must_use]
+    pub fn domain(&self, guest: GuestId, epoch: Token, draw: u64) -> PathBuf {
+        self.with(guest, epoch, &format!(".{draw:016x}.domain"))
     }
 
     fn with(&self, guest: GuestId, epoch: Token, suffix: &str) -> PathBuf {

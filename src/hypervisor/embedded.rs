@@ -138,6 +138,12 @@ impl Inner {
                     None
                 }
             };
+            // A domain of libvirt is that driver's; only the guardian ends both kinds.
+            if let Some(r) = record
+                && self.exists(&self.run().domain(guest, epoch, r.draw))?
+            {
+                continue;
+            }
             let life = (guest, epoch);
             found.push(Registered { life, record });
         }
@@ -531,7 +537,8 @@ fn launching(pid: i32) -> bool {
     line.split(|b| *b == 0).nth(1) == Some(SUBCOMMAND.as_bytes())
 }
 
-fn draw() -> Result<u64, String> {
+/// A number for a start.
+pub(crate) fn draw() -> Result<u64, String> {
     let mut bytes = [0; 8];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -72,7 +72,12 @@ fn launch(dir: &Path, intent: &Path) -> Result<std::convert::Infallible, String>
 
 /// The intent becomes the registration: written into the same file, then renamed. It is an intent
 /// by its name until then, whatever a reader meets inside.
-fn register(run: &RunDir, intent: &Path, file: &mut File, me: &GuestRecord) -> Result<(), String> {
+pub(crate) fn register(
+    run: &RunDir,
+    intent: &Path,
+    file: &mut File,
+    me: &GuestRecord,
+) -> Result<(), String> {
     let bytes = records::encode(me);
     file.write_all(&bytes)
         .and_then(|()| file.set_len(bytes.len() as u64))

@@ -9,6 +9,8 @@ mod launch;
 mod runner;
 
 pub use launch::guest_launch_main;
+#[cfg(feature = "libvirt")]
+pub(crate) use launch::register;
 pub use runner::{Limits, Runner};
 
 use crate::clock::Clock;
