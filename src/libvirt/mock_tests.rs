@@ -258,7 +258,7 @@ fn ends_nobody_ordered_are_told_with_their_reason() {
 }
 
 #[test]
-fn another_hypervisor_is_blindness_not_emptiness() {
+fn a_libvirt_that_is_away_is_blindness_not_emptiness() {
     let dir = tempfile::tempdir().expect("a directory");
     let driver = Libvirt::new(Settings {
         uri: "qemu+unix:///system?socket=/nonexistent/socket".to_owned(),
