@@ -117,10 +117,22 @@ mod qemu {
         driver.end(G, E, &gate()).expect("ended by its process");
         assert!(leader(&record).is_none());
 
+        house.continue_libvirtd();
+        house.until("libvirt answers", || driver.list() == Ok(vec![]));
+
         // A start that hangs in libvirt is no start that failed.
         let later = Token(6);
-        let short = Gate::new(None, Clock.now() + Duration::from_secs(2));
-        assert!(driver.create(G, later, &house.spec(), &short).is_err());
+        let spec = house.spec();
+        std::thread::scope(|scope| {
+            let order = scope.spawn(|| {
+                let short = Gate::new(None, Clock.now() + Duration::from_secs(5));
+                driver.create(G, later, &spec, &short)
+            });
+            // Written right before libvirt is asked; QEMU takes longer than this look.
+            house.until("libvirt is about to be asked", || house.files() > 0);
+            house.stop_libvirtd();
+            order.join().expect("no panic").expect_err("no answer")
+        });
         let short = Gate::new(None, Clock.now() + Duration::from_secs(2));
         let why = driver
             .end(G, later, &short)
@@ -192,25 +204,25 @@ mod qemu {
         };
         house.long_lease();
         let driver = house.driver();
-        driver.list().expect("connected");
-        house.stop_libvirtd();
         let spec = house.spec();
-        std::thread::scope(|scope| {
+        let why = std::thread::scope(|scope| {
             let order = scope.spawn(|| {
-                let gate = Gate::new(None, Clock.now() + Duration::from_secs(30));
+                let gate = Gate::new(None, Clock.now() + Duration::from_secs(60));
                 driver.create(G, E, &spec, &gate)
             });
-            house.until("the order hangs in libvirt", || {
-                house.files() > 0 || order.is_finished()
-            });
+            // Written right before libvirt is asked; QEMU takes longer than this look.
+            house.until("libvirt is about to be asked", || house.files() > 0);
+            house.stop_libvirtd();
             house.end_lease();
-            house.continue_libvirtd();
             house.guard();
+            house.until("the start is called off", || house.intents() == 0);
+            house.continue_libvirtd();
             order
                 .join()
                 .expect("no panic")
                 .expect_err("the lease is over")
         });
+        println!("the order ended so: {why}");
         house.until("nothing of it is left", || driver.list() == Ok(vec![]));
         assert!(records::read::<GuestRecord>(&house.run.guest(G, E)).is_ok_and(|r| r.is_none()));
         assert!(!house.marked(), "no process carries its marks");

@@ -36,6 +36,9 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Between two looks for processes that carry the marks.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// Which epochs of a guest are meant.
+pub(super) type Meant = Arc<dyn Fn(Token) -> bool + Send + Sync>;
+
 /// How the driver is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -231,7 +234,7 @@ impl Inner {
     pub(super) fn end_lives(
         self: &Arc<Inner>,
         guest: GuestId,
-        meant: &(dyn Fn(Token) -> bool + Sync),
+        meant: &Meant,
         gate: &Gate,
     ) -> Result<(), String> {
         // Whoever called a start off cannot be overtaken by it: it looks here when it is back.
@@ -243,12 +246,12 @@ impl Inner {
                 *called_off = true;
             }
         }
-        self.registry.call_off(guest, meant)?;
+        self.registry.call_off(guest, &**meant)?;
         let mut empty = 0;
         let mut asked: Option<Result<(), Failure>> = None;
         let mut silence_told = false;
         loop {
-            let known = self.known(guest, meant)?;
+            let known = self.known(guest, &**meant)?;
             // libvirt first, for it puts its own house in order; again if it said no. One that is
             // silent is not waited for twice where processes show what is left.
             let silent = |f: &Failure| f.kind == Fault::Hangs && self.qemu();
@@ -309,40 +312,26 @@ impl Inner {
 
     /// Ends the active domains of `guest` that `meant` names, through libvirt. `Ok` if none is
     /// left that libvirt knows of.
-    fn destroy(
-        &self,
-        guest: GuestId,
-        meant: &(dyn Fn(Token) -> bool + Sync),
-        limit: Duration,
-    ) -> Result<(), Failure> {
-        let cluster = self.cluster.clone();
-        let there = self.link.call(limit, move |c| {
-            let all = survey::tagged(c, &cluster)?.into_iter();
-            Ok(all.filter(|(_, t, _)| t.guest == guest).collect::<Vec<_>>())
-        })?;
-        for (domain, tag, _) in there {
-            if !meant(tag.epoch) {
-                continue;
+    fn destroy(&self, guest: GuestId, meant: &Meant, limit: Duration) -> Result<(), Failure> {
+        let (cluster, meant) = (self.cluster.clone(), Arc::clone(meant));
+        self.link.call(limit, move |c| {
+            for (domain, tag, _) in survey::tagged(c, &cluster)? {
+                if tag.guest != guest || !meant(tag.epoch) {
+                    continue;
+                }
+                if let Err(e) = domain.destroy()
+                    && survey::activity(&domain)?.is_some()
+                {
+                    return Err(e.into());
+                }
             }
-            self.link.call(limit, move |_| match domain.destroy() {
-                Ok(()) => Ok(()),
-                Err(e) => match survey::activity(&domain)? {
-                    None => Ok(()),
-                    Some(_) => Err(e.into()),
-                },
-            })?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Why a start of `guest` that `meant` names cannot be told to be over. `said`: libvirt was
     /// asked now, and nothing of the guest is left there.
-    fn unanswered(
-        &self,
-        guest: GuestId,
-        meant: &(dyn Fn(Token) -> bool + Sync),
-        said: bool,
-    ) -> Option<String> {
+    fn unanswered(&self, guest: GuestId, meant: &Meant, said: bool) -> Option<String> {
         let mut starting = lock(&self.starting);
         let now = Clock.now();
         starting.retain(|life, start| {
@@ -571,7 +560,7 @@ impl Driver for Libvirt {
         if inner.free(life, &domain, &known, gate)? {
             return Ok(());
         }
-        if let Some(why) = inner.unanswered(guest, &|_| true, true) {
+        if let Some(why) = inner.unanswered(guest, &(Arc::new(|_| true) as Meant), true) {
             return Err(why);
         }
         if inner.alive(&known, &|(g, _)| g == guest)? {
@@ -606,7 +595,7 @@ impl Driver for Libvirt {
         done.map_err(|why| {
             // Nothing of a start that failed may come to life later.
             let rest = Gate::new(None, Clock.now() + GENTLE);
-            match inner.end_lives(guest, &|e| e == epoch, &rest) {
+            match inner.end_lives(guest, &(Arc::new(move |e| e == epoch) as Meant), &rest) {
                 Ok(()) => why,
                 Err(left) => format!("{why}; and {left}"),
             }
@@ -637,7 +626,8 @@ impl Driver for Libvirt {
         let turn = self.inner.turn(guest);
         let _turn = lock(&turn);
         gate.pass()?;
-        self.inner.end_lives(guest, &|e| e <= epoch, gate)
+        self.inner
+            .end_lives(guest, &(Arc::new(move |e| e <= epoch) as Meant), gate)
     }
 
     fn list(&self) -> Result<Vec<GuestSeen>, String> {

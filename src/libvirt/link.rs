@@ -1,19 +1,23 @@
-//! The connection to libvirt: every call on a thread of its own, with a deadline; opened anew
-//! when it is lost.
+//! The way to libvirt: every call on a thread of its own, with a deadline, over a connection that
+//! no other call uses meanwhile.
+//!
+//! A connection of its own is not for speed. Where several threads share one, or keep-alive
+//! messages interrupt a call, unfixed releases of libvirt's client (CVE-2024-4418) leave a pointer
+//! into the stack of a call that has returned, and write there later. So calls never share, and
+//! keep-alive stays off: a libvirt that hangs is known by the deadline.
 
 use super::events::{self, Event};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use virt::connect::Connect;
 use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberEnum};
 
-/// A question to a libvirt that does not answer is repeated this often before the connection is
-/// given up; a stopped libvirt is noticed after about eight seconds.
-const KEEP_ALIVE: (i32, u32) = (2, 3);
 /// So many calls may hang before no more are made. They come back when libvirt does or ends.
 const HANGING_MAX: usize = 24;
+/// So many connections are kept for later calls.
+const IDLE_MAX: usize = 3;
 
 /// What runs the domains behind a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +88,12 @@ pub(super) struct Link {
 struct Shared {
     uri: String,
     kind: Kind,
-    open: Mutex<Option<Connect>>,
+    /// Connections that no call uses.
+    idle: Mutex<Vec<Connect>>,
+    /// The connection events come by; no call uses it.
+    ear: Mutex<Option<Connect>>,
+    /// The ear is being opened.
+    opening: AtomicBool,
     hanging: AtomicUsize,
     events: Sender<Event>,
 }
@@ -105,7 +114,9 @@ impl Link {
             shared: Arc::new(Shared {
                 uri: uri.to_owned(),
                 kind,
-                open: Mutex::default(),
+                idle: Mutex::default(),
+                ear: Mutex::default(),
+                opening: AtomicBool::new(false),
                 hanging: AtomicUsize::new(0),
                 events,
             }),
@@ -114,6 +125,37 @@ impl Link {
 
     pub(super) fn kind(&self) -> Kind {
         self.shared.kind
+    }
+
+    /// Sees to it that events come, without waiting for it. To be called now and then: a lost
+    /// connection is opened anew. What happened between is for polls to find.
+    pub(super) fn listen(&self) {
+        let mut ear = lock(&self.shared.ear);
+        if ear.as_ref().is_some_and(alive) || self.shared.opening.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(lost) = ear.take() {
+            tracing::warn!("{}: the connection is lost", self.shared.uri);
+            part(lost);
+        }
+        drop(ear);
+        let shared = Arc::clone(&self.shared);
+        let begun = std::thread::Builder::new()
+            .name("libvirt-ear".into())
+            .spawn(move || {
+                shared.open_ear();
+                shared.opening.store(false, Ordering::SeqCst);
+            });
+        if let Err(e) = begun {
+            self.shared.opening.store(false, Ordering::SeqCst);
+            tracing::error!("no thread to listen to libvirt: {e}");
+        }
+    }
+
+    /// Whether events come.
+    #[cfg(test)]
+    pub(super) fn listens(&self) -> bool {
+        lock(&self.shared.ear).as_ref().is_some_and(alive)
     }
 
     /// Asks libvirt something and waits for the answer until `limit` is over. The call itself may
@@ -135,15 +177,16 @@ impl Link {
             .spawn(move || {
                 let counted = Counted(shared);
                 let result = counted.0.connection().and_then(|c| {
-                    // An error on a connection that is lost says nothing of what was done.
-                    ask(&c).map_err(|mut failure| {
-                        if !matches!(c.is_alive(), Ok(true)) {
+                    let result = ask(&c).map_err(|mut failure| {
+                        // An error on a lost connection says nothing of what was done.
+                        if !alive(&c) {
                             failure.kind = Fault::Lost;
                         }
                         failure
-                    })
+                    });
+                    counted.0.give_back(c);
+                    result
                 });
-                counted.0.drop_if_lost();
                 drop(counted);
                 let _ = answer.send(result);
             });
@@ -176,24 +219,31 @@ impl Drop for Counted {
     }
 }
 
+fn alive(connect: &Connect) -> bool {
+    matches!(connect.is_alive(), Ok(true))
+}
+
 impl Shared {
-    /// The connection that is open, or a new one. Runs on the thread of a call, for it may hang.
+    /// A connection that is this call's alone. Runs on the thread of the call, for it may hang.
     fn connection(&self) -> Result<Connect, Failure> {
-        self.drop_if_lost();
-        if let Some(open) = lock(&self.open).as_ref() {
-            return Ok(open.clone());
+        loop {
+            let idle = lock(&self.idle).pop();
+            match idle {
+                Some(connect) if alive(&connect) => return Ok(connect),
+                Some(lost) => part(lost),
+                None => return self.connect(),
+            }
         }
-        let new = self.connect()?;
-        let mut open = lock(&self.open);
-        // Another call may have opened one meanwhile: one is enough.
-        if let Some(other) = open.as_ref() {
-            let other = other.clone();
-            drop(open);
-            part(new);
-            return Ok(other);
+    }
+
+    fn give_back(&self, connect: Connect) {
+        let mut idle = lock(&self.idle);
+        if alive(&connect) && idle.len() < IDLE_MAX {
+            idle.push(connect);
+        } else {
+            drop(idle);
+            part(connect);
         }
-        *open = Some(new.clone());
-        Ok(new)
     }
 
     fn connect(&self) -> Result<Connect, Failure> {
@@ -210,31 +260,19 @@ impl Shared {
             let why = format!("{uri}: found the hypervisor {kind}, {expected} is expected");
             return Err(Failure::no(why));
         }
-        if let Err(e) = connect.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-            && self.kind == Kind::Qemu
-        {
-            tracing::warn!("{}: no keep-alive: {}", self.uri, e.message());
-        }
-        // Polls find what events would have told; they only take longer.
-        if let Err(why) = events::register(&connect, &self.events) {
-            tracing::warn!("{}: no events: {why}", self.uri);
-        }
         Ok(connect)
     }
 
-    /// Lets a connection go that is not alive any more.
-    fn drop_if_lost(&self) {
-        let mut open = lock(&self.open);
-        let lost = |c: &mut Connect| !matches!(c.is_alive(), Ok(true));
-        if let Some(lost) = open
-            .as_mut()
-            .is_some_and(lost)
-            .then(|| open.take())
-            .flatten()
-        {
-            drop(open);
-            tracing::warn!("{}: the connection is lost", self.uri);
-            part(lost);
+    /// Opens the connection events come by.
+    fn open_ear(&self) {
+        let opened = self.connect().and_then(|connect| {
+            events::register(&connect, &self.events).map_err(Failure::no)?;
+            Ok(connect)
+        });
+        match opened {
+            Ok(connect) => *lock(&self.ear) = Some(connect),
+            // Polls find what events would have told; they only take longer.
+            Err(f) => tracing::debug!("no events: {}", f.why),
         }
     }
 }

@@ -224,6 +224,11 @@ fn ends_nobody_ordered_are_told_with_their_reason() {
         "once"
     );
     lab.driver.listen(hear);
+    let give_up = Clock.now() + Duration::from_secs(30);
+    while !lab.driver.inner.link.listens() {
+        assert!(Clock.now() < give_up, "no events");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     lab.create(E).expect("created");
     lab.driver.resume(lab.guest, E, &gate()).expect("runs");
     lab.by_hand(|d| d.destroy());

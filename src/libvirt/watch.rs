@@ -1,7 +1,7 @@
 //! Notices domains that end by themselves: by libvirt's events, and by a look at their processes,
 //! which needs no libvirt.
 
-use super::driver::{Inner, lock};
+use super::driver::{Inner, Meant, lock};
 use super::events::{Event, Stopped, What};
 use super::registry::{Known, Life};
 use super::survey;
@@ -10,8 +10,8 @@ use crate::guardian::processes::leader;
 use crate::hypervisor::{Gate, Gone};
 use quorate_membership::Time;
 use std::collections::BTreeMap;
-use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -38,6 +38,9 @@ struct Memory {
 /// Runs until nobody listens or the driver is gone.
 pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &UnboundedSender<Gone>) {
     let mut memory = Memory::default();
+    if let Some(inner) = inner.upgrade() {
+        inner.link.listen();
+    }
     while !gone.is_closed() {
         match events.recv_timeout(LOOK) {
             Ok(event) => {
@@ -57,6 +60,7 @@ pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &Unboun
         let Some(inner) = inner.upgrade() else {
             return;
         };
+        inner.link.listen();
         match inner.registry.known() {
             Ok(known) => {
                 memory.forget(&known);
@@ -97,7 +101,7 @@ impl Memory {
         self.asked.retain(|life, _| there(life));
     }
 
-    fn look(&mut self, inner: &std::sync::Arc<Inner>, one: &Known, gone: &UnboundedSender<Gone>) {
+    fn look(&mut self, inner: &Arc<Inner>, one: &Known, gone: &UnboundedSender<Gone>) {
         let now = Clock.now();
         let heard = self.heard.get(&one.uuid).copied();
         let ours = one.boot == inner.registry.boot;
@@ -152,7 +156,7 @@ impl Memory {
         let (guest, epoch) = one.life;
         // Gone only when all of it is.
         let gate = Gate::new(None, Clock.now() + REST);
-        match inner.end_lives(guest, &|e| e == epoch, &gate) {
+        match inner.end_lives(guest, &(Arc::new(move |e| e == epoch) as Meant), &gate) {
             Ok(()) => {
                 let how = how.to_owned();
                 let _ = gone.send(Gone { guest, epoch, how });

@@ -182,6 +182,13 @@ impl House {
         files.count()
     }
 
+    /// How many starts are under way.
+    pub fn intents(&self) -> usize {
+        let entries = self.run.entries().expect("listed").into_iter();
+        let intents = entries.filter(|(_, e)| matches!(e, records::Entry::Intent(..)));
+        intents.count()
+    }
+
     /// Whether any process carries the marks of the run directory.
     pub fn marked(&self) -> bool {
         let scan = Scan::take(Some(self.run.path())).expect("scanned");
