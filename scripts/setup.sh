@@ -1,6 +1,19 @@
 #!/bin/sh
 # Installs what building, demo and tests need; where it may not, says what to install.
+#
+#   --libvirt   also what building with the feature `libvirt` needs
 set -eu
+
+libvirt=no
+for word in "$@"; do
+    case "$word" in
+    --libvirt) libvirt=yes ;;
+    *)
+        echo "setup: unknown argument $word: only --libvirt is known" >&2
+        exit 2
+        ;;
+    esac
+done
 
 wanted=""
 need() { # PROGRAM PACKAGE
@@ -14,12 +27,19 @@ need nsenter util-linux
 need mount mount
 need hostname hostname
 need python3 python3
+if [ "$libvirt" = yes ]; then
+    need pkg-config pkg-config
+    # Headers and library: the oldest release the bindings know is 6.0.0.
+    pkg-config --atleast-version=6.0.0 libvirt 2>/dev/null || wanted="$wanted libvirt-dev"
+fi
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: no cargo: install Rust 1.90 or newer from https://rustup.rs" >&2
     exit 2
 fi
-[ -z "$wanted" ] && exit 0
+if [ -z "$wanted" ]; then
+    exit 0
+fi
 
 packages=$(printf '%s\n' $wanted | sort -u | tr '\n' ' ')
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then

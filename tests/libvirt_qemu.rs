@@ -173,7 +173,9 @@ mod qemu {
         let record = start(&house, E);
         end(&record);
         let Gone { epoch, how, .. } = told.blocking_recv().expect("told");
-        assert_eq!((epoch, how.as_str()), (E, "QEMU ended"));
+        // libvirt may take longer to say how than the guest can wait.
+        assert_eq!(epoch, E);
+        assert!(how.starts_with("QEMU ended"), "{how}");
         // Its next life, and a libvirt that cannot say anything.
         let record = start(&house, Token(6));
         house.stop_libvirtd();

@@ -1,7 +1,9 @@
 //! The driver: orders to libvirt, and what is true whatever libvirt says.
 
+use super::ending::{GENTLE, Meant};
 use super::events::Event;
-use super::link::{Failure, Fault, Kind, Link};
+use super::launch::{SETTLED, Start};
+use super::link::{Failure, Kind, Link};
 use super::registry::{Known, Life, Registry};
 use super::survey::{self, Activity, Found};
 use super::tag::{Tag, woven};
@@ -12,7 +14,7 @@ use crate::guardian::records::RunDir;
 use crate::hypervisor::{Driver, Gate, Gone};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
-use quorate_recovery::domain::{Domain, uuid};
+use quorate_recovery::domain::Domain;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
 use std::collections::BTreeMap;
 use std::io;
@@ -20,24 +22,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-use virt::sys;
 
 /// How long one poll may take.
 const POLL: Duration = Duration::from_secs(4);
-/// How long libvirt may take to end a domain before its process is ended directly.
-const GENTLE: Duration = Duration::from_secs(2);
-/// Between two rounds of an ending.
-const REPEAT: Duration = Duration::from_millis(20);
-/// One scan of `/proc` is no snapshot: this many must find nothing.
-const EMPTY_ROUNDS: u8 = 2;
-/// A start of which nobody knows what became is over when libvirt, asked so long after, does not
-/// show it. It had the request before, and takes requests in their order.
-const SETTLED: Duration = Duration::from_secs(1);
 /// Between two looks for processes that carry the marks.
 const SWEEP: Duration = Duration::from_secs(10);
-
-/// Which epochs of a guest are meant.
-pub(super) type Meant = Arc<dyn Fn(Token) -> bool + Send + Sync>;
 
 /// How the driver is set up.
 #[derive(Clone, Debug)]
@@ -61,80 +50,19 @@ pub struct Libvirt {
 }
 
 pub(super) struct Inner {
-    cluster: String,
+    pub(super) cluster: String,
     pub(super) registry: Registry,
     pub(super) link: Link,
     /// One order at a time for each guest; who looks after ended ones steps back.
     turns: Mutex<BTreeMap<GuestId, Arc<Mutex<()>>>>,
     /// Starts that libvirt has not answered for.
-    starting: Mutex<BTreeMap<Life, Start>>,
+    pub(super) starting: Mutex<BTreeMap<Life, Start>>,
     /// One poll at a time: while libvirt hangs, no second waits behind the first.
-    polling: Arc<Mutex<()>>,
+    polling: Mutex<()>,
     /// Lives that processes carry the marks of, and when they were last looked for.
     strays: Mutex<(Time, Vec<Life>)>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
     pub(super) listeners: Mutex<Vec<UnboundedSender<Event>>>,
-}
-
-/// A start that libvirt has not answered for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    /// The call has not come back.
-    UnderWay {
-        /// It must end what it creates.
-        called_off: bool,
-    },
-    /// The call broke off at this moment; libvirt may have it still.
-    Unknown(Time),
-}
-
-/// One call that starts a domain. However it ends, also by a panic, what it leaves is noted.
-struct Flight {
-    inner: Arc<Inner>,
-    life: Life,
-    /// libvirt has been asked.
-    sent: bool,
-    /// It has answered.
-    landed: bool,
-}
-
-impl Flight {
-    fn begin(inner: &Arc<Inner>, life: Life) -> Flight {
-        let start = Start::UnderWay { called_off: false };
-        lock(&inner.starting).insert(life, start);
-        Flight {
-            inner: Arc::clone(inner),
-            life,
-            sent: false,
-            landed: false,
-        }
-    }
-
-    fn called_off(&self) -> bool {
-        let start = lock(&self.inner.starting).get(&self.life).copied();
-        matches!(start, Some(Start::UnderWay { called_off: true }))
-    }
-
-    /// libvirt has answered; whether the start was called off before.
-    fn land(&mut self) -> bool {
-        self.landed = true;
-        let start = lock(&self.inner.starting).remove(&self.life);
-        matches!(start, Some(Start::UnderWay { called_off: true }))
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        let mut starting = lock(&self.inner.starting);
-        if self.landed {
-            return;
-        }
-        if self.sent {
-            starting.insert(self.life, Start::Unknown(Clock.now()));
-        } else {
-            starting.remove(&self.life);
-        }
-    }
 }
 
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -173,7 +101,7 @@ impl Libvirt {
                 link: Link::new(&settings.uri, events),
                 turns: Mutex::default(),
                 starting: Mutex::new(starting),
-                polling: Arc::default(),
+                polling: Mutex::default(),
                 strays: Mutex::default(),
                 events: Mutex::new(Some(received)),
                 listeners: Mutex::default(),
@@ -200,7 +128,7 @@ impl Libvirt {
 }
 
 /// What is left until `t`.
-fn until(t: Time) -> Duration {
+pub(super) fn until(t: Time) -> Duration {
     t.since(Clock.now())
 }
 
@@ -209,11 +137,15 @@ impl Inner {
         Arc::clone(lock(&self.turns).entry(guest).or_default())
     }
 
-    fn qemu(&self) -> bool {
+    pub(super) fn qemu(&self) -> bool {
         self.link.kind() == Kind::Qemu
     }
 
-    fn known(&self, guest: GuestId, meant: &dyn Fn(Token) -> bool) -> Result<Vec<Known>, String> {
+    pub(super) fn known(
+        &self,
+        guest: GuestId,
+        meant: &dyn Fn(Token) -> bool,
+    ) -> Result<Vec<Known>, String> {
         let mut known = self.registry.known()?;
         known.retain(|k| k.life.0 == guest && meant(k.life.1));
         Ok(known)
@@ -230,236 +162,7 @@ impl Inner {
         Ok(!left.is_empty())
     }
 
-    /// Ends every life of `guest` that `meant` names and forgets it, until `gate` gives up.
-    pub(super) fn end_lives(
-        self: &Arc<Inner>,
-        guest: GuestId,
-        meant: &Meant,
-        gate: &Gate,
-    ) -> Result<(), String> {
-        // Whoever called a start off cannot be overtaken by it: it looks here when it is back.
-        for (life, start) in lock(&self.starting).iter_mut() {
-            if let Start::UnderWay { called_off } = start
-                && life.0 == guest
-                && meant(life.1)
-            {
-                *called_off = true;
-            }
-        }
-        self.registry.call_off(guest, &**meant)?;
-        let mut empty = 0;
-        let mut asked: Option<Result<(), Failure>> = None;
-        let mut silence_told = false;
-        loop {
-            let known = self.known(guest, &**meant)?;
-            // libvirt first, for it puts its own house in order; again if it said no. One that is
-            // silent is not waited for twice where processes show what is left.
-            let silent = |f: &Failure| f.kind == Fault::Hangs && self.qemu();
-            let again = asked
-                .as_ref()
-                .is_none_or(|a| a.as_ref().is_err_and(|f| !silent(f)));
-            if again {
-                let limit = GENTLE.min(until(gate.give_up()) / 2);
-                asked = Some(self.destroy(guest, meant, limit));
-            }
-            let said = asked.as_ref().is_some_and(Result::is_ok);
-            let found = if self.qemu() {
-                let marked = |(g, e): Life| g == guest && meant(e);
-                self.registry.processes(&known, &marked, |w| w.end())
-            } else if said {
-                Ok(0)
-            } else {
-                // Nothing but libvirt can tell.
-                Ok(1)
-            };
-            match &found {
-                Ok(0) => empty += 1,
-                _ => empty = 0,
-            }
-            if let (Some(Err(f)), Ok(n), false) = (&asked, &found, silence_told)
-                && *n > 0
-                && self.qemu()
-            {
-                silence_told = true;
-                tracing::warn!("{guest}: {}; {n} processes are ended without it", f.why);
-            }
-            let under_way = self.unanswered(guest, meant, said);
-            if empty >= EMPTY_ROUNDS && under_way.is_none() {
-                return known.iter().try_for_each(|k| {
-                    let done = self.registry.run.forget(k.life.0, k.life.1);
-                    done.map_err(|e| e.to_string())
-                });
-            }
-            if Clock.now() >= gate.give_up() {
-                return Err(match (found, under_way, asked) {
-                    (Err(e), ..) => e.to_string(),
-                    (Ok(n), _, _) if n > 0 && self.qemu() => {
-                        format!("{n} processes are still there")
-                    }
-                    (_, Some(why), _) => why,
-                    (_, _, Some(Err(f))) => f.why,
-                    _ => "it was not seen to be gone in time".to_owned(),
-                });
-            }
-            std::thread::sleep(REPEAT);
-            if under_way.is_some() && said {
-                // What it was asked before does not count for a start that came meanwhile.
-                asked = None;
-                std::thread::sleep(REPEAT * 4);
-            }
-        }
-    }
-
-    /// Ends the active domains of `guest` that `meant` names, through libvirt. `Ok` if none is
-    /// left that libvirt knows of.
-    fn destroy(&self, guest: GuestId, meant: &Meant, limit: Duration) -> Result<(), Failure> {
-        let (cluster, meant) = (self.cluster.clone(), Arc::clone(meant));
-        self.link.call(limit, move |c| {
-            for (domain, tag, _) in survey::tagged(c, &cluster)? {
-                if tag.guest != guest || !meant(tag.epoch) {
-                    continue;
-                }
-                if let Err(e) = domain.destroy()
-                    && survey::activity(&domain)?.is_some()
-                {
-                    return Err(e.into());
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Why a start of `guest` that `meant` names cannot be told to be over. `said`: libvirt was
-    /// asked now, and nothing of the guest is left there.
-    fn unanswered(&self, guest: GuestId, meant: &Meant, said: bool) -> Option<String> {
-        let mut starting = lock(&self.starting);
-        let now = Clock.now();
-        starting.retain(|life, start| {
-            let settled = matches!(start, Start::Unknown(at) if said && now >= *at + SETTLED);
-            !(life.0 == guest && meant(life.1) && settled)
-        });
-        let left = starting.iter().find(|(l, _)| l.0 == guest && meant(l.1));
-        left.map(|(life, start)| match start {
-            Start::UnderWay { .. } => {
-                format!(
-                    "libvirt has not answered for the start under epoch {}",
-                    life.1
-                )
-            }
-            Start::Unknown(_) => {
-                format!("libvirt was lost during the start under epoch {}", life.1)
-            }
-        })
-    }
-
-    /// Lets libvirt create the domain, held. It may do so after everybody gave up: then whoever
-    /// called it ends what came of it.
-    fn launch(self: &Arc<Inner>, life: Life, xml: String, gate: &Gate) -> Result<(), String> {
-        let mut flight = Flight::begin(self, life);
-        let (theirs, mock) = (gate.clone(), !self.qemu());
-        let result = self.link.call(until(gate.give_up()), move |connect| {
-            theirs.pass().map_err(Failure::no)?;
-            if flight.called_off() {
-                return Err(Failure::no("the start was called off"));
-            }
-            flight.sent = true;
-            let flags = if mock {
-                0
-            } else {
-                sys::VIR_DOMAIN_START_PAUSED
-            };
-            let made = connect.create_domain_xml(&xml, flags);
-            let made = made.map_err(Failure::from);
-            if let (true, Ok(domain)) = (mock, &made) {
-                // The mock hypervisor cannot create held, and runs nothing anyway.
-                domain.suspend()?;
-            }
-            let alive = matches!(connect.is_alive(), Ok(true));
-            if made
-                .as_ref()
-                .is_err_and(|f| f.kind == Fault::Lost || !alive)
-            {
-                // Whether libvirt has it still, nobody knows.
-                return made.map(|_| ());
-            }
-            let called_off = flight.land();
-            match made {
-                Ok(domain) if called_off => {
-                    let ended = domain.destroy();
-                    tracing::warn!("a start that was called off came late; ended: {ended:?}");
-                    Err(Failure::no("the start was called off"))
-                }
-                other => other.map(|_| ()),
-            }
-        });
-        result.map_err(|f| {
-            gate.abandon();
-            if let Some(Start::UnderWay { called_off }) = lock(&self.starting).get_mut(&life) {
-                *called_off = true;
-            }
-            f.why
-        })
-    }
-
-    /// Waits for the process of a created domain and registers it.
-    fn enrol(&self, life: Life, draw: u64, id: u128, gate: &Gate) -> Result<(), String> {
-        if !self.qemu() {
-            return Ok(());
-        }
-        gate.pass()?;
-        self.registry.enrol(life, draw, id).map(|_| ())
-    }
-
-    /// Refuses a start beside a domain of the same name or UUID; `true` if the domain that is
-    /// there is this very life, held.
-    fn free(
-        &self,
-        life: Life,
-        domain: &Domain,
-        known: &[Known],
-        gate: &Gate,
-    ) -> Result<bool, String> {
-        let (name, id) = (domain.name.clone(), domain.uuid);
-        let alike = self
-            .link
-            .call(until(gate.give_up()), move |c| survey::alike(c, &name, id))?;
-        for one in alike {
-            if one.autostart {
-                return Err(format!(
-                    "libvirt starts domain {} by itself when this host boots: \
-                     `virsh autostart --disable {}`",
-                    one.name, one.name
-                ));
-            }
-            let Some(activity) = one.activity else {
-                continue;
-            };
-            let ours = one.tag.as_ref().is_some_and(|t| {
-                t.cluster == self.cluster && (t.guest, t.epoch) == life && one.uuid == id
-            });
-            if ours && activity == Activity::Held && self.registered(life, known) {
-                return Ok(true);
-            }
-            return Err(match one.tag {
-                Some(tag) => format!(
-                    "domain {} ({}) runs here as {} of cluster {} under epoch {}",
-                    one.name,
-                    uuid(one.uuid),
-                    tag.guest,
-                    tag.cluster,
-                    tag.epoch
-                ),
-                None => format!(
-                    "domain {} ({}) runs here, started by somebody else",
-                    one.name,
-                    uuid(one.uuid)
-                ),
-            });
-        }
-        Ok(false)
-    }
-
-    fn registered(&self, life: Life, known: &[Known]) -> bool {
+    pub(super) fn registered(&self, life: Life, known: &[Known]) -> bool {
         let known = known.iter().find(|k| k.life == life);
         known.is_some_and(|k| !self.qemu() || k.record.as_ref().and_then(leader).is_some())
     }
@@ -649,7 +352,7 @@ impl Driver for Libvirt {
         // libvirt answered: a start it was lost in before and does not show now is none.
         lock(&inner.starting).retain(|life, start| {
             let over = matches!(start, Start::Unknown(at) if begun >= *at + SETTLED);
-            !(over && !seen.contains_key(life))
+            !over || seen.contains_key(life)
         });
         for life in lock(&inner.starting).keys() {
             seen.entry(*life).or_insert(true);

@@ -11,7 +11,9 @@
 
 pub mod add;
 pub mod driver;
+mod ending;
 mod events;
+mod launch;
 mod link;
 mod registry;
 mod survey;

@@ -1,7 +1,8 @@
 //! Notices domains that end by themselves: by libvirt's events, and by a look at their processes,
 //! which needs no libvirt.
 
-use super::driver::{Inner, Meant, lock};
+use super::driver::{Inner, lock};
+use super::ending::Meant;
 use super::events::{Event, Stopped, What};
 use super::registry::{Known, Life};
 use super::survey;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Longest time between two looks.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(200);
 /// How long libvirt may take to say how a process ended that is seen to be gone.
 const REASON: Duration = Duration::from_millis(500);
 /// How long the rest of a guest may take to end before the next try.
@@ -76,11 +77,9 @@ pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &Unboun
 impl Memory {
     fn hear(&mut self, inner: &Inner, event: Event) {
         match event.what {
+            // That the kernel panicked is said before, and then again.
             What::Stopped(how) => {
-                // That the kernel panicked says more than that it ended then.
-                if how != Stopped::Crashed || !self.heard.contains_key(&event.uuid) {
-                    self.heard.insert(event.uuid, how.words());
-                }
+                self.heard.insert(event.uuid, how.words());
             }
             What::Panicked => {
                 self.heard.insert(event.uuid, Stopped::Crashed.words());

@@ -1,0 +1,192 @@
+//! Starts: libvirt is asked once, and what it does with the request is followed to its end.
+
+use super::driver::{Inner, lock, until};
+use super::link::{Failure, Fault};
+use super::registry::{Known, Life};
+use super::survey::{self, Activity};
+use crate::clock::Clock;
+use crate::hypervisor::Gate;
+use quorate_membership::Time;
+use quorate_recovery::domain::{Domain, uuid};
+use std::sync::Arc;
+use std::time::Duration;
+use virt::sys;
+
+/// A start of which nobody knows what became is over when libvirt, asked so long after, does not
+/// show it. It had the request before, and takes requests in their order.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
+
+/// A start that libvirt has not answered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The call has not come back.
+    UnderWay {
+        /// It must end what it creates.
+        called_off: bool,
+    },
+    /// The call broke off at this moment; libvirt may have it still.
+    Unknown(Time),
+}
+
+/// One call that starts a domain. However it ends, also by a panic, what it leaves is noted.
+struct Flight {
+    inner: Arc<Inner>,
+    life: Life,
+    /// libvirt has been asked.
+    sent: bool,
+    /// It has answered.
+    landed: bool,
+}
+
+impl Flight {
+    fn begin(inner: &Arc<Inner>, life: Life) -> Flight {
+        let start = Start::UnderWay { called_off: false };
+        lock(&inner.starting).insert(life, start);
+        Flight {
+            inner: Arc::clone(inner),
+            life,
+            sent: false,
+            landed: false,
+        }
+    }
+
+    fn called_off(&self) -> bool {
+        let start = lock(&self.inner.starting).get(&self.life).copied();
+        matches!(start, Some(Start::UnderWay { called_off: true }))
+    }
+
+    /// libvirt has answered; whether the start was called off before.
+    fn land(&mut self) -> bool {
+        self.landed = true;
+        let start = lock(&self.inner.starting).remove(&self.life);
+        matches!(start, Some(Start::UnderWay { called_off: true }))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut starting = lock(&self.inner.starting);
+        if self.landed {
+            return;
+        }
+        if self.sent {
+            starting.insert(self.life, Start::Unknown(Clock.now()));
+        } else {
+            starting.remove(&self.life);
+        }
+    }
+}
+
+impl Inner {
+    /// Lets libvirt create the domain, held. It may do so after everybody gave up: then whoever
+    /// called it ends what came of it.
+    pub(super) fn launch(
+        self: &Arc<Inner>,
+        life: Life,
+        xml: String,
+        gate: &Gate,
+    ) -> Result<(), String> {
+        let mut flight = Flight::begin(self, life);
+        let (theirs, mock) = (gate.clone(), !self.qemu());
+        let result = self.link.call(until(gate.give_up()), move |connect| {
+            theirs.pass().map_err(Failure::no)?;
+            if flight.called_off() {
+                return Err(Failure::no("the start was called off"));
+            }
+            flight.sent = true;
+            let flags = if mock {
+                0
+            } else {
+                sys::VIR_DOMAIN_START_PAUSED
+            };
+            let made = connect.create_domain_xml(&xml, flags);
+            let made = made.map_err(Failure::from);
+            if let (true, Ok(domain)) = (mock, &made) {
+                // The mock hypervisor cannot create held, and runs nothing anyway.
+                domain.suspend()?;
+            }
+            let alive = matches!(connect.is_alive(), Ok(true));
+            if made
+                .as_ref()
+                .is_err_and(|f| f.kind == Fault::Lost || !alive)
+            {
+                // Whether libvirt has it still, nobody knows.
+                return made.map(|_| ());
+            }
+            let called_off = flight.land();
+            match made {
+                Ok(domain) if called_off => {
+                    let ended = domain.destroy();
+                    tracing::warn!("a start that was called off came late; ended: {ended:?}");
+                    Err(Failure::no("the start was called off"))
+                }
+                other => other.map(|_| ()),
+            }
+        });
+        result.map_err(|f| {
+            gate.abandon();
+            if let Some(Start::UnderWay { called_off }) = lock(&self.starting).get_mut(&life) {
+                *called_off = true;
+            }
+            f.why
+        })
+    }
+
+    /// Waits for the process of a created domain and registers it.
+    pub(super) fn enrol(&self, life: Life, draw: u64, id: u128, gate: &Gate) -> Result<(), String> {
+        if !self.qemu() {
+            return Ok(());
+        }
+        gate.pass()?;
+        self.registry.enrol(life, draw, id).map(|_| ())
+    }
+
+    /// Refuses a start beside a domain of the same name or UUID; `true` if the domain that is
+    /// there is this very life, held.
+    pub(super) fn free(
+        &self,
+        life: Life,
+        domain: &Domain,
+        known: &[Known],
+        gate: &Gate,
+    ) -> Result<bool, String> {
+        let (name, id) = (domain.name.clone(), domain.uuid);
+        let alike = self
+            .link
+            .call(until(gate.give_up()), move |c| survey::alike(c, &name, id))?;
+        for one in alike {
+            if one.autostart {
+                return Err(format!(
+                    "libvirt starts domain {} by itself when this host boots: \
+                     `virsh autostart --disable {}`",
+                    one.name, one.name
+                ));
+            }
+            let Some(activity) = one.activity else {
+                continue;
+            };
+            let ours = one.tag.as_ref().is_some_and(|t| {
+                t.cluster == self.cluster && (t.guest, t.epoch) == life && one.uuid == id
+            });
+            if ours && activity == Activity::Held && self.registered(life, known) {
+                return Ok(true);
+            }
+            return Err(match one.tag {
+                Some(tag) => format!(
+                    "domain {} ({}) runs here as {} of cluster {} under epoch {}",
+                    one.name,
+                    uuid(one.uuid),
+                    tag.guest,
+                    tag.cluster,
+                    tag.epoch
+                ),
+                None => format!(
+                    "domain {} ({}) runs here, started by somebody else",
+                    one.name,
+                    uuid(one.uuid)
+                ),
+            });
+        }
+        Ok(false)
+    }
+}
