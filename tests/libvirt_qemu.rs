@@ -229,4 +229,62 @@ mod qemu {
         assert!(records::read::<GuestRecord>(&house.run.guest(G, E)).is_ok_and(|r| r.is_none()));
         assert!(!house.marked(), "no process carries its marks");
     }
+
+    #[test]
+    fn a_frozen_qemu_hides_nobody_and_ends() {
+        let test = "a_frozen_qemu_hides_nobody_and_ends";
+        let Some(house) = House::build(test) else {
+            return;
+        };
+        house.long_lease();
+        let driver = house.driver();
+        driver
+            .create(G, E, &house.spec(), &gate())
+            .expect("created");
+        driver.resume(G, E, &gate()).expect("runs");
+        let process = house.record(E).as_ref().and_then(leader).expect("runs");
+        processes::signal(&process, Signal::STOP).expect("frozen");
+        let short = Gate::new(None, Clock.now() + Duration::from_secs(1));
+        assert!(driver.pause(G, E, &short).is_err(), "QEMU does not answer");
+        assert_eq!(
+            driver.list(),
+            Ok(seen(E, false)),
+            "others are seen all the same"
+        );
+        driver.end(G, E, &gate()).expect("ended");
+        house.until("libvirt has taken note", || driver.list() == Ok(vec![]));
+        driver
+            .create(G, Token(6), &house.spec(), &gate())
+            .expect("the next is free");
+        driver.end(G, Token(6), &gate()).expect("ended");
+    }
+
+    #[test]
+    fn a_libvirtd_that_is_lost_during_a_start_leaves_nothing() {
+        let test = "a_libvirtd_that_is_lost_during_a_start_leaves_nothing";
+        let Some(mut house) = House::build(test) else {
+            return;
+        };
+        house.long_lease();
+        let driver = house.driver();
+        let spec = house.spec();
+        std::thread::scope(|scope| {
+            let order = scope.spawn(|| driver.create(G, E, &spec, &gate()));
+            house.until("libvirt is about to be asked", || house.files() > 0);
+            house.restart_libvirtd(|| {
+                let why = order.join().expect("no panic").expect_err("no libvirt");
+                println!("the order ended so: {why}");
+                let short = Gate::new(None, Clock.now() + Duration::from_secs(1));
+                let end = driver.end(G, E, &short);
+                assert!(end.is_err(), "what libvirt did with it nobody knows");
+            });
+        });
+        // Also for a daemon that knows only what the run directory says.
+        drop(driver);
+        let driver = house.driver();
+        driver.end(G, E, &gate()).expect("now it is known");
+        assert_eq!(driver.list(), Ok(vec![]));
+        assert!(!house.marked(), "no process carries its marks");
+        assert_eq!((house.files(), house.state()), (0, String::new()));
+    }
 }

@@ -1,12 +1,12 @@
 //! Guests as domains of libvirt.
 //!
 //! libvirt may be slow, stopped, restarted or gone at any moment, and a frozen QEMU makes its
-//! calls hang. So each call has a thread and a deadline of its own ([`link`]); what runs is known
+//! calls hang. So each call has a thread and a deadline of its own (`link`); what runs is known
 //! from `/proc` and the run directory too, never from libvirt alone; and QEMU carries the marks of
 //! the run directory in its environment from its first instant, so the guardian ends it whatever
 //! libvirt does.
 //!
-//! A domain is created transient, paused and tagged with guest, epoch and cluster ([`tag`]). It
+//! A domain is created transient, paused and tagged with guest, epoch and cluster (`tag`). It
 //! is continued only after its process stands in the registry.
 
 pub mod add;
