@@ -68,6 +68,13 @@ mod qemu {
         assert!(driver.create(G, Token(9), &house.spec(), &gate()).is_err());
         driver.pause(G, E, &gate()).expect("held");
         assert_eq!(house.state(), "paused");
+        // The other hypervisor of this host leaves it alone.
+        let embedded = house.embedded();
+        assert_eq!(embedded.list(), Ok(vec![]));
+        embedded
+            .end(G, Token(9), &gate())
+            .expect("nothing of its own");
+        assert_eq!(house.state(), "paused");
         // A daemon that comes back finds it.
         let next = house.driver();
         assert_eq!(next.list(), Ok(seen(E, true)));

@@ -484,6 +484,12 @@ impl<'a, 'x> Reader<'a, 'x> {
                 ));
             }
         }
+        if let Some(node) = root.descendants().find(|n| n.has_attribute("passwd")) {
+            notes.push(format!(
+                "{}: a password stands here; every node of the cluster gets the description",
+                self.place(node)
+            ));
+        }
         for node in root.children() {
             if node.tag_name().name() == "commandline" && node.tag_name().namespace().is_some() {
                 notes.push(format!(

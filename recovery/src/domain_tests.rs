@@ -51,6 +51,10 @@ fn a_good_one_is_read_whole() {
     assert_eq!(d.disks[1].sources[0].to_string(), "rbd:pool/web1 at ceph1");
     assert_eq!(d.notes.len(), 1, "{:?}", d.notes);
     assert!(d.notes[0].contains("/boot/guest"));
+    let graphics = "<graphics type='vnc' passwd='secret'/><hostdev/></devices>";
+    let more = read(&GOOD.replacen("</devices>", graphics, 1));
+    assert_eq!(more.notes.len(), 3, "{:?}", more.notes);
+    assert!(!more.notes.iter().any(|n| n.contains("secret")));
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub fn from_domain(uri: &str, name: &str, rules: &Rules) -> Result<Ready, String
         Ok(Some((xml, survey::alike(c, &wanted, id)?)))
     });
     let found = found.map_err(|f| f.why)?;
+    boot_service(uri, Path::new("/"))?;
     let Some((xml, alike)) = found else {
         return Err(format!(
             "{uri} knows no domain {name:?}; `virsh list --all` shows those it knows"
@@ -83,6 +84,7 @@ pub fn from_file(path: &Path, uri: Option<&str>, rules: &Rules) -> Result<Ready,
         Some(uri) => {
             let (name, id) = (domain.name, domain.uuid);
             let asked = link(uri).call(PATIENCE, move |c| survey::alike(c, &name, id));
+            boot_service(uri, Path::new("/"))?;
             asked.map_err(|f| f.why)?
         }
     };
@@ -93,6 +95,38 @@ fn link(uri: &str) -> Link {
     // Nobody listens for events here.
     let (events, _) = mpsc::channel();
     Link::new(uri, events)
+}
+
+/// Refuses a host whose boot starts domains again that ran when it went down: libvirt's own
+/// service does that for every domain whose definition stays.
+fn boot_service(uri: &str, root: &Path) -> Result<(), String> {
+    // Only this host's own service can be looked at.
+    if !uri.starts_with("qemu:///") {
+        return Ok(());
+    }
+    let wants = "etc/systemd/system/multi-user.target.wants/libvirt-guests.service";
+    if root.join(wants).symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let settings = ["etc/default/libvirt-guests", "etc/sysconfig/libvirt-guests"];
+    let text = settings
+        .iter()
+        .find_map(|name| std::fs::read_to_string(root.join(name)).ok());
+    // Without a setting it starts them.
+    let set = text.as_deref().unwrap_or_default().lines();
+    let on_boot = set
+        .filter_map(|line| line.trim().strip_prefix("ON_BOOT="))
+        .next_back()
+        .unwrap_or("start");
+    if on_boot.trim_matches(['"', '\'', ' ']) == "ignore" {
+        return Ok(());
+    }
+    Err(format!(
+        "the service libvirt-guests is enabled here with ON_BOOT={on_boot}: it would start domains \
+         when this host boots, even while they run elsewhere; set ON_BOOT=ignore in /{}, or \
+         `systemctl disable libvirt-guests`",
+        settings[0]
+    ))
 }
 
 /// Judges a description and what libvirt here has of the same name or UUID.
@@ -163,4 +197,36 @@ fn standing(domain: &Domain, one: &Found, notes: &mut Vec<String>) -> Result<(),
          it must not be started by hand: `virsh undefine {name}` removes it"
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_service_that_starts_domains_at_boot_is_refused() {
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            let dir = path.parent().expect("a directory");
+            fs::create_dir_all(dir).expect("a directory");
+            fs::write(path, text).expect("written");
+        };
+        let judged = |uri| boot_service(uri, root.path());
+        let settings = "etc/default/libvirt-guests";
+        write(settings, "ON_BOOT=start\n");
+        assert_eq!(judged("qemu:///system"), Ok(()), "not enabled");
+        write(
+            "etc/systemd/system/multi-user.target.wants/libvirt-guests.service",
+            "",
+        );
+        let why = judged("qemu:///system").expect_err("refused");
+        assert!(why.contains("ON_BOOT=ignore"), "{why}");
+        assert_eq!(judged("test:///default"), Ok(()));
+        write(settings, "#ON_BOOT=ignore\n");
+        assert!(judged("qemu:///system").is_err(), "its default starts them");
+        write(settings, "ON_BOOT=start\n ON_BOOT=\"ignore\"\n");
+        assert_eq!(judged("qemu:///system"), Ok(()));
+    }
 }

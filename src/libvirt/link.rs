@@ -272,7 +272,16 @@ impl Shared {
         match opened {
             Ok(connect) => *lock(&self.ear) = Some(connect),
             // Polls find what events would have told; they only take longer.
-            Err(f) => tracing::debug!("no events: {}", f.why),
+            Err(f) => {
+                tracing::debug!("no events: {}", f.why);
+                return;
+            }
+        }
+        // libvirt looks at its emulators when it is first asked, which takes seconds that the
+        // first start does not have.
+        if let Ok(connect) = self.connect() {
+            let _ = connect.capabilities();
+            self.give_back(connect);
         }
     }
 }

@@ -5,6 +5,7 @@ use quorate::clock::{self, Clock};
 use quorate::guardian::processes::{Process, Scan, Wanted};
 use quorate::guardian::records::{self, GuestRecord, RunDir};
 use quorate::guardian::{Guardian, Lease};
+use quorate::hypervisor::embedded::{self, Embedded};
 use quorate::hypervisor::{Driver, Gate};
 use quorate::libvirt::{Libvirt, Settings};
 use quorate_membership::{BootId, Incarnation, Time, Token};
@@ -134,6 +135,18 @@ impl House {
             boot: self.boot,
             host: "here".to_owned(),
             cluster: "house".to_owned(),
+        })
+        .expect("a driver")
+    }
+
+    /// The built-in hypervisor over the same run directory.
+    pub fn embedded(&self) -> Embedded {
+        Embedded::new(embedded::Settings {
+            program: env!("CARGO_BIN_EXE_quorate").into(),
+            run: self.run.clone(),
+            boot: self.boot,
+            host: "here".to_owned(),
+            logs: None,
         })
         .expect("a driver")
     }
