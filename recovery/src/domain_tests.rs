@@ -179,3 +179,39 @@ fn two_guests_share_nothing_that_is_one_guests() {
         "one writes what the other builds on: {above}"
     );
 }
+
+#[test]
+fn damaged_descriptions_are_refused_or_read_but_never_a_panic() {
+    for at in (0..GOOD.len()).filter(|at| GOOD.is_char_boundary(*at)) {
+        for put in ["", "<", "'", "\u{0}", "é"] {
+            let text = format!("{}{put}{}", &GOOD[..at], &GOOD[at + 1..]);
+            if let Ok(domain) = Domain::read(&text) {
+                assert!(domain.uuid != 0 && !domain.name.is_empty());
+                assert!(domain.macs.len() <= 2, "{at} {put:?}");
+            }
+        }
+        assert!(Domain::read(&GOOD[..at]).is_err(), "cut short at {at}");
+    }
+}
+
+#[test]
+fn a_guest_and_its_domain_have_one_name() {
+    use crate::guest::{Definition, GuestSpec, Policy};
+    let spec = |name: &str, xml: &str| GuestSpec {
+        name: name.to_owned(),
+        definition: Definition::Domain {
+            xml: xml.to_owned(),
+        },
+        needs: Needs::default(),
+        priority: 0,
+        policy: Policy::default(),
+    };
+    assert_eq!(spec("web1", GOOD).check(), Ok(()));
+    let why = spec("web2", GOOD).check().expect_err("another name");
+    assert!(
+        why.contains("\"web1\"") && why.contains("\"web2\""),
+        "{why}"
+    );
+    let why = spec("web1", "<domain>").check().expect_err("no XML");
+    assert!(why.contains("definition.domain.xml: line 1"), "{why}");
+}

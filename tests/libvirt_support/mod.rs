@@ -2,7 +2,7 @@
 #![allow(unreachable_pub, missing_docs)]
 
 use quorate::clock::{self, Clock};
-use quorate::guardian::processes::{Process, Scan, Wanted};
+use quorate::guardian::processes::{Process, Scan};
 use quorate::guardian::records::{self, GuestRecord, RunDir};
 use quorate::guardian::{Guardian, Lease};
 use quorate::hypervisor::embedded::{self, Embedded};
@@ -66,6 +66,8 @@ pub struct House {
     pub run: RunDir,
     boot: BootId,
     libvirtd: Child,
+    /// The mount namespaces of this test: whatever lives in one of them is the test's.
+    spaces: Vec<PathBuf>,
 }
 
 impl House {
@@ -109,18 +111,22 @@ impl House {
         let disk = File::create(dir.path().join("disk.raw")).expect("a disk");
         disk.set_len(1 << 20).expect("a disk");
         let libvirtd = launch(dir.path());
-        let house = House {
+        let mut house = House {
             run,
             boot: clock::boot_id(Path::new(clock::BOOT_ID_FILE)).expect("Linux"),
             libvirtd,
+            spaces: Vec::new(),
             dir,
         };
         house.await_libvirtd();
         Some(house)
     }
 
-    fn await_libvirtd(&self) {
+    fn await_libvirtd(&mut self) {
         self.until("libvirtd answers", || self.virsh(&["uri"]).is_some());
+        let space = space(self.libvirtd.id()).expect("a namespace");
+        assert_ne!(Some(&space), self::space(std::process::id()).as_ref());
+        self.spaces.push(space);
     }
 
     fn uri(&self) -> String {
@@ -283,6 +289,11 @@ impl House {
     }
 }
 
+/// The mount namespace of a process.
+fn space(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+}
+
 /// libvirtd in a mount namespace that shows it only its own files.
 fn launch(dir: &Path) -> Child {
     let script = "set -e; mount --make-rprivate /
@@ -317,14 +328,24 @@ impl Drop for House {
         );
         let _ = self.libvirtd.kill();
         let _ = self.libvirtd.wait();
-        // Whatever a broken test left.
-        let wanted = Wanted {
-            dir: self.run.path(),
-            records: &[],
-            marked: &|_| true,
-        };
+        // Guests a broken test left, and emulators libvirtd was just looking at.
         let give_up = Instant::now() + Duration::from_secs(10);
-        while !matches!(wanted.end(), Ok(0)) && Instant::now() < give_up {
+        loop {
+            let all = Scan::take(None).map(|scan| scan.all).unwrap_or_default();
+            let left: Vec<&Process> = all
+                .values()
+                .filter(|p| !p.gone())
+                .filter(|p| {
+                    let pid = u32::try_from(p.pid).unwrap_or(0);
+                    space(pid).is_some_and(|s| self.spaces.contains(&s))
+                })
+                .collect();
+            for process in &left {
+                let _ = quorate::guardian::processes::signal(process, Signal::KILL);
+            }
+            if left.is_empty() || Instant::now() > give_up {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         if let Ok(Some(state)) = records::read::<records::GuardianState>(&self.run.guardian_state())
