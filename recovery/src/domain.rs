@@ -190,15 +190,9 @@ impl Domain {
 /// A UUID as people write it.
 #[must_use]
 pub fn uuid(id: u128) -> String {
-    let hex = format!("{id:032x}");
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    parts.join("-")
+    let h = format!("{id:032x}");
+    let (a, b, c, d, e) = (&h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..]);
+    format!("{a}-{b}-{c}-{d}-{e}")
 }
 
 /// 32 hexadecimal digits with or without dashes; zero names nothing.
@@ -251,8 +245,8 @@ impl<'a, 'x> Reader<'a, 'x> {
         }
     }
 
-    fn fault<T>(&self, node: Node<'_, '_>, what: impl fmt::Display) -> Result<T, String> {
-        Err(format!("{}: {what}", self.place(node)))
+    fn fault<T>(&self, at: Node<'_, '_>, what: impl fmt::Display) -> Result<T, String> {
+        Err(format!("{}: {what}", self.place(at)))
     }
 
     fn child(node: Node<'a, 'x>, name: &str) -> Option<Node<'a, 'x>> {
