@@ -24,11 +24,23 @@ fn an_operators_wishes_are_told_apart_from_failures() {
 fn guests(lab: &mut Lab) {
     let stopped = vec!["g3".to_owned()];
     let earlier = lab.lives()["g3"].clone();
-    let refused = lab.ask("h2", &["guest", "remove", "g3"]).expect_err("it runs");
+    let refused = lab
+        .ask("h2", &["guest", "remove", "g3"])
+        .expect_err("it runs");
     assert!(refused.contains("stop"), "{refused}");
-    let spec = lab.site.guest_file("g3").expect("a file").display().to_string();
-    let refused = lab.ask("h1", &["guest", "add", &spec]).expect_err("it exists");
-    assert!(refused.contains("exists") && refused.contains("g3"), "{refused}");
+    let spec = lab
+        .site
+        .guest_file("g3")
+        .expect("a file")
+        .display()
+        .to_string();
+    let refused = lab
+        .ask("h1", &["guest", "add", &spec])
+        .expect_err("it exists");
+    assert!(
+        refused.contains("exists") && refused.contains("g3"),
+        "{refused}"
+    );
     lab.ask("h2", &["guest", "stop", "g3"]).expect("stops");
     wait_state(lab, "g3", "stopped");
     lab.silent(&stopped);
@@ -37,9 +49,12 @@ fn guests(lab: &mut Lab) {
     assert_ne!(lab.lives()["g3"], earlier, "a new life");
     lab.ask("h1", &["guest", "stop", "g3"]).expect("stops");
     wait_state(lab, "g3", "stopped");
-    lab.ask("h1", &["guest", "remove", "g3"]).expect("is forgotten");
+    lab.ask("h1", &["guest", "remove", "g3"])
+        .expect("is forgotten");
     assert!(lab.guest("h1", "g3").expect("an answer").is_null());
-    let refused = lab.ask("h1", &["guest", "start", "g3"]).expect_err("it is gone");
+    let refused = lab
+        .ask("h1", &["guest", "start", "g3"])
+        .expect_err("it is gone");
     assert!(refused.contains("no guest is named \"g3\""), "{refused}");
     lab.silent(&stopped);
     lab.forget("g3");
@@ -59,15 +74,23 @@ fn crashing(lab: &Lab) {
     };
     let hosts = lab.wait("the bad guest to have been given to two hosts", || {
         let placed = by_bad("h1", "placed");
-        let mut hosts: Vec<String> =
-            placed.iter().filter_map(|e| e["host"].as_str().map(str::to_owned)).collect();
+        let mut hosts: Vec<String> = placed
+            .iter()
+            .filter_map(|e| e["host"].as_str().map(str::to_owned))
+            .collect();
         hosts.dedup();
-        if hosts.len() >= 2 { Ok(hosts) } else { Err(format!("{placed:#?}")) }
+        if hosts.len() >= 2 {
+            Ok(hosts)
+        } else {
+            Err(format!("{placed:#?}"))
+        }
     });
     assert_ne!(hosts[0], hosts[1], "elsewhere");
     // The budget is one restart: on the first host it ended twice, under one epoch.
     let ends = by_bad(&hosts[0], "ended");
-    let ends = ends.iter().filter(|e| e["host"] == hosts[0] && e["text"] == "exit status: 1");
+    let ends = ends
+        .iter()
+        .filter(|e| e["host"] == hosts[0] && e["text"] == "exit status: 1");
     let tokens: Vec<String> = ends.map(|e| e["token"].to_string()).collect();
     assert!(tokens.len() >= 2, "{tokens:?}");
     assert_eq!(tokens[0], tokens[1], "one epoch, two processes");
@@ -75,11 +98,16 @@ fn crashing(lab: &Lab) {
         let row = lab.guest("h1", "bad")?;
         let told = row["reason"].as_str().is_some_and(|r| r.contains("exit"));
         let failed = row["failures"].as_u64() >= Some(2);
-        if told && failed { Ok(()) } else { Err(row.to_string()) }
+        if told && failed {
+            Ok(())
+        } else {
+            Err(row.to_string())
+        }
     });
     lab.ask("h1", &["guest", "stop", "bad"]).expect("stops");
     wait_state(lab, "bad", "stopped");
-    lab.ask("h1", &["guest", "remove", "bad"]).expect("is forgotten");
+    lab.ask("h1", &["guest", "remove", "bad"])
+        .expect("is forgotten");
     lab.nobody_judged("h1");
 }
 
@@ -94,20 +122,28 @@ fn leave(lab: &mut Lab) {
     // The command came back, so its guests have ended there by now.
     let lives = lab.lives();
     for guest in &guests {
-        let last = record::last(&lab.site.record(guest)).expect("readable").expect("a line");
+        let last = record::last(&lab.site.record(guest))
+            .expect("readable")
+            .expect("a line");
         let there = lives[guest].host == "h2";
         assert!(!there || record::now() - last.at > 0, "{last:?}");
     }
     lab.moved(&guests, "h2", left_at);
     lab.wait("h2 to have left", || {
         let status = lab.status("h1")?;
-        if host(&status, "h2")["state"] == "left" { Ok(()) } else { Err(status.to_string()) }
+        if host(&status, "h2")["state"] == "left" {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
     });
     lab.settled("h1");
     lab.nobody_judged("h1");
     lab.nobody_judged("h3");
     lab.judge();
-    let gone = lab.ask("h2", &["status"]).expect_err("its supervisor does not start it again");
+    let gone = lab
+        .ask("h2", &["status"])
+        .expect_err("its supervisor does not start it again");
     assert!(gone.contains("no daemon answers"), "{gone}");
     lab.site.start_daemon("h2").expect("a daemon");
     lab.back("h1", "h2", earlier);
@@ -119,32 +155,39 @@ fn leave(lab: &mut Lab) {
 fn fence(lab: &mut Lab) {
     let victim = "h3";
     let guests = lab.on(victim);
-    let refused = lab.ask("h1", &["host", "confirm-off", "--yes", victim]).expect_err("it lives");
+    let refused = lab
+        .ask("h1", &["host", "confirm-off", "--yes", victim])
+        .expect_err("it lives");
     assert!(refused.contains("is not lost"), "{refused}");
-    let refused = lab.ask("h1", &["host", "fence", "nobody"]).expect_err("there is none");
+    let refused = lab
+        .ask("h1", &["host", "fence", "nobody"])
+        .expect_err("there is none");
     assert!(refused.contains("no host is named \"nobody\""), "{refused}");
     // With a broken switch it lives on for a while, lost and heard: still no confirmation.
     lab.break_outlet(victim);
+    let judged = lab.incarnation(victim);
     let fenced_at = lab.expect(victim, &guests);
-    lab.ask("h1", &["host", "fence", victim]).expect("is fenced");
-    let refused = lab.ask("h1", &["host", "confirm-off", "--yes", victim]).expect_err("it lives");
+    lab.ask("h1", &["host", "fence", victim])
+        .expect("is fenced");
+    let refused = lab
+        .ask("h1", &["host", "confirm-off", "--yes", victim])
+        .expect_err("it lives");
     assert!(refused.contains("was heard"), "{refused}");
     lab.moved(&guests, victim, fenced_at);
     let kinds = lab.events("h1", &["verdict"]);
     assert!(kinds.iter().any(|e| e["host"] == victim), "{kinds:#?}");
-    lab.back("h1", victim, lab_incarnation(lab, victim, fenced_at));
+    // Not cut, only judged: it comes back as a new incarnation.
+    lab.back("h1", victim, judged);
     lab.settled("h1");
-}
-
-/// The incarnation that was judged: the lowest the view still names.
-fn lab_incarnation(lab: &Lab, name: &str, _since: u64) -> u64 {
-    let status = lab.status("h1").expect("an answer");
-    host(&status, name)["incarnation"].as_u64().unwrap_or(0).saturating_sub(1)
 }
 
 fn wait_state(lab: &Lab, guest: &str, state: &str) {
     lab.wait(&format!("{guest} to be {state}"), || {
         let row = lab.guest("h1", guest)?;
-        if row["state"] == state { Ok(()) } else { Err(row.to_string()) }
+        if row["state"] == state {
+            Ok(())
+        } else {
+            Err(row.to_string())
+        }
     });
 }

@@ -29,29 +29,58 @@ fn without_a_quorum_nothing_is_commanded_and_after_an_outage_everything_runs_onc
     lab.settled("h1");
     lab.go_on();
     for (guest, finding) in lab.judge() {
-        assert_eq!(finding.runs.len(), 2, "{guest}: once before and once after: {finding:?}");
-        assert!(finding.runs[0].last < off_at && finding.runs[1].first > off_at, "{finding:?}");
+        assert_eq!(
+            finding.runs.len(),
+            2,
+            "{guest}: once before and once after: {finding:?}"
+        );
+        assert!(
+            finding.runs[0].last < off_at && finding.runs[1].first > off_at,
+            "{finding:?}"
+        );
     }
 
     // Two of three voters gone: the third can tell nobody anything, and its own guests end.
     let here = lab.on("h2");
     assert!(!here.is_empty(), "{:?}", lab.lives());
-    let before = lab.events("h2", &["verdict", "fence", "proof", "placed"]).len();
+    let before = lab
+        .events("h2", &["verdict", "fence", "proof", "placed"])
+        .len();
     lab.power_off("h1");
     lab.power_off("h3");
     let status = lab.wait("h2 to say that it is alone", || {
         let status = lab.status("h2")?;
-        if status["quorate"] == false { Ok(status) } else { Err(status.to_string()) }
+        if status["quorate"] == false {
+            Ok(status)
+        } else {
+            Err(status.to_string())
+        }
     });
     let remarks = status["remarks"].to_string();
-    assert!(remarks.contains("no quorum") && remarks.contains("2 of 3 voters"), "{status}");
+    assert!(
+        remarks.contains("no quorum") && remarks.contains("2 of 3 voters"),
+        "{status}"
+    );
     let words = lab.ask("h2", &["status"]).expect("words");
-    assert!(words.contains("NOT reached") && words.contains("no quorum"), "{words}");
+    assert!(
+        words.contains("NOT reached") && words.contains("no quorum"),
+        "{words}"
+    );
     lab.silent(&here);
     let ended_at = record::now();
-    let spec = lab.site.guest_file("g9").expect("a file").display().to_string();
-    let refused = lab.ask("h2", &["guest", "add", &spec]).expect_err("nobody can decide it");
-    assert!(refused.contains("no quorum of voters is reached"), "{refused}");
+    let spec = lab
+        .site
+        .guest_file("g9")
+        .expect("a file")
+        .display()
+        .to_string();
+    let refused = lab
+        .ask("h2", &["guest", "add", &spec])
+        .expect_err("nobody can decide it");
+    assert!(
+        refused.contains("no quorum of voters is reached"),
+        "{refused}"
+    );
     // By then the others would have been judged and fenced, if anybody could.
     let after = lab.events("h2", &["verdict", "fence", "proof", "placed"]);
     assert_eq!(after.len(), before, "nothing was commanded: {after:#?}");
@@ -66,5 +95,8 @@ fn without_a_quorum_nothing_is_commanded_and_after_an_outage_everything_runs_onc
     lab.settled("h2");
     lab.go_on();
     lab.judge();
-    assert!(lab.guest("h2", "g9").expect("an answer").is_null(), "g9 was refused");
+    assert!(
+        lab.guest("h2", "g9").expect("an answer").is_null(),
+        "g9 was refused"
+    );
 }

@@ -23,12 +23,19 @@ fn a_daemon_that_ends_or_stands_still_never_makes_two_copies() {
         lab.whole("h2");
         lab.settled("h2");
         lab.go_on();
-        assert_eq!(lab.lives(), before, "process and epoch of every guest after SIG{signal}");
+        assert_eq!(
+            lab.lives(),
+            before,
+            "process and epoch of every guest after SIG{signal}"
+        );
         lab.nobody_judged("h1");
         lab.nobody_judged("h3");
     }
     // The coordinator's daemon too, whoever that is by now.
-    let leader = lab.whole("h1")["view"]["coordinator"].as_str().expect("a name").to_owned();
+    let leader = lab.whole("h1")["view"]["coordinator"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
     let other = if leader == "h1" { "h3" } else { "h1" };
     let earlier = lab.incarnation(&leader);
     lab.signal(&leader, "KILL");
@@ -36,7 +43,11 @@ fn a_daemon_that_ends_or_stands_still_never_makes_two_copies() {
     lab.whole(other);
     lab.settled(other);
     lab.go_on();
-    assert_eq!(lab.lives(), before, "process and epoch of every guest after a leader's end");
+    assert_eq!(
+        lab.lives(),
+        before,
+        "process and epoch of every guest after a leader's end"
+    );
     lab.nobody_judged(other);
     let findings = lab.judge();
     assert!(findings.values().all(|f| f.runs.len() == 1), "{findings:?}");
@@ -60,12 +71,28 @@ fn a_daemon_that_ends_or_stands_still_never_makes_two_copies() {
     lab.go_on();
     let findings = lab.judge();
     for guest in &guests {
-        let there = findings[guest].runs.iter().filter(|r| r.life.host == "h2" && r.last > held_at);
+        let there = findings[guest]
+            .runs
+            .iter()
+            .filter(|r| r.life.host == "h2" && r.last > held_at);
         assert!(there.count() <= 1, "nothing woke up on h2: {findings:?}");
         assert_eq!(findings[guest].runs.len(), 2, "{findings:?}");
     }
     // Its guests ended by its own lease, not by anybody's word: well before G.
-    let ended = |g: &String| findings[g].runs.iter().find(|r| r.life.host == "h2").map(|r| r.last);
-    let last = guests.iter().filter_map(ended).max().expect("they ran there");
-    assert!(last > held_at && last < record::now(), "they ran on while the daemon was held");
+    let ended = |g: &String| {
+        findings[g]
+            .runs
+            .iter()
+            .find(|r| r.life.host == "h2")
+            .map(|r| r.last)
+    };
+    let last = guests
+        .iter()
+        .filter_map(ended)
+        .max()
+        .expect("they ran there");
+    assert!(
+        last > held_at && last < record::now(),
+        "they ran on while the daemon was held"
+    );
 }

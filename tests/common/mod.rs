@@ -42,7 +42,11 @@ pub struct Turn(File);
 impl Turn {
     pub fn take() -> Turn {
         let path = std::env::temp_dir().join("quorate-tests.turn");
-        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path);
         let file = file.expect("the lock file of heavy tests");
         file.lock().expect("a turn");
         Turn(file)
@@ -69,7 +73,14 @@ impl Lab {
         let site = Site::build(dir.path(), Path::new(PROGRAM), &agent, nodes).expect("a rack");
         let site = Arc::new(site);
         let switch = Some(Switch::start(Arc::clone(&site)));
-        Lab { switch, site, dir, guests: Vec::new(), expected: Vec::new(), _turn: turn }
+        Lab {
+            switch,
+            site,
+            dir,
+            guests: Vec::new(),
+            expected: Vec::new(),
+            _turn: turn,
+        }
     }
 
     /// A cluster of these nodes, in one view.
@@ -95,7 +106,11 @@ impl Lab {
             let left = status["lease_left"].as_f64().ok_or("no number")?;
             let renewed = left > last;
             last = if left > 0.0 { left } else { f64::MAX };
-            if renewed { Ok(()) } else { Err(status.to_string()) }
+            if renewed {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
         });
     }
 
@@ -129,9 +144,17 @@ impl Lab {
     pub fn whole(&self, by: &str) -> Value {
         self.wait(&format!("all nodes in the view of {by}"), || {
             let status = self.status(by)?;
-            let all = self.site.nodes().iter().all(|n| host(&status, n)["state"] == "member");
+            let all = self
+                .site
+                .nodes()
+                .iter()
+                .all(|n| host(&status, n)["state"] == "member");
             let led = !status["view"]["coordinator"].is_null();
-            if status["quorate"] == true && all && led { Ok(status) } else { Err(status.to_string()) }
+            if status["quorate"] == true && all && led {
+                Ok(status)
+            } else {
+                Err(status.to_string())
+            }
         })
     }
 
@@ -154,14 +177,21 @@ impl Lab {
     pub fn guest(&self, by: &str, name: &str) -> Result<Value, String> {
         let all = self.json(by, &["guests", "--json"])?;
         let mut rows = all.as_array().into_iter().flatten();
-        Ok(rows.find(|g| g["name"] == name).cloned().unwrap_or(Value::Null))
+        Ok(rows
+            .find(|g| g["name"] == name)
+            .cloned()
+            .unwrap_or(Value::Null))
     }
 
     /// Events that `by` remembers, of these kinds.
     pub fn events(&self, by: &str, kinds: &[&str]) -> Vec<Value> {
         let text = self.wait("events", || self.ask(by, &["events", "--json"]));
-        let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).expect("an event"));
-        lines.filter(|e| kinds.iter().any(|k| e["kind"] == *k)).collect()
+        let lines = text
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).expect("an event"));
+        lines
+            .filter(|e| kinds.iter().any(|k| e["kind"] == *k))
+            .collect()
     }
 
     /// Asserts that nobody was judged or fenced, as far as `by` remembers.
@@ -175,7 +205,9 @@ impl Lab {
         for guest in guests {
             let file = self.site.guest_file(guest).expect("a guest's file");
             let file = file.display().to_string();
-            self.wait("a guest to be taken", || self.ask(by, &["guest", "add", &file]));
+            self.wait("a guest to be taken", || {
+                self.ask(by, &["guest", "add", &file])
+            });
             self.guests.push((*guest).to_owned());
         }
         self.settled(by);
@@ -191,7 +223,11 @@ impl Lab {
                 let last = last.ok_or(why.clone())?;
                 let fresh = record::now().saturating_sub(last.at) < 1_000_000_000;
                 let there = row["host"] == *last.life.host && epoch(&row) == last.life.epoch;
-                if row["state"] == "running" && fresh && there { Ok(()) } else { Err(why) }
+                if row["state"] == "running" && fresh && there {
+                    Ok(())
+                } else {
+                    Err(why)
+                }
             });
         }
     }
@@ -208,7 +244,10 @@ impl Lab {
     /// Guests whose last line was written on `host`.
     pub fn on(&self, host: &str) -> Vec<String> {
         let lives = self.lives().into_iter();
-        lives.filter(|(_, life)| life.host == host).map(|(guest, _)| guest).collect()
+        lives
+            .filter(|(_, life)| life.host == host)
+            .map(|(guest, _)| guest)
+            .collect()
     }
 
     /// These guests must show a new life elsewhere than on `off` after this moment.
@@ -225,12 +264,13 @@ impl Lab {
     /// Waits until every guest of `guests` writes from another host than `off`, since `after`.
     pub fn moved(&self, guests: &[String], off: &str, after: u64) {
         for guest in guests {
-            self.wait(&format!("{guest} to run elsewhere than on {off}"), || {
-                match record::last(&self.site.record(guest)).map_err(|e| e.to_string())? {
+            self.wait(
+                &format!("{guest} to run elsewhere than on {off}"),
+                || match record::last(&self.site.record(guest)).map_err(|e| e.to_string())? {
                     Some(last) if last.life.host != off && last.at > after => Ok(()),
                     other => Err(format!("its last line: {other:?}")),
-                }
-            });
+                },
+            );
         }
     }
 
@@ -267,7 +307,10 @@ impl Lab {
     /// guests run; gives the lives of each.
     pub fn judge(&self) -> BTreeMap<String, Finding> {
         let read = |g: &String| {
-            (g.clone(), std::fs::read_to_string(self.site.record(g)).expect("a record"))
+            (
+                g.clone(),
+                std::fs::read_to_string(self.site.record(g)).expect("a record"),
+            )
         };
         let records = self.guests.iter().map(read).collect();
         let (findings, charges) = judge(&records, &self.expected, record::now());
@@ -282,13 +325,17 @@ impl Lab {
     }
 
     pub fn signal(&self, name: &str, signal: &str) {
-        self.wait("a signal to be taken", || self.site.signal_daemon(name, signal));
+        self.wait("a signal to be taken", || {
+            self.site.signal_daemon(name, signal)
+        });
     }
 
     /// The daemon's incarnation as it says itself, once it answers.
     pub fn incarnation(&self, name: &str) -> u64 {
         self.wait("an incarnation", || {
-            self.status(name)?["incarnation"].as_u64().ok_or("no number".into())
+            self.status(name)?["incarnation"]
+                .as_u64()
+                .ok_or("no number".into())
         })
     }
 
@@ -298,7 +345,11 @@ impl Lab {
             let status = self.status(by)?;
             let row = host(&status, name);
             let later = row["incarnation"].as_u64() > Some(earlier);
-            if row["state"] == "member" && later { Ok(()) } else { Err(status.to_string()) }
+            if row["state"] == "member" && later {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
         });
     }
 
@@ -328,7 +379,10 @@ impl Lab {
             let text = std::fs::read(self.site.daemon_log(name)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();
             let lines: Vec<&str> = text.lines().collect();
-            format!("--- {name}\n{}\n", lines[lines.len().saturating_sub(40)..].join("\n"))
+            format!(
+                "--- {name}\n{}\n",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            )
         };
         self.site.nodes().iter().map(tail).collect()
     }
@@ -346,8 +400,12 @@ impl Drop for Lab {
 
 /// The row of a host in a status.
 pub fn host<'a>(status: &'a Value, name: &str) -> &'a Value {
-    let rows = status["view"]["members"].as_array().map_or(&[][..], Vec::as_slice);
-    rows.iter().find(|row| row["name"] == name).unwrap_or(&Value::Null)
+    let rows = status["view"]["members"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    rows.iter()
+        .find(|row| row["name"] == name)
+        .unwrap_or(&Value::Null)
 }
 
 /// A guest's epoch as it is told to the guest: 16 digits of the token that people read as `1.15`.
@@ -361,7 +419,10 @@ fn epoch(row: &Value) -> String {
 
 /// Runs the program to its end.
 pub fn run(args: &[&str]) -> Output {
-    std::process::Command::new(PROGRAM).args(args).output().expect("the program runs")
+    std::process::Command::new(PROGRAM)
+        .args(args)
+        .output()
+        .expect("the program runs")
 }
 
 /// Waits for a child with a deadline and gives all it printed.
