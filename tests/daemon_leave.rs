@@ -165,6 +165,7 @@ fn fence(lab: &mut Lab) {
     assert!(refused.contains("no host is named \"nobody\""), "{refused}");
     // With a broken switch it lives on for a while, lost and heard: still no confirmation.
     lab.break_outlet(victim);
+    let judged = lab.incarnation(victim);
     let fenced_at = lab.expect(victim, &guests);
     lab.ask("h1", &["host", "fence", victim])
         .expect("is fenced");
@@ -175,17 +176,9 @@ fn fence(lab: &mut Lab) {
     lab.moved(&guests, victim, fenced_at);
     let kinds = lab.events("h1", &["verdict"]);
     assert!(kinds.iter().any(|e| e["host"] == victim), "{kinds:#?}");
-    lab.back("h1", victim, lab_incarnation(lab, victim, fenced_at));
+    // Not cut, only judged: it comes back as a new incarnation.
+    lab.back("h1", victim, judged);
     lab.settled("h1");
-}
-
-/// The incarnation that was judged: the lowest the view still names.
-fn lab_incarnation(lab: &Lab, name: &str, _since: u64) -> u64 {
-    let status = lab.status("h1").expect("an answer");
-    host(&status, name)["incarnation"]
-        .as_u64()
-        .unwrap_or(0)
-        .saturating_sub(1)
 }
 
 fn wait_state(lab: &Lab, guest: &str, state: &str) {
