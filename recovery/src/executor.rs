@@ -382,11 +382,9 @@ impl Executor {
         let mut missing = Vec::new();
         for (guest, p) in &mut self.processes {
             let shown = seen.iter().any(|x| x.guest == *guest && x.epoch == p.epoch);
-            p.missed = if shown || p.order.is_some() {
-                0
-            } else {
-                p.missed + 1
-            };
+            // An order that was refused is under way no more.
+            let ordered = p.order.is_some_and(|(number, _)| number != 0);
+            p.missed = if shown || ordered { 0 } else { p.missed + 1 };
             if p.missed >= 2 {
                 missing.push((*guest, p.epoch));
             }

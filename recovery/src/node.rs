@@ -9,6 +9,7 @@ use crate::planner::{Planner, kind};
 use crate::requests::Requests;
 use quorate_fencing::Level;
 use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
+use quorate_membership::frame::Datagram;
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
 use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
@@ -86,6 +87,20 @@ impl Outbox {
     }
 }
 
+/// Whether nothing but the next tick need look at what this fact changed.
+fn passing(fact: &Fact) -> bool {
+    let Fact::Frame { frame, .. } = fact else {
+        return false;
+    };
+    match &frame.body {
+        Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
+        Datagram::Ack(_)
+        | Datagram::Observation(_)
+        | Datagram::Election { .. }
+        | Datagram::Join(_) => true,
+    }
+}
+
 /// The guest an effect would create.
 fn created(effect: &Effect) -> Option<GuestId> {
     match effect {
@@ -156,13 +171,21 @@ impl Node {
         self.member.wake(now);
         // Leases are judged before any fact is looked at: what is over needs no permission.
         self.executor.reconcile(&surroundings!(self, now));
+        // Most facts are datagrams that change nothing here or for the coordinator: what follows
+        // from those is taken up by the next tick, a fifth of an election timeout away at most.
+        let mut worth = !passing(&fact) || now >= self.member.deadline();
         self.take(now, fact, out);
         self.member.tick(now);
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
         for _ in 0..4 {
-            let quiet = self.round(now, out);
-            if quiet {
+            let outputs = self.member.take_output();
+            let quiet = outputs.is_empty();
+            worth |= outputs
+                .iter()
+                .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
+            self.round(now, outputs, worth, out);
+            if quiet || !worth {
                 break;
             }
         }
@@ -262,10 +285,14 @@ impl Node {
         }
     }
 
-    /// One round of consequences; gives whether nothing came of it.
-    fn round(&mut self, now: Time, out: &mut Vec<Effect>) -> bool {
-        let outputs = self.member.take_output();
-        let quiet = outputs.is_empty();
+    /// One round of consequences.
+    fn round(
+        &mut self,
+        now: Time,
+        outputs: Vec<Output<Guests>>,
+        worth: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let mut writes = Vec::new();
         let mut resting = Vec::new();
         for output in outputs {
@@ -301,13 +328,15 @@ impl Node {
                 }
             }
         }
-        self.host_part(now, out, &mut writes, &mut resting);
-        self.coordinator_part(now, out);
+        if worth {
+            self.host_part(now, out, &mut writes, &mut resting);
+            self.coordinator_part(now, out);
+        }
         if self.outbox.failed {
             // Nothing is written any more, and the executor promises nothing new: what is left to
             // send rests on no write.
             resting.into_iter().for_each(|e| self.outbox.leave(e, out));
-            return quiet;
+            return;
         }
         if !writes.is_empty() {
             self.outbox.batch += 1;
@@ -321,7 +350,6 @@ impl Node {
             .held
             .extend(resting.into_iter().map(|e| (batch, e)));
         self.outbox.release(out);
-        quiet
     }
 
     fn host_part(

@@ -232,6 +232,34 @@ impl Rig {
         );
     }
 
+    /// The guest's process is held, and then gone without a word: its end was ordered by an
+    /// earlier life of the daemon.
+    pub(crate) fn hold_and_lose(&mut self, name: &str) -> NodeId {
+        let id = self.id(name);
+        let host = self.running(name)[0];
+        self.kill_daemon(host);
+        let m = self.machines.get_mut(&host).expect("known");
+        m.procs.get_mut(&id).expect("runs").1 = true;
+        self.start_daemon(host);
+        let m = self.machines.get_mut(&host).expect("known");
+        m.procs.remove(&id);
+        host
+    }
+
+    /// One complete poll of a host's hypervisor.
+    pub(crate) fn poll(&mut self, host: NodeId) {
+        let seen = self.machines[&host]
+            .procs
+            .iter()
+            .map(|(g, (e, held))| GuestSeen {
+                guest: *g,
+                epoch: *e,
+                paused: *held,
+            })
+            .collect();
+        self.post(host, Fact::Guests { seen });
+    }
+
     pub(crate) fn ask(&mut self, n: u32, request: Request) -> Result<String, String> {
         self.number += 1;
         let client = self.number;
