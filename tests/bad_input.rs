@@ -260,8 +260,8 @@ fn a_wrong_file_names_line_column_and_key() {
         ("node = 1\n", "node = = 1\n", &["quorate.toml:1:8"]),
         (
             "profile = \"fast\"",
-            "profile = \"fast\"\n[cluster.timing]\nlease_ms = 600000",
-            &["quorate.toml", "cluster"],
+            "profile = \"fast\"\n[cluster.timing]\ntakeover = 9000",
+            &["quorate.toml", "cluster.timing.takeover: breaks S3"],
         ),
         (
             "[cluster]",
