@@ -30,8 +30,8 @@ mod incoming;
 
 /// Ticks of consensus per election timeout.
 const ELECTION_TICKS: u32 = 5;
-/// Entries applied between two state snapshots.
-const SNAPSHOT_EVERY: u64 = 1024;
+/// Entries applied between two state snapshots, for whoever has no reason to choose.
+pub const SNAPSHOT_EVERY: u64 = 1024;
 /// Entries read from the log at once.
 const APPLY_BATCH: usize = 256;
 
@@ -46,6 +46,9 @@ pub struct MemberSetup<C> {
     pub inherited_lease: Option<Time>,
     /// Who ends this host's guests at lease end.
     pub armed: Option<ArmedClass>,
+    /// Entries applied between two state snapshots; a restart replays at most about as many, and
+    /// the log is cut by as many. See [`SNAPSHOT_EVERY`].
+    pub snapshot_every: u64,
 }
 
 /// Something to do.
@@ -123,6 +126,7 @@ pub struct Member<A: Application> {
     /// Entries our own log has decided, and when that last changed.
     progress: (u64, Time),
     snapshot: Snapshots,
+    snapshot_every: u64,
     beat_sequence: u64,
     proposal_sequence: u64,
     next_beat: Time,
@@ -212,6 +216,7 @@ impl<A: Application> Member<A> {
                 pending: None,
                 durable: applied,
             },
+            snapshot_every: setup.snapshot_every.max(1),
             beat_sequence: 0,
             proposal_sequence: 0,
             next_beat: now,
@@ -752,7 +757,7 @@ impl<A: Application> Member<A> {
     /// Every so often the whole state becomes durable, so that the log can be cut.
     fn take_snapshot(&mut self) {
         let applied = self.state.cluster.applied;
-        if self.snapshot.pending.is_some() || applied < self.snapshot.taken + SNAPSHOT_EVERY {
+        if self.snapshot.pending.is_some() || applied < self.snapshot.taken + self.snapshot_every {
             return;
         }
         let bytes = codec::encode(codec::Kind::State, &self.state);

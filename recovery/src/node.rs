@@ -37,6 +37,8 @@ pub struct Setup {
     pub present: Vec<GuestSeen>,
     /// How this host is to be fenced.
     pub fencing: Vec<Level>,
+    /// Entries applied between two state snapshots.
+    pub snapshot_every: u64,
 }
 
 /// One node. See [`crate::contract`] for what it takes and gives.
@@ -136,6 +138,7 @@ impl Node {
                 profile: setup.profile,
                 inherited_lease: setup.inherited_lease,
                 armed: setup.armed,
+                snapshot_every: setup.snapshot_every,
             },
         )?;
         Ok(Node {

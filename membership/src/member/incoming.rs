@@ -180,8 +180,13 @@ impl<A: Application> Member<A> {
             return;
         }
         let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);
+        let over = self.lease.left(now).is_zero();
         if let Some(end) = self.lease.acknowledged(now, &ack, quorum, &cluster.timing) {
             self.output.push(Output::Lease(end));
+            if over {
+                // The others may count on this host again: they hear it with the next beat.
+                self.hurry_beat(now);
+            }
         }
     }
 

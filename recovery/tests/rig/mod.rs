@@ -186,6 +186,7 @@ impl Rig {
                 })
                 .collect(),
             fencing: Vec::new(),
+            snapshot_every: 32,
         };
         m.node = Some(Node::new(now, setup).expect("starts"));
         m.wake = now;

@@ -97,7 +97,10 @@ impl<N: SimNode> Sim<N> {
         }
         let h = &self.hosts[host];
         let inherited_lease = h.guardian.end;
+        // Short enough in most runs for logs to be cut and states to be handed over.
+        let snapshot_every = [24, 64, 200, 1024][self.plan.seed as usize % 4];
         let setup = Setup {
+            snapshot_every,
             image: h.image.clone(),
             promises: h.promises.clone(),
             profile: h.profile.clone(),
