@@ -6,18 +6,17 @@
 
 use crate::app::Application;
 use crate::apply::{Outcome, State};
-use crate::cluster::{Cluster, View};
 use crate::codec;
 use crate::consensus::{Outgoing, Replica, ReplicaConfig};
 use crate::coordinator::Office;
-use crate::ears::{Ears, Heard};
+use crate::ears::Ears;
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
 use crate::frame::{Ack, Beat, Datagram, Frame, Header, Hello, Observation, Stream};
 use crate::id::{Incarnation, NodeId, StoreId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
 use crate::replay::ReplayWindow;
-use crate::store::{Image, StopRecord, Write};
+use crate::store::{StopRecord, Write};
 use crate::time::Time;
 use crate::verdict::Reports;
 use crate::voter::Grantor;
@@ -27,6 +26,10 @@ use std::time::Duration;
 mod duties;
 mod follow;
 mod incoming;
+mod parts;
+mod reading;
+
+pub use parts::{Applied, MemberSetup, Output};
 
 /// Ticks of consensus per election timeout.
 const ELECTION_TICKS: u32 = 5;
@@ -34,69 +37,6 @@ const ELECTION_TICKS: u32 = 5;
 pub const SNAPSHOT_EVERY: u64 = 1024;
 /// Entries read from the log at once.
 const APPLY_BATCH: usize = 256;
-
-/// What a member starts from.
-#[derive(Clone, Debug)]
-pub struct MemberSetup<C> {
-    /// What the store held; its incarnation is already counted up and durable.
-    pub image: Image<C>,
-    /// What the node is.
-    pub profile: Profile,
-    /// The lease end the guardian's record gives, if it is of this boot.
-    pub inherited_lease: Option<Time>,
-    /// Who ends this host's guests at lease end.
-    pub armed: Option<ArmedClass>,
-    /// Entries applied between two state snapshots; a restart replays at most about as many, and
-    /// the log is cut by as many. See [`SNAPSHOT_EVERY`].
-    pub snapshot_every: u64,
-}
-
-/// Something to do.
-#[derive(Clone, Debug)]
-pub enum Output<A: Application> {
-    /// Make this durable with the rest of the batch.
-    Write(Write<A::Command>),
-    /// Send a datagram; `rests`: only once everything written so far is durable.
-    Datagram {
-        /// The addressees; none means everyone.
-        to: Vec<NodeId>,
-        /// What it says.
-        frame: Frame<A::Status>,
-        /// Whether it rests on the writes so far.
-        rests: bool,
-    },
-    /// Send on the session to `peer`, once everything written so far is durable.
-    Stream {
-        /// The other end.
-        peer: NodeId,
-        /// What it says.
-        message: Stream<A::Command>,
-    },
-    /// The host lease now ends then.
-    Lease(Time),
-    /// An entry was applied.
-    Applied(Applied<A::Command>),
-    /// Something an operator should know.
-    Alert {
-        /// The node it is about.
-        node: NodeId,
-        /// In words.
-        text: String,
-    },
-}
-
-/// An entry that was just applied.
-#[derive(Clone, Debug)]
-pub struct Applied<C> {
-    /// Its token.
-    pub token: Token,
-    /// The entry.
-    pub entry: LogEntry<C>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// It was applied while starting, from what the store held.
-    pub replayed: bool,
-}
 
 /// One member of a cluster.
 #[derive(Debug)]
@@ -230,116 +170,6 @@ impl<A: Application> Member<A> {
         };
         member.apply_decided(now, true);
         Ok(member)
-    }
-
-    /// This node.
-    #[must_use]
-    pub fn me(&self) -> NodeId {
-        self.me
-    }
-
-    /// This life of it.
-    #[must_use]
-    pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-
-    /// The membership as applied here.
-    #[must_use]
-    pub fn cluster(&self) -> &Cluster {
-        &self.state.cluster
-    }
-
-    /// The application as applied here.
-    #[must_use]
-    pub fn app(&self) -> &A {
-        &self.state.app
-    }
-
-    /// The view as applied here.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.state.cluster.view()
-    }
-
-    /// When the host lease ends, as far as this node knows; `None` before the first.
-    #[must_use]
-    pub fn lease_end(&self) -> Option<Time> {
-        self.lease.end()
-    }
-
-    /// Whether this node is admitted in this incarnation, as applied here.
-    #[must_use]
-    pub fn admitted(&self) -> bool {
-        self.state.cluster.admitted(self.me, self.incarnation)
-    }
-
-    /// Until when this node may give orders as coordinator, if it may now (S6).
-    #[must_use]
-    pub fn acting(&self, now: Time) -> Option<Time> {
-        self.office.acting(now)
-    }
-
-    /// The newest beat heard of `node`, and for how long nothing newer came.
-    #[must_use]
-    pub fn heard(&self, now: Time, node: NodeId) -> Option<(&Heard<A::Status>, Duration)> {
-        self.ears
-            .get(node)
-            .map(|h| (h, self.ears.silent(now, node)))
-    }
-
-    /// For how long nothing was heard of `node` while this node listened.
-    #[must_use]
-    pub fn silent(&self, now: Time, node: NodeId) -> Duration {
-        self.ears.silent(now, node)
-    }
-
-    /// How many voters have durably stopped acknowledging under this revoke.
-    #[must_use]
-    pub fn answered(&self, host: NodeId, revoke: Token) -> usize {
-        self.reports.answered(host, revoke)
-    }
-
-    /// How long until the lease of a revoked host is over for certain, as far as answers tell.
-    #[must_use]
-    pub fn lease_remaining(&self, now: Time, host: NodeId) -> Option<Duration> {
-        let revoke = self.cluster().hosts.get(&host)?.open_revoke()?;
-        self.reports.remaining(now, self.cluster(), host, revoke)
-    }
-
-    /// Whether a quorum of voters is heard: without one nothing can be decided here.
-    #[must_use]
-    pub fn quorate(&self, now: Time) -> bool {
-        let window = self.cluster().timing.silence();
-        let hears = |v: NodeId| v == self.me || self.ears.silent(now, v) < window;
-        let n = self
-            .cluster()
-            .voters
-            .iter()
-            .filter(|(v, _)| hears(*v))
-            .count();
-        n >= self.cluster().quorum() && !self.ears_just_opened(now)
-    }
-
-    fn ears_just_opened(&self, now: Time) -> bool {
-        self.ears.blind(now, self.cluster().timing.heartbeat)
-            && self
-                .cluster()
-                .voters
-                .iter()
-                .all(|(v, _)| self.ears.get(*v).is_none())
-    }
-
-    /// Why this node votes no more, if its store failed.
-    #[must_use]
-    pub fn voter_failure(&self) -> Option<&str> {
-        self.voter_failed.as_deref()
-    }
-
-    /// Datagrams dropped, by reason.
-    #[must_use]
-    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
-        &self.dropped
     }
 
     /// The application's part of the coming beats.

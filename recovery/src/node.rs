@@ -13,11 +13,13 @@ use quorate_membership::frame::Datagram;
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
 use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 mod events;
+mod outbox;
 mod status;
 
+use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
 
 /// What a node starts from.
@@ -55,38 +57,6 @@ pub struct Node {
     exit: Option<String>,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
-}
-
-/// Holds back what rests on writes that are not durable yet.
-#[derive(Debug, Default)]
-struct Outbox {
-    batch: u64,
-    durable: u64,
-    held: VecDeque<(u64, Effect)>,
-    datagrams: u64,
-    /// The store failed: what rests on a write never leaves.
-    failed: bool,
-}
-
-impl Outbox {
-    fn release(&mut self, out: &mut Vec<Effect>) {
-        while let Some((batch, _)) = self.held.front()
-            && *batch <= self.durable
-        {
-            if let Some((_, effect)) = self.held.pop_front() {
-                self.leave(effect, out);
-            }
-        }
-    }
-
-    /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
-    fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
-        if let Effect::Datagram { frame, .. } = &mut effect {
-            self.datagrams += 1;
-            frame.header.number = self.datagrams;
-        }
-        out.push(effect);
-    }
 }
 
 /// Whether nothing but the next tick need look at what this fact changed.

@@ -408,55 +408,6 @@ impl<N: SimNode> Sim<N> {
             }
         }
     }
-
-    fn hash_effect(&mut self, effect: &Effect) {
-        let h = &mut self.hash;
-        match effect {
-            Effect::Persist { batch, writes } => {
-                h.add(1);
-                h.add(batch << 8 | writes.len() as u64);
-            }
-            Effect::Datagram { to, frame } => {
-                h.add(2);
-                h.add(frame.header.number << 4 | datagram_kind(frame));
-                if let To::Nodes(nodes) = to {
-                    nodes.iter().for_each(|n| h.add(n.0.into()));
-                }
-            }
-            Effect::Stream { peer, .. } => h.add(3 | u64::from(peer.0) << 8),
-            Effect::Guest(o) => {
-                h.add(4);
-                h.add(o.order);
-                h.add(o.guest.0);
-                h.add(o.epoch.0);
-                h.add(o.not_after.map_or(0, |t| t.0));
-            }
-            Effect::Fence(l) => {
-                h.add(5);
-                h.add(l.attempt.0);
-                h.add(l.not_after.0);
-            }
-            Effect::Lease { end } => {
-                h.add(6);
-                h.add(end.0);
-            }
-            Effect::Event(e) => {
-                h.add(7);
-                h.add(e.token.0 << 8 | e.kind as u64);
-            }
-            Effect::Published { token, .. } => h.add(12 | token.0 << 8),
-            Effect::Reply { client, result } => {
-                h.add(8);
-                h.add(client << 1 | u64::from(result.is_ok()));
-            }
-            Effect::Restart { .. } => h.add(9),
-            Effect::Exit { .. } => h.add(10),
-            Effect::Wait { until } => {
-                h.add(11);
-                h.add(until.0);
-            }
-        }
-    }
 }
 
 pub(super) fn seen(p: &super::host::Proc) -> GuestSeen {
@@ -467,7 +418,7 @@ pub(super) fn seen(p: &super::host::Proc) -> GuestSeen {
     }
 }
 
-fn datagram_kind(frame: &NodeFrame) -> u64 {
+pub(super) fn datagram_kind(frame: &NodeFrame) -> u64 {
     match frame.body {
         Datagram::Beat(_) => 0,
         Datagram::Relayed { .. } => 1,
