@@ -20,7 +20,7 @@ pub struct MemberSetup<C> {
     /// Who ends this host's guests at lease end.
     pub armed: Option<ArmedClass>,
     /// Entries applied between two state snapshots; a restart replays at most about as many, and
-    /// the log is cut by as many. See [`SNAPSHOT_EVERY`].
+    /// the log is cut by as many. See [`super::SNAPSHOT_EVERY`].
     pub snapshot_every: u64,
 }
 
