@@ -266,8 +266,8 @@ impl<A: Application> Member<A> {
 
     /// Gives the coordinator role up, if held, so that a successor need not wait.
     pub fn resign(&mut self, now: Time) {
-        if let Some(term) = self.office.resign() {
-            self.propose(now, Entry::Resign { term });
+        if let Some((term, waited)) = self.office.resign(now) {
+            self.propose(now, Entry::Resign { term, waited });
         }
     }
 

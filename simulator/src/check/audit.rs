@@ -189,7 +189,7 @@ impl Audit {
                 Some((t, _)) if t == *term => Plain,
                 _ => Void("not the current term"),
             },
-            Entry::Resign { term } => {
+            Entry::Resign { term, .. } => {
                 if self.term.is_some_and(|(t, _)| t == *term) {
                     self.term = None;
                     return Plain;
