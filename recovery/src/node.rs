@@ -55,6 +55,7 @@ pub struct Node {
     outbox: Outbox,
     restart: Option<String>,
     exit: Option<String>,
+    exited: bool,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
 }
@@ -121,6 +122,7 @@ impl Node {
             outbox: Outbox::default(),
             restart: None,
             exit: None,
+            exited: false,
             suspects: Vec::new(),
             lease_known_over: true,
         })
@@ -392,11 +394,11 @@ impl Node {
         self.member.set_emptied(self.executor.emptied());
         self.member.set_countable(settled);
         self.member.set_presentable(presentable);
-        self.leave(now, out);
+        self.leave(now);
     }
 
     /// Going out of service: first the log knows, then the guests end, then the node.
-    fn leave(&mut self, now: Time, out: &mut Vec<Effect>) {
+    fn leave(&mut self, now: Time) {
         if self.exit.is_some() {
             return;
         }
@@ -439,8 +441,7 @@ impl Node {
             } else {
                 format!("out of service: {why:?}")
             };
-            self.exit = Some(text.clone());
-            out.push(Effect::Exit { why: text });
+            self.exit = Some(text);
         }
     }
 
@@ -558,9 +559,14 @@ impl Node {
     }
 
     fn flush(&mut self, out: &mut Vec<Effect>) {
-        // Ends go out with this very step; only then may the driver take the node down.
+        // After everything else of this step: its writes and its ends are on their way before the
+        // driver takes the node down.
         if let Some(why) = self.restart.take() {
             out.push(Effect::Restart { why });
+        }
+        if let Some(why) = self.exit.clone().filter(|_| !self.exited) {
+            self.exited = true;
+            out.push(Effect::Exit { why });
         }
     }
 }

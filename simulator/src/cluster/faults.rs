@@ -213,6 +213,7 @@ impl<N: SimNode> Sim<N> {
             Ask::Publish => Request::Publish {
                 bytes: vec![1, 2, 3],
             },
+            Ask::Leave(why) => Request::Leave(*why),
         };
         self.requests += 1;
         let client = self.requests;

@@ -38,6 +38,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
         .map(|h| {
             let witness = h < plan.voters && h >= plan.voters - plan.witnesses;
             Host {
+                order_at: 0,
+                act_at: BTreeMap::new(),
                 on: true,
                 boot: 1,
                 frozen_until: 0,
@@ -208,7 +210,11 @@ impl<N: SimNode> Sim<N> {
                     let grounded = self.s2.starts(at, host, guest, epoch, &self.audit);
                     self.hold(grounded);
                 }
-                self.world.tell(host, gap, Local::Order(Box::new(order)));
+                let now = self.world.now();
+                let at = (now + gap).max(self.hosts[host].order_at);
+                self.hosts[host].order_at = at;
+                self.world
+                    .tell(host, at - now, Local::Order(Box::new(order)));
             }
             Effect::Fence(launch) => {
                 trace!(
@@ -236,7 +242,11 @@ impl<N: SimNode> Sim<N> {
             }
             Effect::Exit { why } => {
                 trace!(self, "{} exits: {why}", self.name(host));
+                let boot = self.hosts[host].boot;
                 self.crash(host);
+                // Whoever took it out of service brings it back.
+                let delay = self.process_rng.range(300 * MS, 8000 * MS);
+                self.world.after(delay, Event::DaemonStart { host, boot });
             }
             Effect::Wait { until } => {
                 if self.nodes[host].is_some() {
