@@ -28,6 +28,7 @@ mod follow;
 mod incoming;
 mod parts;
 mod reading;
+mod stops;
 
 pub use parts::{Applied, MemberSetup, Output};
 
@@ -525,13 +526,7 @@ impl<A: Application> Member<A> {
         if outcome == Outcome::Applied {
             self.react(now, token, &entry.body, replayed);
         }
-        if let Some(grantor) = &mut self.grantor {
-            for void in grantor.sweep(&self.state.cluster, token) {
-                let (host, revoke) = (void.host, void.revoke);
-                self.output
-                    .push(Output::Write(Write::Unstop { host, revoke }));
-            }
-        }
+        self.sweep_stops(token);
         self.output.push(Output::Applied(Applied {
             token,
             entry,
@@ -562,22 +557,19 @@ impl<A: Application> Member<A> {
             }
             Entry::Revoke { hosts } => {
                 let forgotten = replayed && planted("stop-promise-forgotten");
-                for (host, incarnation, _) in hosts {
-                    let stands = cluster.hosts.get(host).and_then(|h| h.open_revoke());
-                    if stands != Some(token) || forgotten {
-                        continue;
-                    }
-                    let record = StopRecord {
+                let standing: Vec<StopRecord> = hosts
+                    .iter()
+                    .filter(|(host, ..)| {
+                        let open = cluster.hosts.get(host).and_then(|h| h.open_revoke());
+                        open == Some(token) && !forgotten
+                    })
+                    .map(|(host, incarnation, _)| StopRecord {
                         host: *host,
                         incarnation: *incarnation,
                         revoke: token,
-                    };
-                    if let Some(g) = &mut self.grantor
-                        && g.stop(record)
-                    {
-                        self.output.push(Output::Write(Write::Stop(record)));
-                    }
-                }
+                    })
+                    .collect();
+                standing.into_iter().for_each(|s| self.promise_to_stop(s));
             }
             _ => {}
         }

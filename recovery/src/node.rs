@@ -16,6 +16,7 @@ use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Tok
 use std::collections::BTreeMap;
 
 mod events;
+mod going;
 mod outbox;
 mod status;
 
@@ -54,6 +55,7 @@ pub struct Node {
     leaving: Option<(Away, Time)>,
     outbox: Outbox,
     restart: Option<String>,
+    restarted: bool,
     exit: Option<String>,
     exited: bool,
     suspects: Vec<NodeId>,
@@ -121,6 +123,7 @@ impl Node {
             leaving: None,
             outbox: Outbox::default(),
             restart: None,
+            restarted: false,
             exit: None,
             exited: false,
             suspects: Vec::new(),
@@ -394,55 +397,8 @@ impl Node {
         self.member.set_emptied(self.executor.emptied());
         self.member.set_countable(settled);
         self.member.set_presentable(presentable);
+        self.begin_anew();
         self.leave(now);
-    }
-
-    /// Going out of service: first the log knows, then the guests end, then the node.
-    fn leave(&mut self, now: Time) {
-        if self.exit.is_some() {
-            return;
-        }
-        let Some((why, since)) = self.leaving else {
-            return;
-        };
-        let retry = self.member.cluster().timing.election * 2;
-        // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
-        let t = &self.member.cluster().timing;
-        let patience = if why == Away::Stop {
-            t.election * 5
-        } else {
-            t.lease * 2
-        };
-        let me = self.member.me();
-        let away = self
-            .member
-            .cluster()
-            .hosts
-            .get(&me)
-            .is_some_and(|h| h.away.is_some());
-        let empty =
-            why == Away::Stop || (self.executor.idle() && !self.member.app().holds_open(me));
-        if self.member.admitted() && !away && self.member.cool(now, kind::AWAY, 0, retry) {
-            let incarnation = self.member.incarnation();
-            self.member.propose(
-                now,
-                Entry::Away {
-                    node: me,
-                    incarnation,
-                    why,
-                },
-            );
-        }
-        let late = now.since(since) >= patience;
-        if (away && empty) || late || !self.member.admitted() {
-            self.member.resign(now);
-            let text = if late && !(away && empty) {
-                "left without the cluster's word: no quorum answered in time".to_owned()
-            } else {
-                format!("out of service: {why:?}")
-            };
-            self.exit = Some(text);
-        }
     }
 
     fn coordinator_part(&mut self, now: Time, out: &mut Vec<Effect>) {
@@ -541,15 +497,6 @@ impl Node {
                     token: *token,
                     bytes: bytes.clone(),
                 });
-            }
-            // A proof about this very life of ours: end everything and begin a new one (V3).
-            Entry::Proof {
-                host, incarnation, ..
-            } if (*host, *incarnation) == (self.member.me(), self.member.incarnation())
-                && self.restart.is_none() =>
-            {
-                let why = "this incarnation was proved ended".to_owned();
-                self.restart = Some(why);
             }
             _ => {}
         }
