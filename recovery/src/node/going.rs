@@ -59,7 +59,9 @@ impl Node {
             );
         }
         let late = now.since(since) >= patience;
-        if (away && empty) || late || !self.member.admitted() {
+        // A life that was never admitted has nothing to tell the cluster, but still guests to end.
+        let unknown = !self.member.admitted() && (why == Away::Stop || self.executor.idle());
+        if (away && empty) || late || unknown {
             self.member.resign(now);
             let text = if late && !(away && empty) {
                 "left without the cluster's word: no quorum answered in time".to_owned()

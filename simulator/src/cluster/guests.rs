@@ -306,6 +306,10 @@ impl<N: SimNode> Sim<N> {
         if !self.world.is_running(host) {
             return;
         }
+        if let Some(node) = &self.nodes[host] {
+            let agreed = self.s10.state(now, host, node.applied());
+            self.hold(agreed);
+        }
         let h = &self.hosts[host];
         let fact = if h.silent_until > now {
             Fact::HypervisorBlind {
