@@ -231,6 +231,7 @@ impl<N: SimNode> Sim<N> {
                 ..Link::default()
             };
         });
+        self.world.hasten();
         self.plan.stall = 0;
         self.plan.create_hangs = 0;
         self.plan.create_fails = 0;
