@@ -14,6 +14,7 @@ use crate::net::{ClusterKey, LinkConfig, Links, Opener, Sealer, SessionConfig, S
 use quorate_membership::cluster::View;
 use quorate_membership::entry::{Away, Capacity, Profile};
 use quorate_membership::handshake::Plan;
+use quorate_membership::member::SNAPSHOT_EVERY;
 use quorate_membership::store::Image;
 use quorate_membership::{
     BootId, ClusterId, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing, Token,
@@ -267,6 +268,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         armed: None,
         present: Vec::new(),
         fencing: Vec::new(),
+        snapshot_every: SNAPSHOT_EVERY,
     };
     let node = Node::new(Clock.now(), setup).map_err(DaemonError)?;
     let (tell, facts) = mpsc::channel(64);

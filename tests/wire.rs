@@ -387,7 +387,13 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
                 },
             ),
             ("Renew", renew(1)),
-            ("Resign", Entry::Resign { term: token(42) }),
+            (
+                "Resign",
+                Entry::Resign {
+                    term: token(42),
+                    waited: true,
+                },
+            ),
             (
                 "Admit",
                 Entry::Admit {

@@ -60,9 +60,10 @@ impl<A: Application> State<A> {
             Entry::Noop => Ok(()),
             Entry::Term { node, incarnation } => self.term(at, *node, *incarnation),
             Entry::Renew { term, .. } => self.current_term(*term),
-            Entry::Resign { term } => {
+            Entry::Resign { term, waited } => {
                 self.current_term(*term)?;
                 self.cluster.term = None;
+                self.cluster.clear = *waited;
                 Ok(())
             }
             Entry::Admit {
@@ -184,7 +185,8 @@ impl<A: Application> State<A> {
     }
 
     /// A Term belongs to one incarnation of its node (V9). The wait of its holder is waived where
-    /// no earlier term could still be acted on: at the very first, and after a Resign.
+    /// no earlier term could still be acted on: at the very first, and after a Resign by one whose
+    /// own wait was over. One that resigns before that knows nothing of who acted before it.
     fn term(&mut self, at: Token, node: NodeId, incarnation: Incarnation) -> Judged {
         if self.cluster.slot(node).is_none() {
             return Err(format!("{node} is no voter"));
@@ -197,7 +199,7 @@ impl<A: Application> State<A> {
         {
             return Err(format!("incarnation {incarnation} of {node} is over"));
         }
-        let waived = self.cluster.term.is_none();
+        let waived = std::mem::take(&mut self.cluster.clear);
         self.cluster.term = Some(Term {
             node,
             incarnation,
@@ -326,3 +328,6 @@ fn changes_view<C>(entry: &Entry<C>) -> bool {
             | Entry::Away { .. }
     )
 }
+
+#[cfg(test)]
+mod tests;

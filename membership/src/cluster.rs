@@ -25,6 +25,8 @@ pub struct Cluster {
     pub proof: ProofPolicy,
     /// The current term, if any.
     pub term: Option<Term>,
+    /// Nobody holds a term that could still be acted on: the next holder need not wait.
+    pub clear: bool,
     /// Every node that was ever admitted.
     pub hosts: BTreeMap<NodeId, Host>,
     /// Rises with every change of members, states or coordinator.
@@ -180,6 +182,7 @@ impl Cluster {
             timing_token: Token::new(Founding::EPOCH, 0),
             proof: founding.proof,
             term: None,
+            clear: true,
             hosts: BTreeMap::new(),
             view: 0,
             applied: 0,

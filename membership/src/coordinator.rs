@@ -83,11 +83,12 @@ impl Office {
         }
     }
 
-    /// We give the term up: from now on we order nothing under it.
-    pub(crate) fn resign(&mut self) -> Option<Token> {
+    /// We give the term up: from now on we order nothing under it. Gives the term, and whether our
+    /// own wait for earlier coordinators was over.
+    pub(crate) fn resign(&mut self, now: Time) -> Option<(Token, bool)> {
         let held = self.held.as_mut().filter(|h| !h.resigned)?;
         held.resigned = true;
-        Some(held.term)
+        Some((held.term, now >= held.from))
     }
 
     /// Until when orders may be given, if they may be given now.

@@ -49,6 +49,8 @@ pub enum Entry<C> {
     Resign {
         /// Token of the Term entry.
         term: Token,
+        /// The resigner's own wait was over, so that nobody before it can act any more either.
+        waited: bool,
     },
     /// A node's new life counts from here on and ends the previous one.
     Admit {

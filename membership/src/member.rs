@@ -6,18 +6,17 @@
 
 use crate::app::Application;
 use crate::apply::{Outcome, State};
-use crate::cluster::{Cluster, View};
 use crate::codec;
 use crate::consensus::{Outgoing, Replica, ReplicaConfig};
 use crate::coordinator::Office;
-use crate::ears::{Ears, Heard};
+use crate::ears::Ears;
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
 use crate::frame::{Ack, Beat, Datagram, Frame, Header, Hello, Observation, Stream};
 use crate::id::{Incarnation, NodeId, StoreId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
 use crate::replay::ReplayWindow;
-use crate::store::{Image, StopRecord, Write};
+use crate::store::{StopRecord, Write};
 use crate::time::Time;
 use crate::verdict::Reports;
 use crate::voter::Grantor;
@@ -27,73 +26,18 @@ use std::time::Duration;
 mod duties;
 mod follow;
 mod incoming;
+mod parts;
+mod reading;
+mod stops;
+
+pub use parts::{Applied, MemberSetup, Output};
 
 /// Ticks of consensus per election timeout.
 const ELECTION_TICKS: u32 = 5;
-/// Entries applied between two state snapshots.
-const SNAPSHOT_EVERY: u64 = 1024;
+/// Entries applied between two state snapshots, for whoever has no reason to choose.
+pub const SNAPSHOT_EVERY: u64 = 1024;
 /// Entries read from the log at once.
 const APPLY_BATCH: usize = 256;
-
-/// What a member starts from.
-#[derive(Clone, Debug)]
-pub struct MemberSetup<C> {
-    /// What the store held; its incarnation is already counted up and durable.
-    pub image: Image<C>,
-    /// What the node is.
-    pub profile: Profile,
-    /// The lease end the guardian's record gives, if it is of this boot.
-    pub inherited_lease: Option<Time>,
-    /// Who ends this host's guests at lease end.
-    pub armed: Option<ArmedClass>,
-}
-
-/// Something to do.
-#[derive(Clone, Debug)]
-pub enum Output<A: Application> {
-    /// Make this durable with the rest of the batch.
-    Write(Write<A::Command>),
-    /// Send a datagram; `rests`: only once everything written so far is durable.
-    Datagram {
-        /// The addressees; none means everyone.
-        to: Vec<NodeId>,
-        /// What it says.
-        frame: Frame<A::Status>,
-        /// Whether it rests on the writes so far.
-        rests: bool,
-    },
-    /// Send on the session to `peer`, once everything written so far is durable.
-    Stream {
-        /// The other end.
-        peer: NodeId,
-        /// What it says.
-        message: Stream<A::Command>,
-    },
-    /// The host lease now ends then.
-    Lease(Time),
-    /// An entry was applied.
-    Applied(Applied<A::Command>),
-    /// Something an operator should know.
-    Alert {
-        /// The node it is about.
-        node: NodeId,
-        /// In words.
-        text: String,
-    },
-}
-
-/// An entry that was just applied.
-#[derive(Clone, Debug)]
-pub struct Applied<C> {
-    /// Its token.
-    pub token: Token,
-    /// The entry.
-    pub entry: LogEntry<C>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// It was applied while starting, from what the store held.
-    pub replayed: bool,
-}
 
 /// One member of a cluster.
 #[derive(Debug)]
@@ -123,6 +67,7 @@ pub struct Member<A: Application> {
     /// Entries our own log has decided, and when that last changed.
     progress: (u64, Time),
     snapshot: Snapshots,
+    snapshot_every: u64,
     beat_sequence: u64,
     proposal_sequence: u64,
     next_beat: Time,
@@ -212,6 +157,7 @@ impl<A: Application> Member<A> {
                 pending: None,
                 durable: applied,
             },
+            snapshot_every: setup.snapshot_every.max(1),
             beat_sequence: 0,
             proposal_sequence: 0,
             next_beat: now,
@@ -225,116 +171,6 @@ impl<A: Application> Member<A> {
         };
         member.apply_decided(now, true);
         Ok(member)
-    }
-
-    /// This node.
-    #[must_use]
-    pub fn me(&self) -> NodeId {
-        self.me
-    }
-
-    /// This life of it.
-    #[must_use]
-    pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-
-    /// The membership as applied here.
-    #[must_use]
-    pub fn cluster(&self) -> &Cluster {
-        &self.state.cluster
-    }
-
-    /// The application as applied here.
-    #[must_use]
-    pub fn app(&self) -> &A {
-        &self.state.app
-    }
-
-    /// The view as applied here.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.state.cluster.view()
-    }
-
-    /// When the host lease ends, as far as this node knows; `None` before the first.
-    #[must_use]
-    pub fn lease_end(&self) -> Option<Time> {
-        self.lease.end()
-    }
-
-    /// Whether this node is admitted in this incarnation, as applied here.
-    #[must_use]
-    pub fn admitted(&self) -> bool {
-        self.state.cluster.admitted(self.me, self.incarnation)
-    }
-
-    /// Until when this node may give orders as coordinator, if it may now (S6).
-    #[must_use]
-    pub fn acting(&self, now: Time) -> Option<Time> {
-        self.office.acting(now)
-    }
-
-    /// The newest beat heard of `node`, and for how long nothing newer came.
-    #[must_use]
-    pub fn heard(&self, now: Time, node: NodeId) -> Option<(&Heard<A::Status>, Duration)> {
-        self.ears
-            .get(node)
-            .map(|h| (h, self.ears.silent(now, node)))
-    }
-
-    /// For how long nothing was heard of `node` while this node listened.
-    #[must_use]
-    pub fn silent(&self, now: Time, node: NodeId) -> Duration {
-        self.ears.silent(now, node)
-    }
-
-    /// How many voters have durably stopped acknowledging under this revoke.
-    #[must_use]
-    pub fn answered(&self, host: NodeId, revoke: Token) -> usize {
-        self.reports.answered(host, revoke)
-    }
-
-    /// How long until the lease of a revoked host is over for certain, as far as answers tell.
-    #[must_use]
-    pub fn lease_remaining(&self, now: Time, host: NodeId) -> Option<Duration> {
-        let revoke = self.cluster().hosts.get(&host)?.open_revoke()?;
-        self.reports.remaining(now, self.cluster(), host, revoke)
-    }
-
-    /// Whether a quorum of voters is heard: without one nothing can be decided here.
-    #[must_use]
-    pub fn quorate(&self, now: Time) -> bool {
-        let window = self.cluster().timing.silence();
-        let hears = |v: NodeId| v == self.me || self.ears.silent(now, v) < window;
-        let n = self
-            .cluster()
-            .voters
-            .iter()
-            .filter(|(v, _)| hears(*v))
-            .count();
-        n >= self.cluster().quorum() && !self.ears_just_opened(now)
-    }
-
-    fn ears_just_opened(&self, now: Time) -> bool {
-        self.ears.blind(now, self.cluster().timing.heartbeat)
-            && self
-                .cluster()
-                .voters
-                .iter()
-                .all(|(v, _)| self.ears.get(*v).is_none())
-    }
-
-    /// Why this node votes no more, if its store failed.
-    #[must_use]
-    pub fn voter_failure(&self) -> Option<&str> {
-        self.voter_failed.as_deref()
-    }
-
-    /// Datagrams dropped, by reason.
-    #[must_use]
-    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
-        &self.dropped
     }
 
     /// The application's part of the coming beats.
@@ -431,8 +267,8 @@ impl<A: Application> Member<A> {
 
     /// Gives the coordinator role up, if held, so that a successor need not wait.
     pub fn resign(&mut self, now: Time) {
-        if let Some(term) = self.office.resign() {
-            self.propose(now, Entry::Resign { term });
+        if let Some((term, waited)) = self.office.resign(now) {
+            self.propose(now, Entry::Resign { term, waited });
         }
     }
 
@@ -690,13 +526,7 @@ impl<A: Application> Member<A> {
         if outcome == Outcome::Applied {
             self.react(now, token, &entry.body, replayed);
         }
-        if let Some(grantor) = &mut self.grantor {
-            for void in grantor.sweep(&self.state.cluster, token) {
-                let (host, revoke) = (void.host, void.revoke);
-                self.output
-                    .push(Output::Write(Write::Unstop { host, revoke }));
-            }
-        }
+        self.sweep_stops(token);
         self.output.push(Output::Applied(Applied {
             token,
             entry,
@@ -727,22 +557,19 @@ impl<A: Application> Member<A> {
             }
             Entry::Revoke { hosts } => {
                 let forgotten = replayed && planted("stop-promise-forgotten");
-                for (host, incarnation, _) in hosts {
-                    let stands = cluster.hosts.get(host).and_then(|h| h.open_revoke());
-                    if stands != Some(token) || forgotten {
-                        continue;
-                    }
-                    let record = StopRecord {
+                let standing: Vec<StopRecord> = hosts
+                    .iter()
+                    .filter(|(host, ..)| {
+                        let open = cluster.hosts.get(host).and_then(|h| h.open_revoke());
+                        open == Some(token) && !forgotten
+                    })
+                    .map(|(host, incarnation, _)| StopRecord {
                         host: *host,
                         incarnation: *incarnation,
                         revoke: token,
-                    };
-                    if let Some(g) = &mut self.grantor
-                        && g.stop(record)
-                    {
-                        self.output.push(Output::Write(Write::Stop(record)));
-                    }
-                }
+                    })
+                    .collect();
+                standing.into_iter().for_each(|s| self.promise_to_stop(s));
             }
             _ => {}
         }
@@ -752,7 +579,7 @@ impl<A: Application> Member<A> {
     /// Every so often the whole state becomes durable, so that the log can be cut.
     fn take_snapshot(&mut self) {
         let applied = self.state.cluster.applied;
-        if self.snapshot.pending.is_some() || applied < self.snapshot.taken + SNAPSHOT_EVERY {
+        if self.snapshot.pending.is_some() || applied < self.snapshot.taken + self.snapshot_every {
             return;
         }
         let bytes = codec::encode(codec::Kind::State, &self.state);

@@ -117,7 +117,7 @@ fn entries() -> Vec<LogEntry<Command>> {
         Entry::Noop,
         Entry::Term { node, incarnation },
         Entry::Renew { term, number: 9 },
-        Entry::Resign { term },
+        Entry::Resign { term, waited: true },
         Entry::Admit {
             node,
             incarnation,

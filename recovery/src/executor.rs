@@ -7,11 +7,15 @@
 use crate::command::{Closure, GuestStatus};
 use crate::contract::{GuestAction, GuestOrder, GuestSeen};
 use crate::guest::{GuestId, Wanted};
-use crate::machine::{GuestRecord, Guests};
-use quorate_membership::{Cluster, Incarnation, NodeId, Time, Token};
+use quorate_membership::{Time, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+mod sight;
+
+pub(crate) use sight::{Deed, Surroundings};
+use sight::{Phase, Process};
 
 /// A durable promise about one guest, written before its first effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,102 +39,6 @@ pub struct ExecutorWrite {
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 /// Ending is repeated sooner: the guest may hold up its restart elsewhere.
 const END_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What the executor sees of the rest of the node.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Time,
-    pub(crate) me: NodeId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) cluster: &'a Cluster,
-    pub(crate) guests: &'a Guests,
-    pub(crate) lease_end: Option<Time>,
-    pub(crate) leaving: bool,
-}
-
-impl Surroundings<'_> {
-    fn lease_left(&self) -> Duration {
-        self.lease_end
-            .map_or(Duration::ZERO, |end| end.since(self.now))
-    }
-
-    fn admitted(&self) -> bool {
-        self.cluster.admitted(self.me, self.incarnation)
-    }
-
-    /// The record of `guest`, if the applied log gives it to this very incarnation.
-    fn mine(&self, guest: GuestId) -> Option<&GuestRecord> {
-        self.guests
-            .guests
-            .get(&guest)
-            .filter(|r| r.open() && r.host == Some(self.me) && r.incarnation == self.incarnation)
-    }
-
-    /// An earlier incarnation of this host was judged: what it left behind must end.
-    fn predecessor_judged(&self) -> bool {
-        self.cluster.hosts.get(&self.me).is_some_and(|h| {
-            h.incarnation < self.incarnation && (h.revoke.is_some() || h.proved.is_some())
-        })
-    }
-
-    /// This incarnation is proved to do nothing any more, or an operator had it judged.
-    fn judged(&self) -> bool {
-        use quorate_membership::entry::Ground;
-        self.cluster.hosts.get(&self.me).is_some_and(|h| {
-            h.incarnation == self.incarnation
-                && (h.proved.is_some() || matches!(h.revoke, Some((_, Ground::Ordered))))
-        })
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Process {
-    epoch: Token,
-    phase: Phase,
-    /// The newest order and when it was given; number 0 stands for a refusal just had.
-    order: Option<(u64, Time)>,
-    /// What is promised once it has ended; `None`: it may be started again under this epoch.
-    closing: Option<Closure>,
-    /// Complete polls in a row that did not show it; one alone may be older than its creation.
-    missed: u8,
-}
-
-impl Process {
-    fn new(epoch: Token, phase: Phase) -> Process {
-        Process {
-            epoch,
-            phase,
-            order: None,
-            closing: None,
-            missed: 0,
-        }
-    }
-}
-
-/// Where a guest process stands. An unanswered creation counts as a running guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Creating,
-    /// Exists, held: created or paused.
-    Held,
-    Continuing,
-    Running,
-    Pausing,
-    Ending,
-}
-
-/// What the executor wants done.
-#[derive(Clone, Debug)]
-pub(crate) enum Deed {
-    Write(ExecutorWrite),
-    /// `rests`: only once every write so far is durable.
-    Order {
-        order: GuestOrder,
-        rests: bool,
-    },
-    Started(GuestId, Token),
-    Ended(GuestId, Token, String),
-    Alert(GuestId, String),
-}
 
 /// The host's part.
 #[derive(Clone, Debug)]
@@ -382,11 +290,9 @@ impl Executor {
         let mut missing = Vec::new();
         for (guest, p) in &mut self.processes {
             let shown = seen.iter().any(|x| x.guest == *guest && x.epoch == p.epoch);
-            p.missed = if shown || p.order.is_some() {
-                0
-            } else {
-                p.missed + 1
-            };
+            // An order that was refused is under way no more.
+            let ordered = p.order.is_some_and(|(number, _)| number != 0);
+            p.missed = if shown || ordered { 0 } else { p.missed + 1 };
             if p.missed >= 2 {
                 missing.push((*guest, p.epoch));
             }

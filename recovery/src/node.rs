@@ -9,14 +9,18 @@ use crate::planner::{Planner, kind};
 use crate::requests::Requests;
 use quorate_fencing::Level;
 use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
+use quorate_membership::frame::Datagram;
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
 use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 mod events;
+mod going;
+mod outbox;
 mod status;
 
+use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
 
 /// What a node starts from.
@@ -36,6 +40,8 @@ pub struct Setup {
     pub present: Vec<GuestSeen>,
     /// How this host is to be fenced.
     pub fencing: Vec<Level>,
+    /// Entries applied between two state snapshots.
+    pub snapshot_every: u64,
 }
 
 /// One node. See [`crate::contract`] for what it takes and gives.
@@ -49,40 +55,24 @@ pub struct Node {
     leaving: Option<(Away, Time)>,
     outbox: Outbox,
     restart: Option<String>,
+    restarted: bool,
     exit: Option<String>,
+    exited: bool,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
 }
 
-/// Holds back what rests on writes that are not durable yet.
-#[derive(Debug, Default)]
-struct Outbox {
-    batch: u64,
-    durable: u64,
-    held: VecDeque<(u64, Effect)>,
-    datagrams: u64,
-    /// The store failed: what rests on a write never leaves.
-    failed: bool,
-}
-
-impl Outbox {
-    fn release(&mut self, out: &mut Vec<Effect>) {
-        while let Some((batch, _)) = self.held.front()
-            && *batch <= self.durable
-        {
-            if let Some((_, effect)) = self.held.pop_front() {
-                self.leave(effect, out);
-            }
-        }
-    }
-
-    /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
-    fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
-        if let Effect::Datagram { frame, .. } = &mut effect {
-            self.datagrams += 1;
-            frame.header.number = self.datagrams;
-        }
-        out.push(effect);
+/// Whether nothing but the next tick need look at what this fact changed.
+fn passing(fact: &Fact) -> bool {
+    let Fact::Frame { frame, .. } = fact else {
+        return false;
+    };
+    match &frame.body {
+        Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
+        Datagram::Ack(_)
+        | Datagram::Observation(_)
+        | Datagram::Election { .. }
+        | Datagram::Join(_) => true,
     }
 }
 
@@ -121,6 +111,7 @@ impl Node {
                 profile: setup.profile,
                 inherited_lease: setup.inherited_lease,
                 armed: setup.armed,
+                snapshot_every: setup.snapshot_every,
             },
         )?;
         Ok(Node {
@@ -132,7 +123,9 @@ impl Node {
             leaving: None,
             outbox: Outbox::default(),
             restart: None,
+            restarted: false,
             exit: None,
+            exited: false,
             suspects: Vec::new(),
             lease_known_over: true,
         })
@@ -156,13 +149,21 @@ impl Node {
         self.member.wake(now);
         // Leases are judged before any fact is looked at: what is over needs no permission.
         self.executor.reconcile(&surroundings!(self, now));
+        // Most facts are datagrams that change nothing here or for the coordinator: what follows
+        // from those is taken up by the next tick, a fifth of an election timeout away at most.
+        let mut worth = !passing(&fact) || now >= self.member.deadline();
         self.take(now, fact, out);
         self.member.tick(now);
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
         for _ in 0..4 {
-            let quiet = self.round(now, out);
-            if quiet {
+            let outputs = self.member.take_output();
+            let quiet = outputs.is_empty();
+            worth |= outputs
+                .iter()
+                .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
+            self.round(now, outputs, worth, out);
+            if quiet || !worth {
                 break;
             }
         }
@@ -262,10 +263,14 @@ impl Node {
         }
     }
 
-    /// One round of consequences; gives whether nothing came of it.
-    fn round(&mut self, now: Time, out: &mut Vec<Effect>) -> bool {
-        let outputs = self.member.take_output();
-        let quiet = outputs.is_empty();
+    /// One round of consequences.
+    fn round(
+        &mut self,
+        now: Time,
+        outputs: Vec<Output<Guests>>,
+        worth: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let mut writes = Vec::new();
         let mut resting = Vec::new();
         for output in outputs {
@@ -301,13 +306,15 @@ impl Node {
                 }
             }
         }
-        self.host_part(now, out, &mut writes, &mut resting);
-        self.coordinator_part(now, out);
+        if worth {
+            self.host_part(now, out, &mut writes, &mut resting);
+            self.coordinator_part(now, out);
+        }
         if self.outbox.failed {
             // Nothing is written any more, and the executor promises nothing new: what is left to
             // send rests on no write.
             resting.into_iter().for_each(|e| self.outbox.leave(e, out));
-            return quiet;
+            return;
         }
         if !writes.is_empty() {
             self.outbox.batch += 1;
@@ -321,7 +328,6 @@ impl Node {
             .held
             .extend(resting.into_iter().map(|e| (batch, e)));
         self.outbox.release(out);
-        quiet
     }
 
     fn host_part(
@@ -391,56 +397,8 @@ impl Node {
         self.member.set_emptied(self.executor.emptied());
         self.member.set_countable(settled);
         self.member.set_presentable(presentable);
-        self.leave(now, out);
-    }
-
-    /// Going out of service: first the log knows, then the guests end, then the node.
-    fn leave(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.exit.is_some() {
-            return;
-        }
-        let Some((why, since)) = self.leaving else {
-            return;
-        };
-        let retry = self.member.cluster().timing.election * 2;
-        // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
-        let t = &self.member.cluster().timing;
-        let patience = if why == Away::Stop {
-            t.election * 5
-        } else {
-            t.lease * 2
-        };
-        let me = self.member.me();
-        let away = self
-            .member
-            .cluster()
-            .hosts
-            .get(&me)
-            .is_some_and(|h| h.away.is_some());
-        let empty =
-            why == Away::Stop || (self.executor.idle() && !self.member.app().holds_open(me));
-        if self.member.admitted() && !away && self.member.cool(now, kind::AWAY, 0, retry) {
-            let incarnation = self.member.incarnation();
-            self.member.propose(
-                now,
-                Entry::Away {
-                    node: me,
-                    incarnation,
-                    why,
-                },
-            );
-        }
-        let late = now.since(since) >= patience;
-        if (away && empty) || late || !self.member.admitted() {
-            self.member.resign(now);
-            let text = if late && !(away && empty) {
-                "left without the cluster's word: no quorum answered in time".to_owned()
-            } else {
-                format!("out of service: {why:?}")
-            };
-            self.exit = Some(text.clone());
-            out.push(Effect::Exit { why: text });
-        }
+        self.begin_anew();
+        self.leave(now);
     }
 
     fn coordinator_part(&mut self, now: Time, out: &mut Vec<Effect>) {
@@ -540,15 +498,6 @@ impl Node {
                     bytes: bytes.clone(),
                 });
             }
-            // A proof about this very life of ours: end everything and begin a new one (V3).
-            Entry::Proof {
-                host, incarnation, ..
-            } if (*host, *incarnation) == (self.member.me(), self.member.incarnation())
-                && self.restart.is_none() =>
-            {
-                let why = "this incarnation was proved ended".to_owned();
-                self.restart = Some(why);
-            }
             _ => {}
         }
         if !replayed && let Some(event) = self.describe(*token, &entry.body) {
@@ -557,9 +506,14 @@ impl Node {
     }
 
     fn flush(&mut self, out: &mut Vec<Effect>) {
-        // Ends go out with this very step; only then may the driver take the node down.
+        // After everything else of this step: its writes and its ends are on their way before the
+        // driver takes the node down.
         if let Some(why) = self.restart.take() {
             out.push(Effect::Restart { why });
+        }
+        if let Some(why) = self.exit.clone().filter(|_| !self.exited) {
+            self.exited = true;
+            out.push(Effect::Exit { why });
         }
     }
 }

@@ -155,3 +155,19 @@ fn all_power_lost_and_back_restarts_every_guest_once() {
     assert_eq!(rig.running("g1").len(), 1);
     assert_eq!(rig.starts("g1"), 2);
 }
+
+#[test]
+fn a_guest_adopted_at_start_that_was_ending_already_is_started_again() {
+    // Found by the hunt, seed 3224: refusals of `continue` hid the missing process from every poll.
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.hold_and_lose("g1");
+    for _ in 0..16 {
+        rig.run(500);
+        rig.poll(host);
+    }
+    assert_eq!(rig.running("g1"), vec![host]);
+}

@@ -25,6 +25,7 @@ use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dia
 use crate::store::{Committer, NodeIdentity, Store};
 use quorate_membership::Token;
 use quorate_membership::entry::{ArmedClass, Away};
+use quorate_membership::member::SNAPSHOT_EVERY;
 use quorate_recovery::contract::{Event, EventKind, Request};
 use quorate_recovery::{Node, Setup};
 use std::path::{Path, PathBuf};
@@ -256,6 +257,7 @@ impl Life {
             armed,
             present,
             fencing: config.fence.clone(),
+            snapshot_every: SNAPSHOT_EVERY,
         };
         let node = Node::new(crate::clock::Clock.now(), setup)
             .map_err(|e| DaemonError(format!("{}: {e}", store_path(config).display())))?;

@@ -107,9 +107,43 @@ impl<'a> Story<'a> {
         let events = NODES
             .iter()
             .map(|name| Events::follow(&self.site, name))
-            .collect::<Result<_, String>>()?;
+            .collect::<Result<Vec<Events>, String>>()?;
         self.hosts_lead(act)?;
+        self.hosts_ready(&events)?;
         Ok(events)
+    }
+
+    /// Guests are spread over the hosts that may take some. A host may once the log holds its word
+    /// who guards its lease, and a beat of it said that it has one: it has renewed it.
+    fn hosts_ready(&self, events: &[Events]) -> Result<(), DemoError> {
+        for name in NODES.iter().filter(|name| **name != WITNESS) {
+            let guarded = |e: &Event| {
+                e.kind == "view" && e.host.as_deref() == Some(name) && e.text.starts_with("attests")
+            };
+            let mut before = f64::MAX;
+            wait(
+                &format!("{name} to be fit for guests"),
+                PATIENCE,
+                self.stop,
+                || {
+                    if !events
+                        .iter()
+                        .any(|source| source.first(0, guarded).is_some())
+                    {
+                        return Err("nobody is known to guard its lease".into());
+                    }
+                    let left = watch::status(&self.exe, &self.site, name)?.lease_left;
+                    let renewed = left > before;
+                    before = if left > 0.0 { left } else { f64::MAX };
+                    if renewed {
+                        Ok(())
+                    } else {
+                        Err(format!("{left} s left of its lease"))
+                    }
+                },
+            )?;
+        }
+        Ok(())
     }
 
     /// The demo cuts the coordinator's power *with guests in it*; a witness has none. So a witness

@@ -15,6 +15,9 @@ const COMMAND: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
     pub quorate: bool,
+    /// Seconds left of the node's own lease.
+    #[serde(default)]
+    pub lease_left: f64,
     pub view: View,
 }
 

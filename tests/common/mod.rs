@@ -92,6 +92,18 @@ impl Lab {
         }
         lab.whole(nodes[0]);
         for name in nodes {
+            lab.wait(&format!("{name} to be guarded"), || {
+                let views = lab.events(nodes[0], &["view"]);
+                let fits = |e: &&Value| {
+                    e["host"] == *name
+                        && e["text"].as_str().is_some_and(|t| t.starts_with("attests"))
+                };
+                if views.iter().any(|e| fits(&e)) {
+                    Ok(())
+                } else {
+                    Err(format!("{views:?}"))
+                }
+            });
             lab.renews(name);
         }
         lab

@@ -41,7 +41,7 @@ impl<A: Application> Member<A> {
                 self.snapshot.durable,
             );
             if let Some(replica) = &mut self.replica
-                && least >= replica.first() + super::SNAPSHOT_EVERY
+                && least >= replica.first() + self.snapshot_every
             {
                 replica.trim(least);
             }

@@ -6,8 +6,8 @@ use crate::apply::State;
 use crate::codec;
 use crate::consensus::Replica;
 use crate::frame::Stream;
-use crate::id::NodeId;
-use crate::store::Write;
+use crate::id::{Incarnation, NodeId, Token};
+use crate::store::{StopRecord, Write};
 use crate::time::Time;
 
 /// Entries sent to a follower at once; no entry is longer than 128 KiB, so a feed stays far below
@@ -211,8 +211,32 @@ impl<A: Application> Member<A> {
         };
         self.output
             .push(Output::Write(Write::Snapshot { applied, bytes }));
+        self.leapt(now);
+    }
+
+    /// Entries were skipped: what applying them one by one would have called for is done now.
+    fn leapt(&mut self, now: Time) {
         let c = &self.state.cluster;
         self.office
             .term(now, self.me, self.incarnation, c.term, &c.timing);
+        self.reports.term_at = now;
+        for host in c.hosts.keys() {
+            self.reports.admitted_at.insert(*host, now);
+        }
+        self.reports.sweep(c);
+        let standing: Vec<(NodeId, Incarnation, Token)> = c
+            .hosts
+            .iter()
+            .filter_map(|(host, h)| Some((*host, h.incarnation, h.open_revoke()?)))
+            .collect();
+        for (host, incarnation, revoke) in standing {
+            self.promise_to_stop(StopRecord {
+                host,
+                incarnation,
+                revoke,
+            });
+        }
+        let applied = Token::new(self.state.cluster.epoch, self.state.cluster.applied);
+        self.sweep_stops(applied);
     }
 }

@@ -21,6 +21,10 @@ impl<A: Application> Member<A> {
         if header.cluster != self.cluster().id {
             return self.count("other cluster");
         }
+        // Before the window, which would take a clone's frames for repeats of the original's.
+        if self.set_back(now, &header) {
+            return self.count("set back or cloned");
+        }
         if !self
             .windows
             .entry(header.from)
@@ -28,9 +32,6 @@ impl<A: Application> Member<A> {
             .fresh(header.incarnation, header.number)
         {
             return self.count("repeat or older incarnation");
-        }
-        if self.set_back(&header) {
-            return self.count("set back or cloned");
         }
         match frame.body {
             Datagram::Beat(beat) => self.beat_heard(now, header, beat, None),
@@ -44,7 +45,7 @@ impl<A: Application> Member<A> {
                 if original.cluster != self.cluster().id || original.from == self.me {
                     return self.count("relayed frame of no use");
                 }
-                if self.set_back(&original) {
+                if self.set_back(now, &original) {
                     return self.count("set back or cloned");
                 }
                 self.beat_heard(now, original, beat, Some(header.from));
@@ -76,17 +77,18 @@ impl<A: Application> Member<A> {
 
     /// A peer that comes back lower than last seen, or twice with one counter, was set back or
     /// cloned; it is heard no more until an operator replaces it.
-    fn set_back(&mut self, header: &Header) -> bool {
+    fn set_back(&mut self, now: Time, header: &Header) -> bool {
         let Some((seen, _)) = self.seen.get(&header.from) else {
             return false;
         };
-        let (seen, now) = (*seen, header.incarnation);
-        if now.counter > seen.counter || now == seen {
+        let (seen, life) = (*seen, header.incarnation);
+        if life.counter > seen.counter || life == seen {
             return false;
         }
-        if now.counter == seen.counter {
+        let lease = self.state.cluster.timing.lease;
+        if life.counter == seen.counter && self.cool(now, 0, header.from.0.into(), lease) {
             let text = format!(
-                "{} runs twice: two nodes use incarnation {now} of one store; replace it",
+                "{} runs twice: two nodes use incarnation {life} of one store; replace it",
                 header.from
             );
             self.output.push(Output::Alert {
@@ -178,8 +180,13 @@ impl<A: Application> Member<A> {
             return;
         }
         let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);
+        let over = self.lease.left(now).is_zero();
         if let Some(end) = self.lease.acknowledged(now, &ack, quorum, &cluster.timing) {
             self.output.push(Output::Lease(end));
+            if over {
+                // The others may count on this host again: they hear it with the next beat.
+                self.hurry_beat(now);
+            }
         }
     }
 

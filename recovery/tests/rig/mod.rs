@@ -186,6 +186,7 @@ impl Rig {
                 })
                 .collect(),
             fencing: Vec::new(),
+            snapshot_every: 32,
         };
         m.node = Some(Node::new(now, setup).expect("starts"));
         m.wake = now;
@@ -230,6 +231,34 @@ impl Rig {
                 how: "crashed".into(),
             },
         );
+    }
+
+    /// The guest's process is held, and then gone without a word: its end was ordered by an
+    /// earlier life of the daemon.
+    pub(crate) fn hold_and_lose(&mut self, name: &str) -> NodeId {
+        let id = self.id(name);
+        let host = self.running(name)[0];
+        self.kill_daemon(host);
+        let m = self.machines.get_mut(&host).expect("known");
+        m.procs.get_mut(&id).expect("runs").1 = true;
+        self.start_daemon(host);
+        let m = self.machines.get_mut(&host).expect("known");
+        m.procs.remove(&id);
+        host
+    }
+
+    /// One complete poll of a host's hypervisor.
+    pub(crate) fn poll(&mut self, host: NodeId) {
+        let seen = self.machines[&host]
+            .procs
+            .iter()
+            .map(|(g, (e, held))| GuestSeen {
+                guest: *g,
+                epoch: *e,
+                paused: *held,
+            })
+            .collect();
+        self.post(host, Fact::Guests { seen });
     }
 
     pub(crate) fn ask(&mut self, n: u32, request: Request) -> Result<String, String> {

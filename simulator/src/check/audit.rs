@@ -19,6 +19,8 @@ pub struct HostRecord {
     pub revoke: Option<Token>,
     /// Its incarnation is proved ended.
     pub proved: bool,
+    /// An operator took it out of service.
+    pub away: bool,
     /// It attested who ends its guests.
     pub armed: bool,
     /// Unresolved attempts: token, incarnation aimed at.
@@ -180,7 +182,16 @@ impl Audit {
     fn judge(&mut self, at: Token, entry: &Entry<Command>) -> Finding {
         use Finding::{Plain, Void};
         match entry {
-            Entry::Noop | Entry::Away { .. } => Plain,
+            Entry::Noop => Plain,
+            Entry::Away {
+                node, incarnation, ..
+            } => match self.hosts.get_mut(node) {
+                Some(r) if r.incarnation == *incarnation => {
+                    r.away = true;
+                    Plain
+                }
+                _ => Void("not the admitted incarnation"),
+            },
             Entry::Term { node, .. } => {
                 self.term = Some((at, *node));
                 Plain
@@ -189,7 +200,7 @@ impl Audit {
                 Some((t, _)) if t == *term => Plain,
                 _ => Void("not the current term"),
             },
-            Entry::Resign { term } => {
+            Entry::Resign { term, .. } => {
                 if self.term.is_some_and(|(t, _)| t == *term) {
                     self.term = None;
                     return Plain;
@@ -434,6 +445,9 @@ impl Audit {
         }
         if r.revoke.is_some() || r.proved {
             return Err("the host is revoked or proved");
+        }
+        if r.away {
+            return Err("the host is out of service");
         }
         if g.wanted == Wanted::Stopped {
             return Err("the guest is wanted stopped");

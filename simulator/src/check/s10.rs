@@ -8,6 +8,7 @@ use super::{HostName, Violation};
 use quorate_membership::store::Image;
 use quorate_membership::{Epoch, Founding, Token};
 use quorate_recovery::command::Command;
+use std::collections::BTreeMap;
 
 /// How far each node's log was compared with the truth.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct S10 {
     compared: Vec<u64>,
     /// Who fixed each entry, for the report.
     first: Vec<u8>,
+    /// What the first node that was looked at after so many entries had made of them.
+    states: BTreeMap<u64, (u8, u64)>,
 }
 
 impl S10 {
@@ -24,6 +27,7 @@ impl S10 {
         S10 {
             compared: vec![0; nodes],
             first: Vec::new(),
+            states: BTreeMap::new(),
         }
     }
 
@@ -72,6 +76,32 @@ impl S10 {
             self.compared[node] = index + 1;
         }
         Ok(())
+    }
+
+    /// A node has applied so many entries, in a log, by a feed or by a state handed to it, and
+    /// `state` stands for what it made of them.
+    ///
+    /// # Errors
+    /// Another node made something else of the same entries.
+    pub fn state(
+        &mut self,
+        now: u64,
+        node: usize,
+        (applied, state): (u64, u64),
+    ) -> Result<(), Violation> {
+        let (first, known) = *self.states.entry(applied).or_insert((node as u8, state));
+        if known == state {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "S10",
+            now,
+            format!("two states after the same {applied} entries"),
+            [
+                format!("{} made {known:016x} of them", HostName(first.into())),
+                format!("{} made {state:016x}", HostName(node)),
+            ],
+        ))
     }
 
     /// The token the next decided entry will have.
@@ -127,5 +157,15 @@ mod tests {
         b.log[1] = a.log[1].clone();
         s.check(0, 1, &b, &mut audit, &mut found)
             .expect("agrees now");
+    }
+
+    #[test]
+    fn nodes_that_make_different_states_of_the_same_entries_are_found() {
+        let mut s = S10::new(2);
+        s.state(0, 0, (7, 1)).expect("first");
+        s.state(1, 1, (7, 1)).expect("the same");
+        s.state(2, 1, (8, 2)).expect("further on");
+        let broken = s.state(3, 0, (8, 3)).expect_err("differs");
+        assert!(broken.to_string().contains("S10"), "{broken}");
     }
 }

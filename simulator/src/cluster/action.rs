@@ -1,6 +1,8 @@
 //! What can be done to a cluster. Scenarios and the hunt's generator both make lists of these, so
 //! that every schedule is data: it can be stored, replayed and cut down.
 
+use quorate_membership::entry::Away;
+
 /// Whom an action is about, resolved when it is carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -59,6 +61,8 @@ pub enum Ask {
     ConfirmOff(Who),
     /// Publish some bytes.
     Publish,
+    /// Take the asked host out of service.
+    Leave(Away),
 }
 
 /// One thing done to the cluster.

@@ -213,6 +213,7 @@ impl<N: SimNode> Sim<N> {
             Ask::Publish => Request::Publish {
                 bytes: vec![1, 2, 3],
             },
+            Ask::Leave(why) => Request::Leave(*why),
         };
         self.requests += 1;
         let client = self.requests;
@@ -230,6 +231,7 @@ impl<N: SimNode> Sim<N> {
                 ..Link::default()
             };
         });
+        self.world.hasten();
         self.plan.stall = 0;
         self.plan.create_hangs = 0;
         self.plan.create_fails = 0;

@@ -25,9 +25,15 @@ impl<N: SimNode> Sim<N> {
         }
         let (boot, life) = (h.boot, self.world.life(host));
         let delay = self.guest_rng.range(MS / 20, 3 * MS);
+        // Orders of one guest are taken up in the order they came.
+        let acts = &mut self.hosts[host].act_at;
+        let at = acts
+            .get(&order.guest)
+            .map_or(now + delay, |last| (now + delay).max(*last));
+        acts.insert(order.guest, at);
         let order = Box::new(order);
         self.world.after(
-            delay,
+            at - now,
             Event::Act {
                 host,
                 boot,
@@ -299,6 +305,10 @@ impl<N: SimNode> Sim<N> {
         }
         if !self.world.is_running(host) {
             return;
+        }
+        if let Some(node) = &self.nodes[host] {
+            let agreed = self.s10.state(now, host, node.applied());
+            self.hold(agreed);
         }
         let h = &self.hosts[host];
         let fact = if h.silent_until > now {

@@ -48,6 +48,10 @@ pub(super) struct Guardian {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) on: bool,
+    /// True time of the newest order on its way: a driver takes them in the order given.
+    pub(super) order_at: u64,
+    /// The same for each guest at the hypervisor.
+    pub(super) act_at: BTreeMap<GuestId, u64>,
     pub(super) boot: u32,
     /// True time until which the whole host is frozen.
     pub(super) frozen_until: u64,

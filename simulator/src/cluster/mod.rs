@@ -4,6 +4,7 @@
 pub mod action;
 mod devices;
 mod faults;
+mod fingerprint;
 mod guests;
 mod host;
 pub mod node;

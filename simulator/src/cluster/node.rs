@@ -1,6 +1,7 @@
 //! What the simulator needs of a node: the two calls of the contract, and one look inside.
 
-use quorate_membership::Time;
+use crate::world::RunHash;
+use quorate_membership::{Time, codec};
 use quorate_recovery::contract::{Effect, Fact};
 use quorate_recovery::{Node, Setup};
 
@@ -15,6 +16,14 @@ impl SimNode for Node {
 
     fn acting(&self, now: Time) -> Option<Time> {
         self.member().acting(now)
+    }
+
+    fn applied(&self) -> (u64, u64) {
+        let (cluster, app) = (self.member().cluster(), self.member().app());
+        let bytes = codec::encode(codec::Kind::State, &(cluster, app));
+        let mut hash = RunHash::default();
+        hash.bytes(&bytes);
+        (cluster.applied, hash.finish())
     }
 }
 
@@ -31,4 +40,7 @@ pub trait SimNode: Sized {
 
     /// Until when it may give orders as coordinator, if it may now.
     fn acting(&self, now: Time) -> Option<Time>;
+
+    /// How many entries it has applied, and a number that stands for the whole state they made.
+    fn applied(&self) -> (u64, u64);
 }

@@ -38,6 +38,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
         .map(|h| {
             let witness = h < plan.voters && h >= plan.voters - plan.witnesses;
             Host {
+                order_at: 0,
+                act_at: BTreeMap::new(),
                 on: true,
                 boot: 1,
                 frozen_until: 0,
@@ -97,7 +99,10 @@ impl<N: SimNode> Sim<N> {
         }
         let h = &self.hosts[host];
         let inherited_lease = h.guardian.end;
+        // Short enough in most runs for logs to be cut and states to be handed over.
+        let snapshot_every = [24, 64, 200, 1024][self.plan.seed as usize % 4];
         let setup = Setup {
+            snapshot_every,
             image: h.image.clone(),
             promises: h.promises.clone(),
             profile: h.profile.clone(),
@@ -205,7 +210,11 @@ impl<N: SimNode> Sim<N> {
                     let grounded = self.s2.starts(at, host, guest, epoch, &self.audit);
                     self.hold(grounded);
                 }
-                self.world.tell(host, gap, Local::Order(Box::new(order)));
+                let now = self.world.now();
+                let at = (now + gap).max(self.hosts[host].order_at);
+                self.hosts[host].order_at = at;
+                self.world
+                    .tell(host, at - now, Local::Order(Box::new(order)));
             }
             Effect::Fence(launch) => {
                 trace!(
@@ -233,7 +242,11 @@ impl<N: SimNode> Sim<N> {
             }
             Effect::Exit { why } => {
                 trace!(self, "{} exits: {why}", self.name(host));
+                let boot = self.hosts[host].boot;
                 self.crash(host);
+                // Whoever took it out of service brings it back.
+                let delay = self.process_rng.range(300 * MS, 8000 * MS);
+                self.world.after(delay, Event::DaemonStart { host, boot });
             }
             Effect::Wait { until } => {
                 if self.nodes[host].is_some() {
@@ -405,55 +418,6 @@ impl<N: SimNode> Sim<N> {
             }
         }
     }
-
-    fn hash_effect(&mut self, effect: &Effect) {
-        let h = &mut self.hash;
-        match effect {
-            Effect::Persist { batch, writes } => {
-                h.add(1);
-                h.add(batch << 8 | writes.len() as u64);
-            }
-            Effect::Datagram { to, frame } => {
-                h.add(2);
-                h.add(frame.header.number << 4 | datagram_kind(frame));
-                if let To::Nodes(nodes) = to {
-                    nodes.iter().for_each(|n| h.add(n.0.into()));
-                }
-            }
-            Effect::Stream { peer, .. } => h.add(3 | u64::from(peer.0) << 8),
-            Effect::Guest(o) => {
-                h.add(4);
-                h.add(o.order);
-                h.add(o.guest.0);
-                h.add(o.epoch.0);
-                h.add(o.not_after.map_or(0, |t| t.0));
-            }
-            Effect::Fence(l) => {
-                h.add(5);
-                h.add(l.attempt.0);
-                h.add(l.not_after.0);
-            }
-            Effect::Lease { end } => {
-                h.add(6);
-                h.add(end.0);
-            }
-            Effect::Event(e) => {
-                h.add(7);
-                h.add(e.token.0 << 8 | e.kind as u64);
-            }
-            Effect::Published { token, .. } => h.add(12 | token.0 << 8),
-            Effect::Reply { client, result } => {
-                h.add(8);
-                h.add(client << 1 | u64::from(result.is_ok()));
-            }
-            Effect::Restart { .. } => h.add(9),
-            Effect::Exit { .. } => h.add(10),
-            Effect::Wait { until } => {
-                h.add(11);
-                h.add(until.0);
-            }
-        }
-    }
 }
 
 pub(super) fn seen(p: &super::host::Proc) -> GuestSeen {
@@ -464,7 +428,7 @@ pub(super) fn seen(p: &super::host::Proc) -> GuestSeen {
     }
 }
 
-fn datagram_kind(frame: &NodeFrame) -> u64 {
+pub(super) fn datagram_kind(frame: &NodeFrame) -> u64 {
     match frame.body {
         Datagram::Beat(_) => 0,
         Datagram::Relayed { .. } => 1,

@@ -128,6 +128,10 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
     fn acting(&self, now: Time) -> Option<Time> {
         Some(now + std::time::Duration::from_secs(1))
     }
+
+    fn applied(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 #[test]

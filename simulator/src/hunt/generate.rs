@@ -6,6 +6,7 @@
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
+use quorate_membership::entry::Away;
 use quorate_membership::{ProofPolicy, Timing};
 use std::time::Duration;
 
@@ -300,13 +301,16 @@ fn one(rng: &mut Rng, plan: &mut Plan, kind: usize, at: u64) {
         },
         _ => {
             let guest = rng.index(plan.guests);
-            let ask = match rng.range(0, 5) {
+            let ask = match rng.range(0, 8) {
                 0 => Ask::Fence(other),
                 1 | 2 => {
                     let start = Action::Ask(Who::Host(rng.index(plan.hosts)), Ask::Start(guest));
                     plan.timeline.push((HEAL + 2 * SECOND, start));
                     Ask::Stop(guest)
                 }
+                3 => Ask::Leave(Away::Stop),
+                4 => Ask::Leave(Away::Shutdown),
+                5 => Ask::Leave(Away::Reboot),
                 _ => Ask::Start(guest),
             };
             plan.timeline.push((at, Action::Ask(who, ask)));

@@ -4,6 +4,7 @@ use super::Bad;
 use super::fields::{Fields, who};
 use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
 use crate::world::MS;
+use quorate_membership::entry::Away;
 use toml::de::DeValue;
 
 /// Verb, keys, meaning.
@@ -90,6 +91,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "ask-confirm-off",
         "host, target",
         "an operator says that a host is off",
+    ),
+    (
+        "ask-leave",
+        "host, why (stop, reboot or shutdown)",
+        "a client takes the host out of service",
     ),
     ("ask-publish", "host", "a client publishes some bytes"),
     ("calm", "", "everything is whole again"),
@@ -234,6 +240,16 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
         "ask-start" => Action::Ask(host!("host"), Ask::Start(guest!())),
         "ask-fence" => Action::Ask(host!("host"), Ask::Fence(host!("target"))),
         "ask-confirm-off" => Action::Ask(host!("host"), Ask::ConfirmOff(host!("target"))),
+        "ask-leave" => {
+            let (word, at) = f.word("why")?.ok_or_else(|| missing("why"))?;
+            let why = match word.as_str() {
+                "stop" => Away::Stop,
+                "reboot" => Away::Reboot,
+                "shutdown" => Away::Shutdown,
+                _ => return Err((at, format!("why {word:?}; allowed: stop, reboot, shutdown"))),
+            };
+            Action::Ask(host!("host"), Ask::Leave(why))
+        }
         "ask-publish" => Action::Ask(host!("host"), Ask::Publish),
         "calm" => Action::Calm,
         _ => return Err((verb_at, format!("do {verb:?}; allowed: {}", verbs()))),

@@ -96,6 +96,26 @@ impl<T: Types> World<T> {
         pair.state == State::Up && pair.told == [pair.number; 2]
     }
 
+    /// The network has become whole: what is on its way, and would be sent again only after a
+    /// timeout that doubled while it was not, is sent again now.
+    pub fn hasten(&mut self) {
+        for a in 0..self.layout.nodes {
+            for b in a + 1..self.layout.nodes {
+                let now = self.now;
+                let pair = self.sessions.pair(a, b);
+                if pair.state != State::Up || pair.blocked_since.is_some() {
+                    continue;
+                }
+                pair.last = [now; 2];
+                let waiting = [pair.queues[0].len(), pair.queues[1].len()];
+                for (dir, count) in waiting.into_iter().enumerate() {
+                    let (from, to) = if dir == 0 { (a, b) } else { (b, a) };
+                    (0..count).for_each(|_| self.plan_arrival(from, to, 0));
+                }
+            }
+        }
+    }
+
     fn plan_arrival(&mut self, from: usize, to: usize, delay: u64) {
         let rng = &mut self.network_rng;
         let mut best = *self.net.link(0, from, to);

@@ -1,0 +1,72 @@
+//! What goes into a member, and what comes out.
+
+use crate::app::Application;
+use crate::apply::Outcome;
+use crate::entry::{ArmedClass, LogEntry, Profile};
+use crate::frame::{Frame, Stream};
+use crate::id::{NodeId, Token};
+use crate::store::{Image, Write};
+use crate::time::Time;
+
+/// What a member starts from.
+#[derive(Clone, Debug)]
+pub struct MemberSetup<C> {
+    /// What the store held; its incarnation is already counted up and durable.
+    pub image: Image<C>,
+    /// What the node is.
+    pub profile: Profile,
+    /// The lease end the guardian's record gives, if it is of this boot.
+    pub inherited_lease: Option<Time>,
+    /// Who ends this host's guests at lease end.
+    pub armed: Option<ArmedClass>,
+    /// Entries applied between two state snapshots; a restart replays at most about as many, and
+    /// the log is cut by as many. See [`super::SNAPSHOT_EVERY`].
+    pub snapshot_every: u64,
+}
+
+/// Something to do.
+#[derive(Clone, Debug)]
+pub enum Output<A: Application> {
+    /// Make this durable with the rest of the batch.
+    Write(Write<A::Command>),
+    /// Send a datagram; `rests`: only once everything written so far is durable.
+    Datagram {
+        /// The addressees; none means everyone.
+        to: Vec<NodeId>,
+        /// What it says.
+        frame: Frame<A::Status>,
+        /// Whether it rests on the writes so far.
+        rests: bool,
+    },
+    /// Send on the session to `peer`, once everything written so far is durable.
+    Stream {
+        /// The other end.
+        peer: NodeId,
+        /// What it says.
+        message: Stream<A::Command>,
+    },
+    /// The host lease now ends then.
+    Lease(Time),
+    /// An entry was applied.
+    Applied(Applied<A::Command>),
+    /// Something an operator should know.
+    Alert {
+        /// The node it is about.
+        node: NodeId,
+        /// In words.
+        text: String,
+    },
+}
+
+/// An entry that was just applied.
+#[derive(Clone, Debug)]
+pub struct Applied<C> {
+    /// Its token.
+    pub token: Token,
+    /// The entry.
+    pub entry: LogEntry<C>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// It was applied while starting, from what the store held.
+    pub replayed: bool,
+}

@@ -1,0 +1,122 @@
+//! What a member can be asked without changing it.
+
+use super::Member;
+use crate::app::Application;
+use crate::cluster::{Cluster, View};
+use crate::ears::Heard;
+use crate::id::{Incarnation, NodeId, Token};
+use crate::time::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl<A: Application> Member<A> {
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// This life of it.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The membership as applied here.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.state.cluster
+    }
+
+    /// The application as applied here.
+    #[must_use]
+    pub fn app(&self) -> &A {
+        &self.state.app
+    }
+
+    /// The view as applied here.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.state.cluster.view()
+    }
+
+    /// When the host lease ends, as far as this node knows; `None` before the first.
+    #[must_use]
+    pub fn lease_end(&self) -> Option<Time> {
+        self.lease.end()
+    }
+
+    /// Whether this node is admitted in this incarnation, as applied here.
+    #[must_use]
+    pub fn admitted(&self) -> bool {
+        self.state.cluster.admitted(self.me, self.incarnation)
+    }
+
+    /// Until when this node may give orders as coordinator, if it may now (S6).
+    #[must_use]
+    pub fn acting(&self, now: Time) -> Option<Time> {
+        self.office.acting(now)
+    }
+
+    /// The newest beat heard of `node`, and for how long nothing newer came.
+    #[must_use]
+    pub fn heard(&self, now: Time, node: NodeId) -> Option<(&Heard<A::Status>, Duration)> {
+        self.ears
+            .get(node)
+            .map(|h| (h, self.ears.silent(now, node)))
+    }
+
+    /// For how long nothing was heard of `node` while this node listened.
+    #[must_use]
+    pub fn silent(&self, now: Time, node: NodeId) -> Duration {
+        self.ears.silent(now, node)
+    }
+
+    /// How many voters have durably stopped acknowledging under this revoke.
+    #[must_use]
+    pub fn answered(&self, host: NodeId, revoke: Token) -> usize {
+        self.reports.answered(host, revoke)
+    }
+
+    /// How long until the lease of a revoked host is over for certain, as far as answers tell.
+    #[must_use]
+    pub fn lease_remaining(&self, now: Time, host: NodeId) -> Option<Duration> {
+        let revoke = self.cluster().hosts.get(&host)?.open_revoke()?;
+        self.reports.remaining(now, self.cluster(), host, revoke)
+    }
+
+    /// Whether a quorum of voters is heard: without one nothing can be decided here.
+    #[must_use]
+    pub fn quorate(&self, now: Time) -> bool {
+        let window = self.cluster().timing.silence();
+        let hears = |v: NodeId| v == self.me || self.ears.silent(now, v) < window;
+        let n = self
+            .cluster()
+            .voters
+            .iter()
+            .filter(|(v, _)| hears(*v))
+            .count();
+        n >= self.cluster().quorum() && !self.ears_just_opened(now)
+    }
+
+    fn ears_just_opened(&self, now: Time) -> bool {
+        self.ears.blind(now, self.cluster().timing.heartbeat)
+            && self
+                .cluster()
+                .voters
+                .iter()
+                .all(|(v, _)| self.ears.get(*v).is_none())
+    }
+
+    /// Why this node votes no more, if its store failed.
+    #[must_use]
+    pub fn voter_failure(&self) -> Option<&str> {
+        self.voter_failed.as_deref()
+    }
+
+    /// Datagrams dropped, by reason.
+    #[must_use]
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.dropped
+    }
+}

@@ -1,0 +1,105 @@
+//! What the executor sees, what it keeps about each process, and what it wants done.
+
+use super::ExecutorWrite;
+use crate::command::Closure;
+use crate::contract::GuestOrder;
+use crate::guest::GuestId;
+use crate::machine::{GuestRecord, Guests};
+use quorate_membership::{Cluster, Incarnation, NodeId, Time, Token};
+use std::time::Duration;
+
+/// What the executor sees of the rest of the node.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Time,
+    pub(crate) me: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) guests: &'a Guests,
+    pub(crate) lease_end: Option<Time>,
+    pub(crate) leaving: bool,
+}
+
+impl Surroundings<'_> {
+    pub(super) fn lease_left(&self) -> Duration {
+        self.lease_end
+            .map_or(Duration::ZERO, |end| end.since(self.now))
+    }
+
+    pub(super) fn admitted(&self) -> bool {
+        self.cluster.admitted(self.me, self.incarnation)
+    }
+
+    /// The record of `guest`, if the applied log gives it to this very incarnation.
+    pub(super) fn mine(&self, guest: GuestId) -> Option<&GuestRecord> {
+        self.guests
+            .guests
+            .get(&guest)
+            .filter(|r| r.open() && r.host == Some(self.me) && r.incarnation == self.incarnation)
+    }
+
+    /// An earlier incarnation of this host was judged: what it left behind must end.
+    pub(super) fn predecessor_judged(&self) -> bool {
+        self.cluster.hosts.get(&self.me).is_some_and(|h| {
+            h.incarnation < self.incarnation && (h.revoke.is_some() || h.proved.is_some())
+        })
+    }
+
+    /// This incarnation is proved to do nothing any more, or an operator had it judged.
+    pub(super) fn judged(&self) -> bool {
+        use quorate_membership::entry::Ground;
+        self.cluster.hosts.get(&self.me).is_some_and(|h| {
+            h.incarnation == self.incarnation
+                && (h.proved.is_some() || matches!(h.revoke, Some((_, Ground::Ordered))))
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub(super) epoch: Token,
+    pub(super) phase: Phase,
+    /// The newest order and when it was given; number 0 stands for a refusal just had.
+    pub(super) order: Option<(u64, Time)>,
+    /// What is promised once it has ended; `None`: it may be started again under this epoch.
+    pub(super) closing: Option<Closure>,
+    /// Complete polls in a row that did not show it; one alone may be older than its creation.
+    pub(super) missed: u8,
+}
+
+impl Process {
+    pub(super) fn new(epoch: Token, phase: Phase) -> Process {
+        Process {
+            epoch,
+            phase,
+            order: None,
+            closing: None,
+            missed: 0,
+        }
+    }
+}
+
+/// Where a guest process stands. An unanswered creation counts as a running guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Creating,
+    /// Exists, held: created or paused.
+    Held,
+    Continuing,
+    Running,
+    Pausing,
+    Ending,
+}
+
+/// What the executor wants done.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    Write(ExecutorWrite),
+    /// `rests`: only once every write so far is durable.
+    Order {
+        order: GuestOrder,
+        rests: bool,
+    },
+    Started(GuestId, Token),
+    Ended(GuestId, Token, String),
+    Alert(GuestId, String),
+}

@@ -1,0 +1,74 @@
+//! How a life of the node ends: taken out of service, or proved to be over.
+
+use super::Node;
+use crate::planner::kind;
+use quorate_membership::Time;
+use quorate_membership::entry::{Away, Entry};
+
+impl Node {
+    /// A proof about this very life of ours: everything is ended, and a new life begins (V3). Read
+    /// off the state, because the entry itself may have been skipped by a state handed over.
+    pub(super) fn begin_anew(&mut self) {
+        let (me, life) = (self.member.me(), self.member.incarnation());
+        let proved = self
+            .member
+            .cluster()
+            .hosts
+            .get(&me)
+            .is_some_and(|h| h.incarnation == life && h.proved.is_some());
+        if proved && !self.restarted {
+            self.restarted = true;
+            self.restart = Some("this incarnation was proved ended".to_owned());
+        }
+    }
+
+    /// Going out of service: first the log knows, then the guests end, then the node.
+    pub(super) fn leave(&mut self, now: Time) {
+        if self.exit.is_some() {
+            return;
+        }
+        let Some((why, since)) = self.leaving else {
+            return;
+        };
+        let retry = self.member.cluster().timing.election * 2;
+        // A stop alone must not outlast the daemon's own lease; an orderly leave may take its time.
+        let t = &self.member.cluster().timing;
+        let patience = if why == Away::Stop {
+            t.election * 5
+        } else {
+            t.lease * 2
+        };
+        let me = self.member.me();
+        let away = self
+            .member
+            .cluster()
+            .hosts
+            .get(&me)
+            .is_some_and(|h| h.away.is_some());
+        let empty =
+            why == Away::Stop || (self.executor.idle() && !self.member.app().holds_open(me));
+        if self.member.admitted() && !away && self.member.cool(now, kind::AWAY, 0, retry) {
+            let incarnation = self.member.incarnation();
+            self.member.propose(
+                now,
+                Entry::Away {
+                    node: me,
+                    incarnation,
+                    why,
+                },
+            );
+        }
+        let late = now.since(since) >= patience;
+        // A life that was never admitted has nothing to tell the cluster, but still guests to end.
+        let unknown = !self.member.admitted() && (why == Away::Stop || self.executor.idle());
+        if (away && empty) || late || unknown {
+            self.member.resign(now);
+            let text = if late && !(away && empty) {
+                "left without the cluster's word: no quorum answered in time".to_owned()
+            } else {
+                format!("out of service: {why:?}")
+            };
+            self.exit = Some(text);
+        }
+    }
+}

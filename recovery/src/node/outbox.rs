@@ -1,0 +1,36 @@
+//! Effects on their way out, in the order they may leave.
+
+use crate::contract::Effect;
+use std::collections::VecDeque;
+
+/// Holds back what rests on writes that are not durable yet.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) batch: u64,
+    pub(super) durable: u64,
+    pub(super) held: VecDeque<(u64, Effect)>,
+    datagrams: u64,
+    /// The store failed: what rests on a write never leaves.
+    pub(super) failed: bool,
+}
+
+impl Outbox {
+    pub(super) fn release(&mut self, out: &mut Vec<Effect>) {
+        while let Some((batch, _)) = self.held.front()
+            && *batch <= self.durable
+        {
+            if let Some((_, effect)) = self.held.pop_front() {
+                self.leave(effect, out);
+            }
+        }
+    }
+
+    /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
+    pub(super) fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
+        if let Effect::Datagram { frame, .. } = &mut effect {
+            self.datagrams += 1;
+            frame.header.number = self.datagrams;
+        }
+        out.push(effect);
+    }
+}
