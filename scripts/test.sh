@@ -70,6 +70,16 @@ else
     cargo test --workspace --profile hunt --no-fail-fast
 fi
 
+# The libvirt driver is a feature of its own until the daemon uses it.
+step "libvirt driver"
+if pkg-config --atleast-version=6.0.0 libvirt 2>/dev/null; then
+    cargo clippy --package quorate --features libvirt --all-targets --quiet -- -D warnings
+    cargo test --package quorate --features libvirt --lib --quiet -- libvirt::
+else
+    skip "libvirt driver: libvirt-dev is not installed (scripts/setup.sh --libvirt)"
+    echo "skipped: libvirt-dev is not installed"
+fi
+
 # Planted bugs need a simulator of another kind, built apart; the daemon cannot carry them.
 step "planted bugs"
 cargo test --package quorate-simulator --profile hunt --features mutants --target-dir target/mutants

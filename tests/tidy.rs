@@ -104,6 +104,7 @@ fn some_names_appear_in_one_place_only() {
             ),
             ("tokio", &["src/", "tests/", "examples/", "benches/"]),
             ("socket2", &["src/"]),
+            ("virt", &["src/libvirt/"]),
             ("redb", &["src/store/", "src/store.rs"]),
             ("ring", &["src/"]),
             ("virt", &["src/libvirt/"]),
