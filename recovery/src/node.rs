@@ -471,8 +471,7 @@ impl Node {
             outcome,
             replayed,
         } = &applied;
-        self.requests
-            .applied(self.member.cluster(), entry, *token, outcome);
+        self.requests.applied(entry, *token, outcome);
         if *outcome != Outcome::Applied {
             return;
         }

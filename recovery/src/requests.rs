@@ -5,7 +5,7 @@ use crate::contract::Request;
 use crate::guest::Wanted;
 use crate::machine::Guests;
 use quorate_membership::entry::{Entry, Ground, LogEntry, Proof, ProposalId};
-use quorate_membership::{Cluster, Member, Outcome, Time, Token};
+use quorate_membership::{Member, Outcome, Time, Token};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -62,22 +62,18 @@ impl Requests {
     }
 
     /// An entry was applied: whoever asked for it is answered.
-    pub(crate) fn applied(
-        &mut self,
-        cluster: &Cluster,
-        entry: &LogEntry<Command>,
-        token: Token,
-        outcome: &Outcome,
-    ) {
-        let _ = cluster;
+    pub(crate) fn applied(&mut self, entry: &LogEntry<Command>, token: Token, outcome: &Outcome) {
         let Some(pending) = self.pending.remove(&entry.id) else {
             return;
         };
         let result = match outcome {
             Outcome::Applied => Ok(format!("{} (token {token})", pending.done)),
             Outcome::Void(why) => Err(why.clone()),
-            // The first copy was applied while we were not looking; its outcome is not known here.
-            Outcome::Repeat => Ok(pending.done),
+            // The first copy was among entries skipped by a state handed over: it was decided, but
+            // whether it held there is not known here, and must not be claimed.
+            Outcome::Repeat => Err("decided, but not seen here whether it held: look before \
+                                    asking again"
+                .into()),
         };
         self.answered.push((pending.client, result));
     }
