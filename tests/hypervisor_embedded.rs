@@ -6,7 +6,7 @@ use guardian_support::*;
 use quorate::clock::Clock;
 use quorate::guardian::processes::{Process, leader, signal};
 use quorate::guardian::records::{self, IntentRecord};
-use quorate::hypervisor::{Driver, Gate, Gone};
+use quorate::hypervisor::{Driver, Gate, Gone, Notice};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::GuestId;
@@ -191,7 +191,9 @@ fn a_guest_outlives_its_daemon_and_is_adopted_by_the_next() {
     // Its end is noticed by one that is not its parent.
     let first = leader(&lab.record(G, E).expect("registered")).expect("there");
     signal(&first, Signal::KILL).expect("sent");
-    let Gone { guest, epoch, .. } = told.blocking_recv().expect("told");
+    let Notice::Gone(Gone { guest, epoch, .. }) = told.blocking_recv().expect("told") else {
+        panic!("not gone");
+    };
     assert_eq!((guest, epoch), (G, E));
     assert!(lab.marked().is_empty());
     assert_eq!((lab.record(G, E), driver.list()), (None, Ok(vec![])));
@@ -214,7 +216,9 @@ fn a_guest_is_gone_only_when_what_it_left_behind_is() {
         .expect("created");
     driver.resume(G, E, &gate()).expect("runs");
     let child = process_in(&file);
-    let gone_guest = told.blocking_recv().expect("told");
+    let Notice::Gone(gone_guest) = told.blocking_recv().expect("told") else {
+        panic!("not gone");
+    };
     assert!(gone_guest.how.contains("exit status: 3"), "{gone_guest:?}");
     assert!(gone(&child));
     // The same epoch may begin again.
@@ -237,7 +241,9 @@ fn a_program_that_cannot_run_says_why() {
     };
     driver.create(G, E, &bad, &gate()).expect("created");
     let _ = driver.resume(G, E, &gate());
-    let Gone { how, .. } = told.blocking_recv().expect("told");
+    let Notice::Gone(Gone { how, .. }) = told.blocking_recv().expect("told") else {
+        panic!("not gone");
+    };
     assert!(how.contains("/nonexistent/program"), "{how}");
 }
 

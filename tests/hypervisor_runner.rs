@@ -3,7 +3,7 @@
 mod guardian_support;
 
 use guardian_support::*;
-use quorate::hypervisor::{Driver, Gate, Gone, Limits, Runner};
+use quorate::hypervisor::{Driver, Gate, Limits, Notice, Runner};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder, GuestSeen};
 use quorate_recovery::guest::{GuestId, GuestSpec};
@@ -125,6 +125,7 @@ async fn a_guest_that_ends_by_itself_is_told_once_all_of_it_is_gone() {
                 guest,
                 epoch,
                 how: h,
+                ..
             } => {
                 assert_eq!((guest, epoch), (G, E));
                 assert!(lab.marked().is_empty());
@@ -182,7 +183,7 @@ impl Driver for Hangs {
         }
         Ok(Vec::new())
     }
-    fn watch(&self, _: mpsc::UnboundedSender<Gone>) -> Result<(), String> {
+    fn watch(&self, _: mpsc::UnboundedSender<Notice>) -> Result<(), String> {
         Ok(())
     }
 }
@@ -195,6 +196,8 @@ fn impatient() -> Limits {
         end: ms,
         list: ms,
         poll: ms,
+        sample: ms,
+        capture: ms,
     }
 }
 

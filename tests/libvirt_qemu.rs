@@ -29,7 +29,7 @@ mod qemu {
     use quorate::clock::Clock;
     use quorate::guardian::processes::{self, leader};
     use quorate::guardian::records::{self, GuestRecord};
-    use quorate::hypervisor::{Driver, Gate, Gone};
+    use quorate::hypervisor::{Driver, Gate, Gone, Notice};
     use quorate_membership::Token;
     use quorate_recovery::contract::GuestSeen;
     use rustix::process::Signal;
@@ -177,7 +177,9 @@ mod qemu {
         };
         let record = start(&house, E);
         end(&record);
-        let Gone { epoch, how, .. } = told.blocking_recv().expect("told");
+        let Notice::Gone(Gone { epoch, how, .. }) = told.blocking_recv().expect("told") else {
+            panic!("not gone");
+        };
         // libvirt may take longer to say how than the guest can wait.
         assert_eq!(epoch, E);
         assert!(how.starts_with("QEMU ended"), "{how}");
@@ -185,7 +187,9 @@ mod qemu {
         let record = start(&house, Token(6));
         house.stop_libvirtd();
         end(&record);
-        let Gone { epoch, how, .. } = told.blocking_recv().expect("told");
+        let Notice::Gone(Gone { epoch, how, .. }) = told.blocking_recv().expect("told") else {
+            panic!("not gone");
+        };
         assert_eq!(epoch, Token(6));
         assert!(how.contains("libvirt has not said"), "{how}");
         house.continue_libvirtd();

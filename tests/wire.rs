@@ -19,7 +19,9 @@ use quorate_membership::{
 use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::contract::{NodeFrame, NodeStream};
 use quorate_recovery::executor::GuestPromise;
-use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Needs, Policy, Wanted};
+use quorate_recovery::guest::{
+    Definition, GuestId, GuestSpec, Needs, OnHang, OnShutdown, Policy, Wanted,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -475,6 +477,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
         needs: Needs::default(),
         priority: -1,
         policy: Policy::default(),
+        probe: None,
     };
     let device = Device {
         name: "bmc".into(),
@@ -486,7 +489,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
     variants(
         "### Command",
         &[
-            ("AddGuest", Command::AddGuest(spec)),
+            ("AddGuest", Command::AddGuest(Box::new(spec))),
             ("RemoveGuest", Command::RemoveGuest { guest }),
             (
                 "SetWanted",
@@ -588,6 +591,7 @@ fn small_enums_are_numbered_as_the_page_says() {
             ("Told", Closure::Told),
             ("Failed", Closure::Failed(String::new())),
             ("LeaseEnded", Closure::LeaseEnded),
+            ("ShutDown", Closure::ShutDown),
         ],
     );
     row(
@@ -626,7 +630,26 @@ fn small_enums_are_numbered_as_the_page_says() {
                 },
             ),
             ("Domain", Definition::Domain { xml: String::new() }),
+            (
+                "Ocf",
+                Definition::Ocf {
+                    agent: String::new(),
+                    parameters: BTreeMap::new(),
+                    every_ms: 1000,
+                },
+            ),
         ],
+    );
+    row(
+        "OnShutdown",
+        &[
+            ("Leave", OnShutdown::Leave),
+            ("Restart", OnShutdown::Restart),
+        ],
+    );
+    row(
+        "OnHang",
+        &[("Recover", OnHang::Recover), ("Report", OnHang::Report)],
     );
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Protect a guest; its id is this entry's token.
-    AddGuest(GuestSpec),
+    AddGuest(Box<GuestSpec>),
     /// Forget a guest that is wanted stopped and closed.
     RemoveGuest {
         /// The guest.
@@ -68,6 +68,8 @@ pub enum Closure {
     Failed(String),
     /// The lease ended.
     LeaseEnded,
+    /// It was shut down from inside, and its policy takes that for its owner's wish.
+    ShutDown,
 }
 
 /// What a host says about its guests with each beat.

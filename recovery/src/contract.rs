@@ -9,7 +9,8 @@
 
 use crate::command::{Command, GuestStatus};
 use crate::executor::ExecutorWrite;
-use crate::guest::{GuestId, GuestSpec};
+use crate::guest::{GuestId, GuestSpec, Probe};
+use crate::observation::{Cause, HostHealth, Observation};
 use quorate_fencing::Device;
 use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
 use quorate_membership::frame::{Frame, Stream};
@@ -80,7 +81,20 @@ pub enum Fact {
         epoch: Token,
         /// Exit status in words.
         how: String,
+        /// As far as it is known.
+        cause: Cause,
     },
+    /// A monitor saw something of a guest that is there.
+    Observed {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch it runs under.
+        epoch: Token,
+        /// What was seen.
+        seen: Observation,
+    },
+    /// How this host stands.
+    HostObserved(HostHealth),
     /// The answer to a guest order.
     GuestDone {
         /// The order.
@@ -268,6 +282,15 @@ pub enum GuestAction {
     Continue,
     /// Hold it.
     Pause,
+    /// Start its operating system anew in the process it has.
+    Reset,
+    /// Keep what shows its state, a screenshot where it has one. Best effort.
+    Capture {
+        /// What it is kept for.
+        why: String,
+    },
+    /// Run its probe; what comes of it is told as an observation.
+    Probe(Probe),
     /// End it and wait until its process tree is gone.
     End,
 }

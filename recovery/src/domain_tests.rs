@@ -205,6 +205,7 @@ fn a_guest_and_its_domain_have_one_name() {
         needs: Needs::default(),
         priority: 0,
         policy: Policy::default(),
+        probe: None,
     };
     assert_eq!(spec("web1", GOOD).check(), Ok(()));
     let why = spec("web2", GOOD).check().expect_err("another name");

@@ -6,12 +6,14 @@
 
 use crate::command::{Closure, GuestStatus};
 use crate::contract::{GuestAction, GuestOrder, GuestSeen};
-use crate::guest::{GuestId, Wanted};
+use crate::guest::{GuestId, OnShutdown, Wanted};
+use crate::observation::Cause;
 use quorate_membership::{Time, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod memory;
 mod sight;
 
 pub(crate) use sight::{Deed, Surroundings};
@@ -218,6 +220,7 @@ impl Executor {
         guest: GuestId,
         epoch: Token,
         how: &str,
+        cause: Cause,
     ) {
         let Some(process) = self.processes.get(&guest).filter(|p| p.epoch == epoch) else {
             return;
@@ -231,6 +234,14 @@ impl Executor {
         if lease_over {
             // The guardian was faster than this loop.
             return self.close(guest, epoch, Closure::LeaseEnded);
+        }
+        let leaves = s
+            .guests
+            .guests
+            .get(&guest)
+            .is_some_and(|r| r.spec.policy.on_shutdown == OnShutdown::Leave);
+        if cause == Cause::ShutDown && leaves {
+            return self.close(guest, epoch, Closure::ShutDown);
         }
         if self.failed(s, guest) {
             self.close(guest, epoch, Closure::Failed(how.to_owned()));
@@ -298,7 +309,7 @@ impl Executor {
             }
         }
         for (guest, epoch) in missing {
-            self.guest_gone(s, guest, epoch, "vanished");
+            self.guest_gone(s, guest, epoch, "vanished", Cause::Died);
         }
         for x in seen {
             if !self.processes.contains_key(&x.guest) {
@@ -515,47 +526,6 @@ impl Executor {
                 GuestAction::Create(r.spec.clone()),
                 s.lease_end,
             );
-        }
-    }
-
-    /// Nothing of earlier incarnations runs: refuse all their epochs, then the word is true.
-    fn empty(&mut self) {
-        let open: Vec<(GuestId, GuestPromise)> = self
-            .promises
-            .iter()
-            .filter(|(_, p)| p.closed < p.promised)
-            .map(|(g, p)| (*g, *p))
-            .collect();
-        if self.emptied.is_some() && open.is_empty() {
-            return;
-        }
-        let nothing = open.is_empty();
-        for (guest, p) in open {
-            self.close(guest, p.promised, Closure::LeaseEnded);
-        }
-        self.emptied = Some(nothing.then_some(0));
-    }
-
-    /// Promises about guests the log has forgotten are not needed: ids are never used twice.
-    fn forget(&mut self, s: &Surroundings<'_>) {
-        let Some(newest) = s.guests.guests.keys().next_back() else {
-            return;
-        };
-        let dead: Vec<GuestId> = self
-            .promises
-            .keys()
-            .filter(|g| **g < *newest && !s.guests.guests.contains_key(g))
-            .filter(|g| s.admitted() && !self.processes.contains_key(g))
-            .copied()
-            .collect();
-        for guest in dead {
-            self.promises.remove(&guest);
-            self.closures.remove(&guest);
-            self.failures.remove(&guest);
-            self.deeds.push(Deed::Write(ExecutorWrite {
-                guest,
-                promise: None,
-            }));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is protected, as the operator describes it.
 
 use crate::domain::Domain;
+pub use crate::policy::{OnHang, OnShutdown, Policy, Probe};
 use quorate_membership::{Token, entry::Capacity};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub struct GuestSpec {
     /// What is done when it fails.
     #[serde(default)]
     pub policy: Policy,
+    /// A command that tells whether what it is for works.
+    #[serde(default)]
+    pub probe: Option<Probe>,
 }
 
 /// What runs.
@@ -53,6 +57,21 @@ pub enum Definition {
         /// Its description, as libvirt's own tools write it.
         xml: String,
     },
+    /// What an OCF resource agent manages: an address, a file system, a service.
+    Ocf {
+        /// The agent, as `ocf:heartbeat:IPaddr2`.
+        agent: String,
+        /// Its parameters; it gets each as `OCF_RESKEY_name`.
+        #[serde(default)]
+        parameters: BTreeMap<String, String>,
+        /// Between two runs of its `monitor`, in milliseconds.
+        #[serde(default = "monitored")]
+        every_ms: u64,
+    },
+}
+
+fn monitored() -> u64 {
+    10_000
 }
 
 /// What a guest takes on its host.
@@ -81,29 +100,6 @@ impl Needs {
         Capacity {
             vcpus: self.vcpus,
             memory_mib: self.memory_mib,
-        }
-    }
-}
-
-/// What is done when a guest fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Policy {
-    /// Restarts on the same host within one window before it is moved elsewhere.
-    pub restarts_here: u32,
-    /// Length of that window in milliseconds.
-    pub window_ms: u64,
-    /// First delay before a guest that failed elsewhere too is tried again, in milliseconds; it
-    /// doubles with every further failure, up to 5 minutes, and never ends.
-    pub retry_ms: u64,
-}
-
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            restarts_here: 2,
-            window_ms: 600_000,
-            retry_ms: 1000,
         }
     }
 }
@@ -161,13 +157,27 @@ impl GuestSpec {
                     ));
                 }
             }
+            Definition::Ocf {
+                agent, every_ms, ..
+            } => {
+                let parts: Vec<&str> = agent.split(':').collect();
+                let plain = |p: &&str| !p.is_empty() && !p.starts_with('.') && p.chars().all(fine);
+                if parts.len() != 3 || parts[0] != "ocf" || !parts[1..].iter().all(plain) {
+                    return Err(format!(
+                        "definition.ocf.agent is {agent:?}: ocf:PROVIDER:TYPE is expected, as ocf:heartbeat:IPaddr2"
+                    ));
+                }
+                if *every_ms < 1000 {
+                    return Err("definition.ocf.every_ms must be at least 1000".into());
+                }
+            }
         }
-        if self.needs.vcpus == 0 || self.needs.memory_mib == 0 {
+        if !matches!(self.definition, Definition::Ocf { .. })
+            && (self.needs.vcpus == 0 || self.needs.memory_mib == 0)
+        {
             return Err("needs: vcpus and memory_mib must be at least 1".into());
         }
-        if self.policy.window_ms == 0 || self.policy.retry_ms == 0 {
-            return Err("policy: window_ms and retry_ms must be at least 1".into());
-        }
-        Ok(())
+        self.policy.check()?;
+        self.probe.as_ref().map_or(Ok(()), Probe::check)
     }
 }

@@ -10,8 +10,10 @@ pub mod executor;
 pub mod guest;
 pub mod machine;
 pub mod node;
+pub mod observation;
 pub mod placement;
 mod planner;
+mod policy;
 mod requests;
 
 pub use contract::{Effect, Fact};

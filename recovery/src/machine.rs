@@ -102,7 +102,7 @@ impl Application for Guests {
                     return Err(format!("a guest named {:?} exists", spec.name));
                 }
                 let record = GuestRecord {
-                    spec: spec.clone(),
+                    spec: (**spec).clone(),
                     wanted: Wanted::Running,
                     host: None,
                     incarnation: Incarnation::default(),
@@ -184,6 +184,10 @@ impl Application for Guests {
                 let words = match why {
                     Closure::Told => "stopped when told to".to_owned(),
                     Closure::LeaseEnded => "ended with the lease of its host".to_owned(),
+                    Closure::ShutDown => {
+                        r.wanted = Wanted::Stopped;
+                        "shut down from inside".to_owned()
+                    }
                     Closure::Failed(how) => {
                         r.failures = r.failures.saturating_add(1);
                         format!("failed: {how}")

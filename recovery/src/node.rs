@@ -211,10 +211,17 @@ impl Node {
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
             Fact::HypervisorBlind { why } => self.executor.blinded(why),
-            Fact::GuestGone { guest, epoch, how } => {
+            Fact::GuestGone {
+                guest,
+                epoch,
+                how,
+                cause,
+            } => {
                 self.executor
-                    .guest_gone(&surroundings!(self, now), guest, epoch, &how);
+                    .guest_gone(&surroundings!(self, now), guest, epoch, &how, cause);
             }
+            // Judged by the monitors' part of the executor.
+            Fact::Observed { .. } | Fact::HostObserved(_) => {}
             Fact::GuestDone { order, result } => {
                 self.executor.done(&surroundings!(self, now), order, result);
             }

@@ -137,7 +137,7 @@ fn translate(
         Request::AddGuest(spec) => {
             spec.check()?;
             let done = format!("guest {:?} is protected", spec.name);
-            (Some(Entry::App(Command::AddGuest(spec))), done)
+            (Some(Entry::App(Command::AddGuest(Box::new(spec)))), done)
         }
         Request::RemoveGuest { name } => {
             let remove = Command::RemoveGuest {

@@ -6,7 +6,7 @@
 mod watch;
 
 use super::launch::SUBCOMMAND;
-use super::{Driver, Gate, Gone};
+use super::{Driver, Gate, Gone, Notice};
 use crate::clock::Clock;
 use crate::guardian::processes::{self, Process, Scan, Wanted, leader};
 use crate::guardian::records::{self, Entry, GoRecord, GuestRecord, IntentRecord, RunDir};
@@ -521,7 +521,7 @@ impl Driver for Embedded {
         Ok(seen)
     }
 
-    fn watch(&self, gone: UnboundedSender<Gone>) -> Result<(), String> {
+    fn watch(&self, gone: UnboundedSender<Notice>) -> Result<(), String> {
         let inner = Arc::downgrade(&self.inner);
         std::thread::Builder::new()
             .name("guests".into())

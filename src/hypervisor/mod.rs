@@ -16,7 +16,8 @@ pub use runner::{Limits, Runner};
 use crate::clock::Clock;
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::GuestSeen;
-use quorate_recovery::guest::{GuestId, GuestSpec};
+use quorate_recovery::guest::{GuestId, GuestSpec, Probe};
+use quorate_recovery::observation::{Cause, Observation, Sample};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
@@ -30,6 +31,17 @@ pub struct Gone {
     pub epoch: Token,
     /// Exit status in words.
     pub how: String,
+    /// As far as it is known.
+    pub cause: Cause,
+}
+
+/// What a driver tells by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A guest's processes ended without an order.
+    Gone(Gone),
+    /// Something was seen of a guest that is there.
+    Seen(GuestId, Token, Observation),
 }
 
 /// Permission to act, which a driver asks for immediately before each effect.
@@ -126,9 +138,55 @@ pub trait Driver: Send + Sync + 'static {
     /// It cannot tell; nothing follows about any guest.
     fn list(&self) -> Result<Vec<GuestSeen>, String>;
 
-    /// Tells of guests that end by themselves, from now on, for as long as somebody listens.
+    /// Tells of guests that end by themselves, and of what happens to those that are there, from
+    /// now on, for as long as somebody listens.
     ///
     /// # Errors
     /// It cannot watch.
-    fn watch(&self, gone: UnboundedSender<Gone>) -> Result<(), String>;
+    fn watch(&self, tell: UnboundedSender<Notice>) -> Result<(), String>;
+
+    /// Starts the guest's operating system anew in the process it has.
+    ///
+    /// # Errors
+    /// It was not reset, as far as is known; or this kind of guest has none.
+    fn reset(&self, _guest: GuestId, _epoch: Token, _gate: &Gate) -> Result<(), String> {
+        Err("guests of this kind have no reset".into())
+    }
+
+    /// Keeps what shows the guest's state, for people.
+    ///
+    /// # Errors
+    /// Nothing was kept; nothing follows from that.
+    fn capture(
+        &self,
+        _guest: GuestId,
+        _epoch: Token,
+        _why: &str,
+        _gate: &Gate,
+    ) -> Result<(), String> {
+        Err("guests of this kind have nothing to show".into())
+    }
+
+    /// Runs a guest's probe and gives what came of it: `Ok(Err(how))` says that it failed.
+    ///
+    /// # Errors
+    /// It could not be run; nothing follows about what the guest is for.
+    fn probe(
+        &self,
+        _guest: GuestId,
+        _epoch: Token,
+        _probe: &Probe,
+        _gate: &Gate,
+    ) -> Result<Result<(), String>, String> {
+        Err("guests of this kind have no probes".into())
+    }
+
+    /// How every guest that can be looked at stands. One whose looks hang is left out, and holds
+    /// up no other.
+    ///
+    /// # Errors
+    /// It cannot tell; nothing follows about any guest.
+    fn sample(&self) -> Result<Vec<(GuestId, Token, Sample)>, String> {
+        Ok(Vec::new())
+    }
 }

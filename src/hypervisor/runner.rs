@@ -1,9 +1,11 @@
 //! Carries orders to a driver and facts back, whatever the driver does.
 
-use super::{Driver, Gate, Gone};
+use super::{Driver, Gate, Gone, Notice};
 use crate::clock::Clock;
+use quorate_membership::Token;
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
-use quorate_recovery::guest::GuestId;
+use quorate_recovery::guest::{GuestId, Probe};
+use quorate_recovery::observation::{Observation, Sample};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,10 @@ pub struct Limits {
     pub list: Duration,
     /// Between two polls.
     pub poll: Duration,
+    /// Between two samples of how guests stand.
+    pub sample: Duration,
+    /// Keeping what shows a guest's state, before it is reset or ended.
+    pub capture: Duration,
 }
 
 impl Default for Limits {
@@ -34,6 +40,8 @@ impl Default for Limits {
             end: s(5),
             list: s(5),
             poll: s(1),
+            sample: s(2),
+            capture: s(2),
         }
     }
 }
@@ -55,6 +63,9 @@ pub struct Runner<D> {
 
 enum Done {
     Order(GuestId, u64, Result<(), String>),
+    /// A probe was run, or could not be.
+    Probe(GuestId, Token, u64, Result<Result<(), String>, String>),
+    Samples(Result<Vec<(GuestId, Token, Sample)>, String>),
     /// With the count of things said when the poll began.
     List(
         u64,
@@ -73,8 +84,8 @@ impl<D: Driver> Runner<D> {
         facts: mpsc::Sender<Fact>,
     ) {
         let (done, mut answers) = mpsc::unbounded_channel();
-        let (gone_to, mut gone) = mpsc::unbounded_channel();
-        if let Err(why) = driver.watch(gone_to) {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        if let Err(why) = driver.watch(tell) {
             let _ = facts.send(Fact::HypervisorBlind { why }).await;
         }
         let mut runner = Runner {
@@ -88,16 +99,42 @@ impl<D: Driver> Runner<D> {
         let mut poll = interval(limits.poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut polling = false;
+        let mut sample = interval(limits.sample);
+        sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sampling = false;
         loop {
             let going = tokio::select! {
                 biased;
-                Some(Gone { guest, epoch, how }) = gone.recv() => {
-                    runner.say(Fact::GuestGone { guest, epoch, how }).await
+                Some(notice) = told.recv() => {
+                    let fact = match notice {
+                        Notice::Gone(Gone { guest, epoch, how, cause }) => {
+                            Fact::GuestGone { guest, epoch, how, cause }
+                        }
+                        Notice::Seen(guest, epoch, seen) => Fact::Observed { guest, epoch, seen },
+                    };
+                    runner.say(fact).await
                 }
                 Some(answer) = answers.recv() => match answer {
                     Done::Order(guest, order, result) => {
                         runner.next(guest);
                         runner.say(Fact::GuestDone { order, result }).await
+                    }
+                    Done::Probe(guest, epoch, order, result) => {
+                        let said = match result {
+                            Ok(seen) => {
+                                let seen = Observation::Probe(seen);
+                                runner.say(Fact::Observed { guest, epoch, seen }).await;
+                                Ok(())
+                            }
+                            Err(why) => Err(why),
+                        };
+                        runner.say(Fact::GuestDone { order, result: said }).await
+                    }
+                    Done::Samples(result) => {
+                        sampling = false;
+                        // A hypervisor that does not answer is known by the poll.
+                        let samples = result.unwrap_or_default();
+                        runner.samples(samples).await
                     }
                     Done::List(at, Ok(_)) if at != runner.said => {
                         // Something was said meanwhile; what the poll saw may be older.
@@ -120,6 +157,11 @@ impl<D: Driver> Runner<D> {
                     }
                     None => false,
                 },
+                _ = sample.tick(), if !sampling => {
+                    sampling = true;
+                    runner.sample();
+                    true
+                }
                 _ = poll.tick(), if !polling => {
                     polling = true;
                     runner.list();
@@ -137,7 +179,23 @@ impl<D: Driver> Runner<D> {
         self.facts.send(fact).await.is_ok()
     }
 
+    async fn samples(&mut self, samples: Vec<(GuestId, Token, Sample)>) -> bool {
+        for (guest, epoch, sample) in samples {
+            let seen = Observation::Sample(sample);
+            // Says nothing about whether the guest is there: a poll under way stays good.
+            let fact = Fact::Observed { guest, epoch, seen };
+            if self.facts.send(fact).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     fn take(&mut self, order: GuestOrder) {
+        if let GuestAction::Probe(probe) = order.action {
+            // Changes nothing, so it waits behind nothing and holds up nothing.
+            return self.probe(order.guest, order.epoch, order.order, probe);
+        }
         match self.waiting.get_mut(&order.guest) {
             Some(queue) => queue.push_back(order),
             None => {
@@ -157,10 +215,12 @@ impl<D: Driver> Runner<D> {
     }
 
     fn begin(&self, order: GuestOrder) {
-        let limit = match order.action {
+        let limit = match &order.action {
             GuestAction::Create(_) => self.limits.create,
-            GuestAction::Continue | GuestAction::Pause => self.limits.hold,
+            GuestAction::Continue | GuestAction::Pause | GuestAction::Reset => self.limits.hold,
             GuestAction::End => self.limits.end,
+            GuestAction::Capture { .. } => self.limits.capture,
+            GuestAction::Probe(_) => return,
         };
         let gate = Gate::new(order.not_after, Clock.now() + limit);
         let driver = Arc::clone(&self.driver);
@@ -174,6 +234,9 @@ impl<D: Driver> Runner<D> {
                 GuestAction::Continue => driver.resume(guest, epoch, &theirs),
                 GuestAction::Pause => driver.pause(guest, epoch, &theirs),
                 GuestAction::End => driver.end(guest, epoch, &theirs),
+                GuestAction::Reset => driver.reset(guest, epoch, &theirs),
+                GuestAction::Capture { why } => driver.capture(guest, epoch, &why, &theirs),
+                GuestAction::Probe(_) => Ok(()),
             }
         });
         let done = self.done.clone();
@@ -182,6 +245,31 @@ impl<D: Driver> Runner<D> {
             // If it comes back from wherever it hangs, it must do nothing more.
             gate.abandon();
             let _ = done.send(Done::Order(guest, number, result));
+        });
+    }
+
+    fn probe(&self, guest: GuestId, epoch: Token, number: u64, probe: Probe) {
+        let limit = Duration::from_millis(probe.limit_ms);
+        let gate = Gate::new(None, Clock.now() + limit);
+        let (driver, theirs) = (Arc::clone(&self.driver), gate.clone());
+        let answer = on_thread("probe", move || {
+            theirs.pass()?;
+            driver.probe(guest, epoch, &probe, &theirs)
+        });
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let result = in_time(answer, limit + GRACE).await;
+            gate.abandon();
+            let _ = done.send(Done::Probe(guest, epoch, number, result));
+        });
+    }
+
+    fn sample(&self) {
+        let driver = Arc::clone(&self.driver);
+        let answer = on_thread("sample", move || driver.sample());
+        let (done, limit) = (self.done.clone(), self.limits.list);
+        tokio::spawn(async move {
+            let _ = done.send(Done::Samples(in_time(answer, limit).await));
         });
     }
 

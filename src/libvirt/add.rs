@@ -155,6 +155,7 @@ fn judge(xml: &str, rules: &Rules, alike: &[Found]) -> Result<Ready, String> {
         needs: domain.needs,
         priority: 0,
         policy: Policy::default(),
+        probe: None,
     };
     spec.check()?;
     Ok(Ready { spec, notes })

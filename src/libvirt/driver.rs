@@ -11,7 +11,7 @@ use super::watch;
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
 use crate::guardian::records::RunDir;
-use crate::hypervisor::{Driver, Gate, Gone};
+use crate::hypervisor::{Driver, Gate, Notice};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::domain::Domain;
@@ -379,7 +379,7 @@ impl Driver for Libvirt {
             .collect())
     }
 
-    fn watch(&self, gone: UnboundedSender<Gone>) -> Result<(), String> {
+    fn watch(&self, gone: UnboundedSender<Notice>) -> Result<(), String> {
         let events = lock(&self.inner.events).take();
         let events = events.ok_or("this driver is watched already")?;
         let inner = Arc::downgrade(&self.inner);

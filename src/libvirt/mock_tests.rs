@@ -2,7 +2,7 @@
 
 use crate::clock::{self, Clock};
 use crate::guardian::records::RunDir;
-use crate::hypervisor::{Driver, Gate, Gone};
+use crate::hypervisor::{Driver, Gate, Gone, Notice};
 use crate::libvirt::add::{self, Rules};
 use crate::libvirt::{Activity, Libvirt, Settings, Stopped, What};
 use quorate_membership::{Time, Token};
@@ -63,6 +63,7 @@ impl Lab {
             needs: Needs::default(),
             priority: 0,
             policy: Policy::default(),
+            probe: None,
         }
     }
 
@@ -209,8 +210,11 @@ fn a_daemon_that_comes_back_finds_its_guests() {
     assert_eq!(next.list().expect("answers"), []);
 }
 
-fn heard(told: &mut mpsc::UnboundedReceiver<Gone>) -> Gone {
-    told.blocking_recv().expect("the watch goes on")
+fn heard(told: &mut mpsc::UnboundedReceiver<Notice>) -> Gone {
+    match told.blocking_recv().expect("the watch goes on") {
+        Notice::Gone(gone) => gone,
+        Notice::Seen(..) => panic!("not gone"),
+    }
 }
 
 #[test]

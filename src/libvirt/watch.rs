@@ -8,8 +8,9 @@ use super::registry::{Known, Life};
 use super::survey;
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
-use crate::hypervisor::{Gate, Gone};
+use crate::hypervisor::{Gate, Gone, Notice};
 use quorate_membership::Time;
+use quorate_recovery::observation::Cause;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -37,7 +38,7 @@ struct Memory {
 }
 
 /// Runs until nobody listens or the driver is gone.
-pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &UnboundedSender<Gone>) {
+pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &UnboundedSender<Notice>) {
     let mut memory = Memory::default();
     if let Some(inner) = inner.upgrade() {
         inner.link.listen();
@@ -100,7 +101,7 @@ impl Memory {
         self.asked.retain(|life, _| there(life));
     }
 
-    fn look(&mut self, inner: &Arc<Inner>, one: &Known, gone: &UnboundedSender<Gone>) {
+    fn look(&mut self, inner: &Arc<Inner>, one: &Known, gone: &UnboundedSender<Notice>) {
         let now = Clock.now();
         let heard = self.heard.get(&one.uuid).copied();
         let ours = one.boot == inner.registry.boot;
@@ -158,7 +159,12 @@ impl Memory {
         match inner.end_lives(guest, &(Arc::new(move |e| e == epoch) as Meant), &gate) {
             Ok(()) => {
                 let how = how.to_owned();
-                let _ = gone.send(Gone { guest, epoch, how });
+                let _ = gone.send(Notice::Gone(Gone {
+                    guest,
+                    epoch,
+                    how,
+                    cause: Cause::Died,
+                }));
             }
             Err(why) => tracing::error!("{guest} epoch {epoch}: what is left of it: {why}"),
         }

@@ -197,6 +197,7 @@ pub fn spec(script: &str) -> GuestSpec {
         needs: Default::default(),
         priority: 0,
         policy: Default::default(),
+        probe: None,
     }
 }
 

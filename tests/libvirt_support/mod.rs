@@ -175,6 +175,7 @@ impl House {
             needs: Needs::default(),
             priority: 0,
             policy: Policy::default(),
+            probe: None,
         }
     }
 

@@ -11,6 +11,7 @@ use quorate_recovery::contract::{
 };
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::observation::Cause;
 use quorate_recovery::{Node, Setup};
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub(crate) fn guest(name: &str) -> GuestSpec {
         needs: Default::default(),
         priority: 0,
         policy: Default::default(),
+        probe: None,
     }
 }
 
@@ -229,6 +231,7 @@ impl Rig {
                 guest: id,
                 epoch,
                 how: "crashed".into(),
+                cause: Cause::Died,
             },
         );
     }
@@ -409,6 +412,9 @@ impl Rig {
                 }
                 None => Err("no such process".into()),
             },
+            GuestAction::Reset | GuestAction::Capture { .. } | GuestAction::Probe(_) => {
+                Err("a process has none".into())
+            }
             GuestAction::End => {
                 m.procs.remove(&order.guest);
                 Ok(())

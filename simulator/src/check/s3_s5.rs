@@ -244,6 +244,9 @@ fn broken(now: u64, host: usize, order: &GuestOrder, second: String) -> Violatio
         GuestAction::Continue => "continues",
         GuestAction::Pause => "pauses",
         GuestAction::End => "ends",
+        GuestAction::Reset => "resets",
+        GuestAction::Capture { .. } => "captures",
+        GuestAction::Probe(_) => "probes",
     };
     Violation::new(
         "S5",

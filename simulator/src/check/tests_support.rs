@@ -78,7 +78,7 @@ impl Script {
     }
 
     pub(super) fn add_guest(&mut self, name: &str) -> GuestId {
-        let at = self.push(Entry::App(Command::AddGuest(GuestSpec {
+        let at = self.push(Entry::App(Command::AddGuest(Box::new(GuestSpec {
             name: name.into(),
             definition: Definition::Command {
                 argv: vec!["x".into()],
@@ -87,7 +87,8 @@ impl Script {
             needs: Default::default(),
             priority: 0,
             policy: Default::default(),
-        })));
+            probe: None,
+        }))));
         GuestId(at.0)
     }
 }

@@ -290,6 +290,7 @@ impl<N: SimNode> Sim<N> {
             needs: Default::default(),
             priority: 0,
             policy: Default::default(),
+            probe: None,
         };
         self.requests += 1;
         let client = self.requests;

@@ -7,6 +7,7 @@ use crate::world::{MS, SECOND};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
 use quorate_recovery::guest::GuestId;
+use quorate_recovery::observation::Cause;
 use std::time::Duration;
 
 fn ns(d: Duration) -> u64 {
@@ -88,6 +89,9 @@ impl<N: SimNode> Sim<N> {
                 self.hosts[host].procs[at].paused = order.action == GuestAction::Pause;
                 self.set_writing(host, at);
                 self.done(host, life, order.order, Ok(()));
+            }
+            (GuestAction::Reset | GuestAction::Capture { .. } | GuestAction::Probe(_), _) => {
+                self.done(host, life, order.order, Err("a process has none".into()));
             }
             (GuestAction::Continue | GuestAction::Pause, None) => {
                 self.done(host, life, order.order, Err("no such process".into()));
@@ -228,6 +232,7 @@ impl<N: SimNode> Sim<N> {
             guest: p.guest,
             epoch: p.epoch,
             how: how.into(),
+            cause: Cause::Died,
         };
         let delay = self.guest_rng.range(MS, 50 * MS);
         self.world.tell(host, delay, Local::Fact(fact));

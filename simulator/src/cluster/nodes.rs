@@ -455,6 +455,8 @@ fn fact_kind(fact: &Fact) -> u64 {
         Fact::FenceDone { .. } => 11,
         Fact::Armed(_) => 12,
         Fact::Request { .. } => 13,
+        Fact::Observed { .. } => 14,
+        Fact::HostObserved(_) => 15,
     }
 }
 
@@ -469,6 +471,9 @@ impl std::fmt::Debug for OrderLine<'_> {
             GuestAction::Continue => "continue",
             GuestAction::Pause => "pause",
             GuestAction::End => "end",
+            GuestAction::Reset => "reset",
+            GuestAction::Capture { .. } => "capture",
+            GuestAction::Probe(_) => "probe",
         };
         write!(
             f,

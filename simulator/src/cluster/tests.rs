@@ -101,6 +101,7 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
             needs: Default::default(),
             priority: 0,
             policy: Default::default(),
+            probe: None,
         };
         if self.step == 1 {
             let promise = Some(GuestPromise {

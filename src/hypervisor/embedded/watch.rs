@@ -1,9 +1,10 @@
 //! Notices guests that end by themselves: by a handle on each leader, and by a look each second.
 
-use super::{Gone, Inner, Life, Registered};
+use super::{Gone, Inner, Life, Notice, Registered};
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
 use crate::hypervisor::Gate;
+use quorate_recovery::observation::Cause;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ const LOOK: Timespec = Timespec {
 const REST: Duration = Duration::from_secs(2);
 
 /// Runs until nobody listens or the driver is gone.
-pub(super) fn watch(inner: &Weak<Inner>, gone: &UnboundedSender<Gone>) {
+pub(super) fn watch(inner: &Weak<Inner>, gone: &UnboundedSender<Notice>) {
     let mut handles: BTreeMap<Life, (u64, OwnedFd)> = BTreeMap::new();
     while !gone.is_closed() {
         let Some(inner) = inner.upgrade() else {
@@ -54,7 +55,7 @@ fn look_at(
     inner: &Inner,
     one: &Registered,
     handles: &mut BTreeMap<Life, (u64, OwnedFd)>,
-    gone: &UnboundedSender<Gone>,
+    gone: &UnboundedSender<Notice>,
 ) {
     let Some(record) = one.record else {
         return;
@@ -94,7 +95,12 @@ fn look_at(
     let gate = Gate::new(None, Clock.now() + REST);
     match inner.end_lives(guest, &|e| e == epoch, &gate) {
         Ok(()) => {
-            let _ = gone.send(Gone { guest, epoch, how });
+            let _ = gone.send(Notice::Gone(Gone {
+                guest,
+                epoch,
+                how,
+                cause: Cause::Died,
+            }));
         }
         Err(why) => tracing::error!("{guest} epoch {epoch}: what is left of it: {why}"),
     }
