@@ -317,6 +317,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         lease: None,
         chronicle: Chronicle::new(),
         watcher: Box::new(watcher),
+        libvirt: None,
         left: false,
     })
 }

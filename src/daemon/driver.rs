@@ -2,8 +2,9 @@
 
 use super::api::{Chronicle, Question};
 use crate::agents::{Agents, run_level};
-use crate::api::{ApiAnswer, ApiRequest, EventLine};
+use crate::api::{ApiAnswer, ApiRequest, EventLine, Grounds};
 use crate::clock::Clock;
+use crate::config::LibvirtSettings;
 use crate::guardian::Lease;
 use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::{Committed, Committer};
@@ -50,6 +51,8 @@ pub(crate) struct Driver {
     pub(crate) lease: Option<Lease>,
     pub(crate) chronicle: Chronicle,
     pub(crate) watcher: Watcher,
+    /// Libvirt as this host's file names it.
+    pub(crate) libvirt: Option<LibvirtSettings>,
     /// An operator took this host out of service, not only its daemon.
     pub(crate) left: bool,
 }
@@ -282,6 +285,13 @@ impl Driver {
             }
             ApiRequest::Hosts => ApiAnswer::Ok(json!(self.node.hosts(now))),
             ApiRequest::Guests => ApiAnswer::Ok(json!(self.node.guests(now))),
+            ApiRequest::Grounds => {
+                let guests = self.node.member().app().guests.values();
+                ApiAnswer::Ok(json!(Grounds {
+                    libvirt: self.libvirt.clone(),
+                    guests: guests.map(|r| r.spec.clone()).collect(),
+                }))
+            }
             ApiRequest::Events { .. } => {
                 ApiAnswer::Error("events are not asked of the loop".into())
             }

@@ -292,6 +292,7 @@ impl Life {
             lease: Some(lease),
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
+            libvirt: config.libvirt.clone(),
             left: false,
         };
         Ok(Life { driver, tasks })
