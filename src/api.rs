@@ -24,6 +24,11 @@ pub enum ApiRequest {
     Hosts,
     /// Every guest.
     Guests,
+    /// Why a guest is where it is.
+    Why {
+        /// Its name.
+        guest: String,
+    },
     /// What happened, as far as the daemon remembers it.
     Events {
         /// Go on as it happens.

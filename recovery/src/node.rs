@@ -19,9 +19,11 @@ mod events;
 mod going;
 mod outbox;
 mod status;
+mod why;
 
 use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
+pub use why::{Why, WhyStep};
 
 /// What a node starts from.
 #[derive(Clone, Debug)]
@@ -60,6 +62,7 @@ pub struct Node {
     exited: bool,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
+    stories: why::Stories,
 }
 
 /// Whether nothing but the next tick need look at what this fact changed.
@@ -128,6 +131,7 @@ impl Node {
             exited: false,
             suspects: Vec::new(),
             lease_known_over: true,
+            stories: why::Stories::default(),
         })
     }
 
@@ -146,6 +150,7 @@ impl Node {
     /// Takes one fact, with the time read after it was in hand, and gives everything to do, in
     /// order, `Wait` last.
     pub fn step(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
+        let begin = out.len();
         self.member.wake(now);
         // Leases are judged before any fact is looked at: what is over needs no permission.
         self.executor.reconcile(&surroundings!(self, now));
@@ -168,6 +173,11 @@ impl Node {
             }
         }
         self.flush(out);
+        for effect in &out[begin..] {
+            if let Effect::Event(event) = effect {
+                self.remember_seen(now, event);
+            }
+        }
         let s = surroundings!(self, now);
         let until = self
             .member
@@ -509,6 +519,7 @@ impl Node {
         if !replayed && let Some(event) = self.describe(*token, &entry.body) {
             out.push(Effect::Event(event));
         }
+        self.remember((!replayed).then_some(now), *token, &entry.body);
     }
 
     fn flush(&mut self, out: &mut Vec<Effect>) {

@@ -282,6 +282,10 @@ impl Driver {
             }
             ApiRequest::Hosts => ApiAnswer::Ok(json!(self.node.hosts(now))),
             ApiRequest::Guests => ApiAnswer::Ok(json!(self.node.guests(now))),
+            ApiRequest::Why { guest } => match self.node.why(now, &guest) {
+                Some(why) => ApiAnswer::Ok(json!(why)),
+                None => ApiAnswer::Error(format!("no guest is named {guest:?}")),
+            },
             ApiRequest::Events { .. } => {
                 ApiAnswer::Error("events are not asked of the loop".into())
             }
