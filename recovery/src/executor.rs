@@ -395,6 +395,10 @@ impl Executor {
         self.durable = self.durable.max(batch);
     }
 
+    pub(crate) fn has_deeds(&self) -> bool {
+        !self.deeds.is_empty()
+    }
+
     pub(crate) fn take_deeds(&mut self) -> Vec<Deed> {
         std::mem::take(&mut self.deeds)
     }

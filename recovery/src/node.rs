@@ -156,7 +156,9 @@ impl Node {
         self.executor.reconcile(&surroundings!(self, now));
         // Most facts are datagrams that change nothing here or for the coordinator: what follows
         // from those is taken up by the next tick, a fifth of an election timeout away at most.
-        let mut worth = !passing(&fact) || now >= self.member.deadline();
+        // What the lease has just called for waits for no tick.
+        let mut worth =
+            !passing(&fact) || now >= self.member.deadline() || self.executor.has_deeds();
         self.take(now, fact, out);
         self.member.tick(now);
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
