@@ -82,6 +82,8 @@ pub struct GuestRow {
     pub epoch: String,
     /// Failures in a row.
     pub failures: u32,
+    /// What the monitors of its host make of it, in words; known on that host only, while it runs.
+    pub health: Option<String>,
     /// Why it is where it is, if that needs words.
     pub reason: Option<String>,
 }
@@ -232,6 +234,7 @@ impl Node {
                     host: if r.epoch == Token::NONE { None } else { host },
                     epoch: r.epoch.to_string(),
                     failures: r.failures,
+                    health: None,
                     reason,
                 }
             })
