@@ -8,6 +8,7 @@ pub mod contract;
 pub mod domain;
 pub mod executor;
 pub mod guest;
+mod lrmd;
 pub mod machine;
 pub mod node;
 pub mod observation;
