@@ -67,8 +67,11 @@ pub struct Node {
 
 /// Whether nothing but the next tick need look at what this fact changed.
 fn passing(fact: &Fact) -> bool {
-    let Fact::Frame { frame, .. } = fact else {
-        return false;
+    let frame = match fact {
+        Fact::Frame { frame, .. } => frame,
+        // What calls for anything says so itself.
+        Fact::Observed { .. } | Fact::HostObserved(_) => return true,
+        _ => return false,
     };
     match &frame.body {
         Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
@@ -119,7 +122,7 @@ impl Node {
         )?;
         Ok(Node {
             member,
-            executor: Executor::new(setup.promises, &setup.present),
+            executor: Executor::new(now, setup.promises, &setup.present),
             planner: Planner::default(),
             requests: Requests::default(),
             fencing: setup.fencing,
@@ -160,6 +163,7 @@ impl Node {
         let mut worth =
             !passing(&fact) || now >= self.member.deadline() || self.executor.has_deeds();
         self.take(now, fact, out);
+        worth |= self.executor.eager();
         self.member.tick(now);
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
@@ -222,7 +226,7 @@ impl Node {
                 self.executor.store_failed(&unsent);
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
-            Fact::HypervisorBlind { why } => self.executor.blinded(why),
+            Fact::HypervisorBlind { why } => self.executor.blinded(now, why),
             Fact::GuestGone {
                 guest,
                 epoch,
@@ -232,8 +236,11 @@ impl Node {
                 self.executor
                     .guest_gone(&surroundings!(self, now), guest, epoch, &how, cause);
             }
-            // Judged by the monitors' part of the executor.
-            Fact::Observed { .. } | Fact::HostObserved(_) => {}
+            Fact::Observed { guest, epoch, seen } => {
+                self.executor
+                    .observed(&surroundings!(self, now), guest, epoch, &seen);
+            }
+            Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
                 self.executor.done(&surroundings!(self, now), order, result);
             }
@@ -388,6 +395,16 @@ impl Node {
                 Deed::Ended(guest, epoch, how) => {
                     let me = self.member.me();
                     let e = self.event(epoch, EventKind::Ended, Some(me), Some(guest), how);
+                    out.push(Effect::Event(e));
+                }
+                Deed::Health(guest, text) => {
+                    let me = self.member.me();
+                    let e = self.event(Token::NONE, EventKind::Health, Some(me), Some(guest), text);
+                    out.push(Effect::Event(e));
+                }
+                Deed::Host(text) => {
+                    let me = self.member.me();
+                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), None, text);
                     out.push(Effect::Event(e));
                 }
                 Deed::Alert(guest, text) => {
