@@ -5,6 +5,7 @@ use super::events::Event;
 use super::launch::{SETTLED, Start};
 use super::link::{Failure, Kind, Link};
 use super::registry::{Known, Life, Registry};
+use super::sense::Sense;
 use super::survey::{self, Activity, Found};
 use super::tag::{Tag, woven};
 use super::watch;
@@ -15,7 +16,8 @@ use crate::hypervisor::{Driver, Gate, Notice};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::domain::Domain;
-use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
+use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{self, Receiver};
@@ -59,6 +61,10 @@ pub(super) struct Inner {
     pub(super) starting: Mutex<BTreeMap<Life, Start>>,
     /// One poll at a time: while libvirt hangs, no second waits behind the first.
     polling: Mutex<()>,
+    /// When libvirt last answered a poll, or when it was first to be asked; and what came of the
+    /// last poll.
+    answered: Mutex<(Time, Result<(), String>)>,
+    pub(super) sense: Sense,
     /// Lives that processes carry the marks of, and when they were last looked for.
     strays: Mutex<(Time, Vec<Life>)>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
@@ -102,6 +108,8 @@ impl Libvirt {
                 turns: Mutex::default(),
                 starting: Mutex::new(starting),
                 polling: Mutex::default(),
+                answered: Mutex::new((now, Ok(()))),
+                sense: Sense::new(&settings.uri),
                 strays: Mutex::default(),
                 events: Mutex::new(Some(received)),
                 listeners: Mutex::default(),
@@ -119,6 +127,21 @@ impl Libvirt {
             .link
             .call(POLL, survey::survey)
             .map_err(|f| f.why)
+    }
+
+    /// Whether libvirt answers, by the polls; asks it nothing.
+    ///
+    /// # Errors
+    /// For how long it has not answered, and what came of the last poll.
+    pub fn answering(&self) -> Result<(), String> {
+        let (at, said) = lock(&self.inner.answered).clone();
+        let since = Clock.now().since(at).as_secs();
+        match said {
+            Err(why) => Err(format!("no answer for {since} s: {why}")),
+            // Nobody has polled for so long that the last answer says nothing.
+            Ok(()) if since > 2 * POLL.as_secs() => Err(format!("no answer for {since} s")),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Hears every event of every domain from now on. [`Driver::watch`] must be at work.
@@ -168,7 +191,7 @@ impl Inner {
     }
 
     /// The one life of this order, registered and of this boot.
-    fn standing(&self, life: Life) -> Result<Known, String> {
+    pub(super) fn standing(&self, life: Life) -> Result<Known, String> {
         let known = self.known(life.0, &|e| e == life.1)?;
         let one = known.into_iter().find(|k| k.boot == self.registry.boot);
         let one = one.ok_or_else(|| format!("{} epoch {} is not on this host", life.0, life.1))?;
@@ -345,6 +368,14 @@ impl Driver for Libvirt {
             Ok(all.map(|(_, t, a)| (t, a)).collect::<Vec<_>>())
         });
         drop(polling);
+        let said = tagged.as_ref().map(|_| ()).map_err(|f| f.why.clone());
+        {
+            let mut answered = lock(&inner.answered);
+            if said.is_ok() {
+                answered.0 = Clock.now();
+            }
+            answered.1 = said;
+        }
         let mut seen: BTreeMap<Life, bool> = BTreeMap::new();
         for (tag, activity) in tagged? {
             seen.insert((tag.guest, tag.epoch), activity == Activity::Held);
@@ -382,11 +413,27 @@ impl Driver for Libvirt {
     fn watch(&self, gone: UnboundedSender<Notice>) -> Result<(), String> {
         let events = lock(&self.inner.events).take();
         let events = events.ok_or("this driver is watched already")?;
+        *lock(&self.inner.sense.tell) = Some(gone.clone());
         let inner = Arc::downgrade(&self.inner);
         std::thread::Builder::new()
             .name("domains".into())
             .spawn(move || watch::watch(&inner, &events, &gone))
             .map(|_| ())
             .map_err(|e| e.to_string())
+    }
+
+    fn probe(
+        &self,
+        guest: GuestId,
+        epoch: Token,
+        probe: &Probe,
+        gate: &Gate,
+    ) -> Result<Result<(), String>, String> {
+        self.inner.run_probe((guest, epoch), probe, gate)
+    }
+
+    fn sample(&self) -> Result<Vec<(GuestId, Token, Sample)>, String> {
+        let samples = self.inner.samples()?.into_iter();
+        Ok(samples.map(|((g, e), sample)| (g, e, sample)).collect())
     }
 }
