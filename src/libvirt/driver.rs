@@ -3,7 +3,7 @@
 use super::ending::{GENTLE, Meant};
 use super::events::Event;
 use super::launch::{SETTLED, Start};
-use super::link::{Failure, Kind, Link};
+use super::link::{Kind, Link};
 use super::registry::{Known, Life, Registry};
 use super::sense::Sense;
 use super::survey::{self, Activity, Found};
@@ -20,6 +20,7 @@ use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub host: String,
     /// The cluster's name: domains of other clusters are none of ours.
     pub cluster: String,
+    /// Where captures are kept, if they are.
+    pub evidence: Option<PathBuf>,
 }
 
 /// Guests as domains of libvirt.
@@ -53,6 +56,7 @@ pub struct Libvirt {
 
 pub(super) struct Inner {
     pub(super) cluster: String,
+    pub(super) evidence: Option<PathBuf>,
     pub(super) registry: Registry,
     pub(super) link: Link,
     /// One order at a time for each guest; who looks after ended ones steps back.
@@ -103,6 +107,7 @@ impl Libvirt {
         Ok(Libvirt {
             inner: Arc::new(Inner {
                 cluster: settings.cluster,
+                evidence: settings.evidence,
                 registry,
                 link: Link::new(&settings.uri, events),
                 turns: Mutex::default(),
@@ -201,40 +206,6 @@ impl Inner {
         Ok(one)
     }
 
-    /// Holds a domain or lets it run, and looks that it is so.
-    fn turn_to(&self, life: Life, run: bool, gate: &Gate) -> Result<(), String> {
-        let id = self.standing(life)?.uuid;
-        let (cluster, theirs) = (self.cluster.clone(), gate.clone());
-        let done = self.link.call(until(gate.give_up()), move |c| {
-            let gone = || Failure::no("the domain is gone");
-            let domain = survey::numbered(c, id)?.ok_or_else(gone)?;
-            let tag = survey::tag(&domain)?;
-            if !tag.is_some_and(|t| t.cluster == cluster && (t.guest, t.epoch) == life) {
-                return Err(Failure::no("the domain is another's by its tag"));
-            }
-            let before = survey::activity(&domain)?.ok_or_else(gone)?;
-            let wanted = if run { Activity::Runs } else { Activity::Held };
-            if before == wanted {
-                return Ok(());
-            }
-            theirs.pass().map_err(Failure::no)?;
-            if run {
-                domain.resume()?;
-            } else {
-                domain.suspend()?;
-            }
-            match survey::activity(&domain)?.ok_or_else(gone)? {
-                now if now == wanted => Ok(()),
-                now => Err(Failure::no(format!("it is found {now:?} afterwards"))),
-            }
-        });
-        done.map_err(|f| {
-            // If it comes back from wherever it hangs, it must do nothing more.
-            gate.abandon();
-            f.why
-        })
-    }
-
     /// Lives that processes here carry the marks of, looked for now and then, and looked after
     /// for as long as they are there.
     fn strays(&self) -> Result<Vec<Life>, String> {
@@ -329,17 +300,9 @@ impl Driver for Libvirt {
     }
 
     fn resume(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
-        let inner = &self.inner;
-        let turn = inner.turn(guest);
+        let turn = self.inner.turn(guest);
         let _turn = lock(&turn);
-        if inner.qemu() {
-            // The guardian would end it; better not to begin at all.
-            let end = inner.registry.run.lease_end(inner.registry.boot)?;
-            if Clock.now() >= end {
-                return Err("the lease is over".into());
-            }
-        }
-        inner.turn_to((guest, epoch), true, gate)
+        self.inner.turn_to((guest, epoch), true, gate)
     }
 
     fn pause(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
@@ -420,6 +383,17 @@ impl Driver for Libvirt {
             .spawn(move || watch::watch(&inner, &events, &gone))
             .map(|_| ())
             .map_err(|e| e.to_string())
+    }
+
+    fn reset(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
+        let turn = self.inner.turn(guest);
+        let _turn = lock(&turn);
+        self.inner.reset((guest, epoch), gate)
+    }
+
+    fn capture(&self, guest: GuestId, epoch: Token, why: &str, gate: &Gate) -> Result<(), String> {
+        // Takes no turn: it changes nothing, and must hold up no end.
+        self.inner.capture((guest, epoch), why, gate)
     }
 
     fn probe(

@@ -11,9 +11,11 @@
 
 pub mod add;
 mod agent;
+mod capture;
 pub mod driver;
 mod ending;
 mod events;
+mod hold;
 mod launch;
 mod link;
 mod registry;

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::sys;
 
 /// Looks that may be under way, those that hang among them. With those of the agent they stay
@@ -158,7 +159,7 @@ impl Lives {
 
 /// The driver's eyes.
 pub(super) struct Sense {
-    looks: Link,
+    pub looks: Link,
     pub agents: Link,
     pub lives: Arc<Lives>,
     /// Whom to tell what a look finds that no event told.
@@ -195,13 +196,21 @@ struct Look {
 
 /// What a domain does, by libvirt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Runs,
     Held(Held),
     Panicked,
 }
 
 impl State {
+    /// What a domain does now; `None` if it is not active.
+    pub(super) fn of(domain: &Domain) -> Result<Option<State>, Failure> {
+        Ok(State::read(&stats::of(
+            domain,
+            sys::VIR_DOMAIN_STATS_STATE,
+        )?))
+    }
+
     fn read(numbers: &Numbers) -> Option<State> {
         let number = |name: &str| numbers.get(name).and_then(|n| u32::try_from(*n).ok());
         Some(match number("state.state")? {
