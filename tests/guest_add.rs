@@ -174,10 +174,15 @@ fn a_build_without_libvirt_says_so() {
 }
 
 #[cfg(feature = "libvirt")]
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "libvirt_support/mod.rs"]
+mod libvirt_support;
+
+#[cfg(feature = "libvirt")]
 mod domains {
     use super::*;
     use quorate::config::LibvirtSettings;
-    use quorate_recovery::guest::Definition;
+    use quorate_recovery::guest::{Definition, Needs};
 
     const MOCK: &str = "test:///default";
 
@@ -356,5 +361,62 @@ mod domains {
         assert_eq!(out.status.code(), Some(0), "{out:?}");
         let notes = String::from_utf8(out.stderr).expect("UTF-8");
         assert!(notes.contains("note: no libvirt was asked"), "{notes}");
+    }
+
+    /// A real libvirtd, as an operator's: a domain he defined, set up to start at boot, ran.
+    #[test]
+    fn a_domain_of_a_real_libvirt_by_name() {
+        let Some(house) = libvirt_support::House::build("a_domain_of_a_real_libvirt_by_name")
+        else {
+            return;
+        };
+        let spec = house.spec();
+        let Definition::Domain { xml } = &spec.definition else {
+            panic!("a domain: {spec:?}");
+        };
+        let shared = house.disk();
+        let shared = shared.parent().expect("a directory").display().to_string();
+        let mut grounds = here(&[&shared]);
+        if let Some(libvirt) = &mut grounds.libvirt {
+            libvirt.uri = house.uri();
+        }
+        let stub = Stub::new(grounds);
+        let file = stub.write("domain.xml", xml);
+        let virsh = |args: &[&str]| assert!(house.virsh(args).is_some(), "virsh {args:?}");
+        virsh(&["define", &file]);
+        let name = spec.name.as_str();
+        virsh(&["autostart", name]);
+        let why = stub.refused(&["--domain", name]);
+        assert!(
+            why.contains(&format!("`virsh autostart --disable {name}`")),
+            "{why}"
+        );
+        let why = stub.refused(&["--xml", &file]);
+        assert!(why.contains("autostart is set"), "{why}");
+        virsh(&["autostart", "--disable", name]);
+        virsh(&["start", "--paused", name]);
+        let why = stub.refused(&["--domain", name]);
+        assert!(why.contains("it runs here now"), "{why}");
+        virsh(&["destroy", name]);
+        let added = stub.added(&["--domain", name]);
+        assert_eq!(
+            (added.name, added.needs),
+            (
+                spec.name.clone(),
+                Needs {
+                    vcpus: 1,
+                    memory_mib: 32
+                }
+            )
+        );
+        virsh(&["undefine", name]);
+        let why = stub.refused(&["--domain", name]);
+        assert!(why.contains("knows no domain"), "{why}");
+        // Away: it cannot be told whether it runs, so nothing is added.
+        let mut house = house;
+        house.restart_libvirtd(|| {
+            stub.refused(&["--xml", &file]);
+        });
+        assert_eq!(stub.added(&["--xml", &file]).name, spec.name);
     }
 }
