@@ -11,6 +11,7 @@
 
 pub mod add;
 mod agent;
+pub mod alarms;
 mod capture;
 pub mod driver;
 mod ending;
@@ -18,6 +19,7 @@ mod events;
 mod hold;
 mod launch;
 mod link;
+mod present;
 mod registry;
 mod sense;
 mod stats;
