@@ -9,6 +9,7 @@ pub mod records;
 mod run;
 
 pub use run::guardian_main;
+pub(crate) use run::ordinary;
 
 use crate::clock::{self, Clock};
 use processes::Process;

@@ -437,6 +437,16 @@ fn realtime() -> bool {
         })
 }
 
+/// Runs like any other process again: for what the guardian starts.
+pub(crate) fn ordinary() -> bool {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id,
+    };
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_ok()
+}
+
 /// Sleeps on the clock of the leases, so that waking from suspension counts.
 fn sleep_until(t: Time) {
     let nanos = i64::try_from(t.0).unwrap_or(i64::MAX);
