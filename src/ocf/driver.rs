@@ -9,6 +9,7 @@ use super::slot::{Op, Slot};
 use super::watch;
 use crate::agents::{AgentEnding, AgentExit};
 use crate::clock::Clock;
+use crate::guardian::cgroups;
 use crate::guardian::records::{self, RunDir};
 use crate::hypervisor::{Driver, Gate, Gone, Notice};
 use quorate_membership::{BootId, Time, Token};
@@ -28,6 +29,8 @@ use tokio::sync::mpsc::UnboundedSender;
 const META_DATA: Duration = Duration::from_secs(10);
 /// How long forgetting waits for the guardian's own stop to end.
 const FORGET: Duration = Duration::from_secs(2);
+/// How long the last process of a control group may take to leave it.
+const UNGROUP: Duration = Duration::from_millis(500);
 
 /// How the driver is set up.
 #[derive(Clone, Debug)]
@@ -371,8 +374,26 @@ impl Inner {
     /// Forgets a registration, once nobody acts on it.
     pub(super) fn forget(&self, path: &std::path::Path) -> Result<(), String> {
         match registry::hold(path, Clock.now() + FORGET, &|| false)? {
-            Some(held) => registry::forget(&held, path).map_err(words),
+            Some(held) => {
+                let of = records::read::<Registration>(path);
+                if let Ok(Some(of)) = of {
+                    self.ungroup(&of)?;
+                }
+                registry::forget(&held, path).map_err(words)
+            }
             None => Ok(()),
+        }
+    }
+
+    /// Removes the control group of a resource, once the last keeper has left it.
+    fn ungroup(&self, of: &Registration) -> Result<(), String> {
+        let until = Clock.now() + UNGROUP;
+        loop {
+            let done = cgroups::release(&self.settings.run, of.boot, &|life| life == of.life());
+            match done {
+                Err(_) if Clock.now() < until => std::thread::sleep(Duration::from_millis(5)),
+                done => return done.map_err(words),
+            }
         }
     }
 
