@@ -4,7 +4,9 @@
 //! `{"error": "…"}`. After `events` the answers are events, one a line, and with `follow` they go
 //! on until either end hangs up. Permissions of the socket decide who may speak.
 
+use crate::config::LibvirtSettings;
 use quorate_recovery::contract::{Event, Request};
+use quorate_recovery::guest::GuestSpec;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -24,6 +26,13 @@ pub enum ApiRequest {
     Hosts,
     /// Every guest.
     Guests,
+    /// Why a guest is where it is.
+    Why {
+        /// Its name.
+        guest: String,
+    },
+    /// What a new guest is judged by; answered with [`Grounds`].
+    Grounds,
     /// What happened, as far as the daemon remembers it.
     Events {
         /// Go on as it happens.
@@ -31,6 +40,15 @@ pub enum ApiRequest {
     },
     /// A change.
     Ask(Request),
+}
+
+/// What a new guest is judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grounds {
+    /// Libvirt as the host's file names it; `None` if this host runs no domains.
+    pub libvirt: Option<LibvirtSettings>,
+    /// Every protected guest, as it was described.
+    pub guests: Vec<GuestSpec>,
 }
 
 /// An answer.
@@ -84,7 +102,7 @@ impl EventLine {
 }
 
 /// UTC to the millisecond, as ISO 8601.
-fn wall_time(at: SystemTime) -> String {
+pub(crate) fn wall_time(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Civil date from days since 1970 (Howard Hinnant, "chrono-compatible date algorithms").

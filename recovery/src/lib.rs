@@ -6,8 +6,10 @@
 pub mod command;
 pub mod contract;
 pub mod domain;
+mod domains;
 pub mod executor;
 pub mod guest;
+mod lrmd;
 pub mod machine;
 pub mod node;
 pub mod observation;

@@ -7,7 +7,7 @@ mod rig;
 
 use quorate_membership::entry::Away;
 use quorate_membership::{HostState, NodeId};
-use quorate_recovery::contract::Request;
+use quorate_recovery::contract::{EventKind, Request};
 use rig::Rig;
 
 #[test]
@@ -21,6 +21,39 @@ fn three_hosts_form_a_view_and_a_guest_runs_on_one_of_them() {
         .expect("added");
     rig.run(2_000);
     assert_eq!(rig.running("g1").len(), 1);
+}
+
+#[test]
+fn of_two_domains_that_are_added_at_once_and_share_a_disk_only_one_is_protected() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    let both = [
+        (1, Request::AddGuest(rig::domain("a", 1, "disk.raw"))),
+        (2, Request::AddGuest(rig::domain("b", 2, "disk.raw"))),
+    ];
+    let answers = rig.ask_at_once(both);
+    let refused: Vec<&String> = answers.iter().filter_map(|a| a.as_ref().err()).collect();
+    let [why] = refused.as_slice() else {
+        panic!("one is refused: {answers:?}");
+    };
+    assert!(why.contains("has /shared/disk.raw as its vda"), "{why}");
+    assert_eq!(rig.any().member().app().guests.len(), 1);
+    let name = rig.any().member().app().guests.values().next();
+    let name = name.map(|r| r.spec.name.clone()).expect("one");
+    let number = if name == "a" { 1 } else { 2 };
+    let same = rig::domain("c", number, "other.raw");
+    let late = rig.ask(3, Request::AddGuest(same)).expect_err("refused");
+    assert!(
+        late.contains(&format!("guest {name} has its UUID")),
+        "{late}"
+    );
+    // What is forgotten stands in nobody's way.
+    rig.ask(1, Request::StopGuest { name: name.clone() })
+        .expect("stopped");
+    rig.run(3_000);
+    rig.ask(1, Request::RemoveGuest { name }).expect("removed");
+    rig.ask(2, Request::AddGuest(rig::domain("b", 2, "disk.raw")))
+        .expect("added");
 }
 
 #[test]
@@ -170,4 +203,30 @@ fn a_guest_adopted_at_start_that_was_ending_already_is_started_again() {
         rig.poll(host);
     }
     assert_eq!(rig.running("g1"), vec![host]);
+}
+
+#[test]
+fn why_tells_the_chain_from_the_verdict_to_the_start() {
+    let mut rig = Rig::new(4);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.running("g1")[0];
+    rig.power_off(host);
+    rig.run(16_000);
+    let node = rig.node(rig.running("g1")[0].0);
+    let why = node.why(rig.now(), "g1").expect("known");
+    assert_eq!(why.state, "running");
+    use EventKind::{Changed, Placed, Proof, Started, Verdict};
+    let kinds: Vec<EventKind> = why.steps.iter().map(|s| s.kind).collect();
+    let mut left = kinds.iter();
+    for wanted in [Changed, Placed, Verdict, Proof, Placed, Started] {
+        let found = left.any(|k| *k == wanted);
+        assert!(found, "{wanted:?} is missing or out of order: {kinds:?}");
+    }
+    let times: Vec<f64> = why.steps.iter().filter_map(|s| s.ago).collect();
+    assert_eq!(times.len(), why.steps.len());
+    assert!(times.is_sorted_by(|a, b| a >= b), "oldest first: {times:?}");
+    assert!(node.why(rig.now(), "g2").is_none());
 }

@@ -1,11 +1,16 @@
 //! `quorate daemon`: one host's node with everything around it.
 
+mod alarms;
 mod api;
 mod driver;
+mod guests;
 mod join;
+#[cfg(feature = "libvirt")]
+mod looks;
 mod network;
 mod start;
 
+pub(crate) use alarms::Alarms;
 pub(crate) use api::{Chronicle, Question};
 pub(crate) use driver::{Driver, Durable, Ended, Seen};
 pub(crate) use join::{Greeting, NUMBERS, Records, random_name};
@@ -19,7 +24,6 @@ use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::guardian::{Guardian, Lease};
 use crate::hypervisor::Driver as _;
-use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::{Limits, Runner};
 use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use crate::store::{Committer, NodeIdentity, Store};
@@ -211,6 +215,7 @@ impl Life {
         let mut armed = None;
         let mut present = Vec::new();
         let mut orders = None;
+        let mut looks = None;
         if !config.witness {
             let check = (founding.timing.pause_margin / 10)
                 .clamp(Duration::from_millis(20), Duration::from_millis(500));
@@ -229,20 +234,31 @@ impl Life {
                 Err(e) => tracing::error!("no guardian: {e}"),
             }
             tasks.push(tokio::spawn(guardian.watch(tell.clone())));
-            let embedded = Embedded::new(Settings {
-                program: exe.to_owned(),
-                run: run_dir.clone(),
+            let guests = guests::take_over(&guests::Place {
+                config,
+                exe,
+                run: &run_dir,
                 boot,
-                host: config.name.clone(),
-                logs: None,
-            })
-            .map_err(DaemonError::at(config.run_dir.display()))?;
-            present = embedded.list().map_err(DaemonError)?;
+                cluster: founding.cluster,
+            })?;
+            tasks.extend(guests.tasks);
+            looks = Some(guests.looks);
+            let kinds = Arc::new(guests.kinds);
+            let look = Arc::clone(&kinds);
+            // A hypervisor that is away keeps no daemon from starting, but whatever runs here
+            // must be known before this node says that nothing does.
+            let found = tokio::task::spawn_blocking(move || look.present()).await;
+            present = found
+                .map_err(|e| DaemonError(e.to_string()))?
+                .map_err(DaemonError)?;
             let (order, order_queue) = mpsc::unbounded_channel();
             orders = Some(order);
-            let limits = start::limits(&founding.timing, Limits::default());
+            let limits = Limits {
+                create: kinds.create_limit(),
+                ..start::limits(&founding.timing, Limits::default())
+            };
             tasks.push(tokio::spawn(Runner::run(
-                Arc::new(embedded),
+                kinds,
                 limits,
                 order_queue,
                 tell.clone(),
@@ -284,6 +300,9 @@ impl Life {
             lease: Some(lease),
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
+            libvirt: config.libvirt.clone(),
+            looks,
+            alarms: Alarms::default(),
             left: false,
         };
         Ok(Life { driver, tasks })
