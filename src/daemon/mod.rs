@@ -239,6 +239,7 @@ impl Life {
                 exe,
                 run: &run_dir,
                 boot,
+                kill: founding.timing.kill,
                 cluster: founding.cluster,
             })?;
             tasks.extend(guests.tasks);
