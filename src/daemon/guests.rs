@@ -2,6 +2,7 @@
 
 use super::DaemonError;
 use super::alarms::Look;
+use super::host::Ask;
 use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::embedded::{Embedded, Settings};
@@ -45,6 +46,8 @@ pub(super) struct Guests {
     pub(super) kinds: Kinds,
     /// What is seen here that stands against the rules.
     pub(super) looks: mpsc::Receiver<Look>,
+    /// Who knows whether something here answers.
+    pub(super) asks: Vec<Ask>,
     /// Those who look.
     pub(super) tasks: Vec<JoinHandle<()>>,
 }
@@ -55,14 +58,15 @@ pub(super) struct Guests {
 /// The run directory cannot be read or written.
 pub(super) fn take_over(place: &Place<'_>) -> Result<Guests, DaemonError> {
     let (look, looks) = mpsc::channel(1);
-    let mut tasks = Vec::new();
+    let (mut asks, mut tasks) = (Vec::new(), Vec::new());
     // The most general first: it finds whatever carries the marks.
     let mut kinds = vec![commands(place)?];
-    kinds.extend(domains(place, look, &mut tasks)?);
+    kinds.extend(domains(place, look, &mut asks, &mut tasks)?);
     kinds.push(resources(place)?);
     Ok(Guests {
         kinds: Kinds::new(kinds),
         looks,
+        asks,
         tasks,
     })
 }
@@ -99,6 +103,7 @@ fn resources(place: &Place<'_>) -> Result<Kind, DaemonError> {
 fn domains(
     place: &Place<'_>,
     look: mpsc::Sender<Look>,
+    asks: &mut Vec<Ask>,
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> Result<Option<Kind>, DaemonError> {
     let Some(settings) = &place.config.libvirt else {
@@ -114,6 +119,11 @@ fn domains(
         evidence: Some(place.config.state_dir.join("evidence")),
     });
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let ask = driver.clone();
+    asks.push(Ask {
+        source: "libvirt".to_owned(),
+        ask: Box::new(move || ask.answering()),
+    });
     let round = super::looks::Round {
         uri: settings.uri.clone(),
         cluster: place.cluster.to_string(),
@@ -127,6 +137,7 @@ fn domains(
 fn domains(
     _: &Place<'_>,
     _: mpsc::Sender<Look>,
+    _: &mut Vec<Ask>,
     _: &mut Vec<JoinHandle<()>>,
 ) -> Result<Option<Kind>, DaemonError> {
     Ok(None)
