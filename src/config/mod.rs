@@ -8,12 +8,14 @@ mod check;
 mod error;
 mod fence;
 mod founding;
+mod libvirt;
 mod reader;
 mod timeline;
 
 pub use check::{CheckReport, PromiseLine, report, report_for};
 pub use error::ConfigError;
 pub use founding::FoundingSettings;
+pub use libvirt::LibvirtSettings;
 
 use error::Fault;
 use quorate_fencing::Level;
@@ -66,6 +68,8 @@ pub struct Config {
     pub fence: Vec<Level>,
     /// Where fence agents are looked for.
     pub agent_dirs: Vec<PathBuf>,
+    /// Guests as libvirt's domains; without it this host runs none.
+    pub libvirt: Option<LibvirtSettings>,
 }
 
 /// Room for guests as the file says.
@@ -214,6 +218,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
             ),
         });
     }
+    let libvirt = libvirt::read(&root, witness)?;
     root.finish()?;
     Ok(Config {
         path: path.to_owned(),
@@ -233,6 +238,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         founding,
         fence,
         agent_dirs,
+        libvirt,
     })
 }
 

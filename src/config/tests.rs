@@ -415,3 +415,65 @@ fn the_report_warns_of_what_an_operator_should_change() {
     let memory = GOOD.replace("node = 1\n", "node = 1\nrun_dir = \"/dev/shm/none\"\n");
     assert!(!warned(&memory, "memory file system") || !Path::new("/dev/shm").exists());
 }
+
+const LIBVIRT: &str = "[libvirt]\nuri = \"qemu:///system\"\nshared = [\"/var/lib/shared\"]\n";
+
+/// The good file with a table [libvirt].
+fn with_libvirt(table: &str) -> Result<Config, ConfigError> {
+    parse(&format!("{GOOD}\n{table}"))
+}
+
+#[cfg(not(feature = "libvirt"))]
+#[test]
+fn a_build_without_libvirt_refuses_its_table() {
+    assert_eq!(parse(GOOD).expect("good").libvirt, None);
+    let why = with_libvirt(LIBVIRT).expect_err("refused").to_string();
+    assert!(
+        why.ends_with("libvirt: this build has no libvirt; build with --features libvirt"),
+        "{why}"
+    );
+    assert!(why.starts_with("quorate.toml:"), "{why}");
+}
+
+#[cfg(feature = "libvirt")]
+#[test]
+fn libvirt_is_local_and_real_and_what_is_shared_is_a_place() {
+    let read = |table: &str| with_libvirt(table).expect("good").libvirt.expect("there");
+    let settings = read(LIBVIRT);
+    assert_eq!(settings.uri, "qemu:///system");
+    assert_eq!(settings.shared, ["/var/lib/shared"]);
+    let settings = read("[libvirt]\n");
+    assert_eq!(settings.uri, "qemu:///system");
+    assert!(settings.shared.is_empty());
+    read("[libvirt]\nuri = \"qemu+unix:///system?socket=/run/x\"\n");
+    for (table, said) in [
+        ("uri = \"test:///default\"", "mock hypervisor"),
+        ("uri = \"qemu+ssh://h2/system\"", "on this host"),
+        ("uri = \"qemu+tcp://h2/system\"", "on this host"),
+        ("uri = \"qemu://h2/system\"", "on this host"),
+        ("uri = \"lxc:///\"", "on this host"),
+        ("uri = 3", "found the number 3"),
+        ("url = \"\"", "did you mean `uri`?"),
+        ("shared = [\"images\"]", "an absolute path"),
+        ("shared = [\"/\"]", "found \"/\""),
+        ("shared = [\"/a/../b\"]", "\"..\""),
+        ("shared = \"/a\"", "a list of strings"),
+    ] {
+        let why = with_libvirt(&format!("[libvirt]\n{table}\n"));
+        let why = why.expect_err(table).to_string();
+        assert!(why.contains(said), "{table}: {why}");
+        assert!(why.contains("libvirt."), "{table}: {why}");
+    }
+    let why = complaint_of_witness();
+    assert!(why.contains("a witness runs no guests"), "{why}");
+}
+
+#[cfg(feature = "libvirt")]
+fn complaint_of_witness() -> String {
+    let (start, _) = GOOD.split_once("[[fence]]").expect("there");
+    let text = start
+        .replace("name = \"h1\"", "name = \"h1\"\nwitness = true")
+        .replace("[capacity]\nvcpus = 8\n", "");
+    let read = parse(&format!("{text}{LIBVIRT}"));
+    read.expect_err("refused").to_string()
+}

@@ -2,6 +2,7 @@
 
 mod api;
 mod driver;
+mod guests;
 mod join;
 mod network;
 mod start;
@@ -19,7 +20,6 @@ use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::guardian::{Guardian, Lease};
 use crate::hypervisor::Driver as _;
-use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::{Limits, Runner};
 use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use crate::store::{Committer, NodeIdentity, Store};
@@ -229,20 +229,28 @@ impl Life {
                 Err(e) => tracing::error!("no guardian: {e}"),
             }
             tasks.push(tokio::spawn(guardian.watch(tell.clone())));
-            let embedded = Embedded::new(Settings {
-                program: exe.to_owned(),
-                run: run_dir.clone(),
+            let kinds = Arc::new(guests::kinds(&guests::Place {
+                config,
+                exe,
+                run: &run_dir,
                 boot,
-                host: config.name.clone(),
-                logs: None,
-            })
-            .map_err(DaemonError::at(config.run_dir.display()))?;
-            present = embedded.list().map_err(DaemonError)?;
+                cluster: founding.cluster,
+            })?);
+            let look = Arc::clone(&kinds);
+            // A hypervisor that is away keeps no daemon from starting, but whatever runs here
+            // must be known before this node says that nothing does.
+            let found = tokio::task::spawn_blocking(move || look.present()).await;
+            present = found
+                .map_err(|e| DaemonError(e.to_string()))?
+                .map_err(DaemonError)?;
             let (order, order_queue) = mpsc::unbounded_channel();
             orders = Some(order);
-            let limits = start::limits(&founding.timing, Limits::default());
+            let limits = Limits {
+                create: kinds.create_limit(),
+                ..start::limits(&founding.timing, Limits::default())
+            };
             tasks.push(tokio::spawn(Runner::run(
-                Arc::new(embedded),
+                kinds,
                 limits,
                 order_queue,
                 tell.clone(),

@@ -5,6 +5,7 @@
 //! other, in the order they came.
 
 pub mod embedded;
+pub mod kinds;
 mod launch;
 mod runner;
 
@@ -60,6 +61,15 @@ impl Gate {
             not_after,
             give_up,
             abandoned: Arc::default(),
+        }
+    }
+
+    /// The same permission for a call that must be done by `give_up` at the latest.
+    #[must_use]
+    pub fn by(&self, give_up: Time) -> Gate {
+        Gate {
+            give_up: self.give_up.min(give_up),
+            ..self.clone()
         }
     }
 
@@ -137,6 +147,24 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// It cannot tell; nothing follows about any guest.
     fn list(&self) -> Result<Vec<GuestSeen>, String>;
+
+    /// Everything that may run on this host, for a daemon that starts: without asking anybody who
+    /// may not answer. It may show more than [`Driver::list`], never less.
+    ///
+    /// # Errors
+    /// It cannot tell.
+    fn present(&self) -> Result<Vec<GuestSeen>, String> {
+        self.list()
+    }
+
+    /// Whether this life is of this driver's making.
+    ///
+    /// # Errors
+    /// It cannot tell.
+    fn owns(&self, guest: GuestId, epoch: Token) -> Result<bool, String> {
+        let all = self.list()?;
+        Ok(all.iter().any(|s| (s.guest, s.epoch) == (guest, epoch)))
+    }
 
     /// Tells of guests that end by themselves, and of what happens to those that are there, from
     /// now on, for as long as somebody listens.

@@ -379,6 +379,14 @@ impl Driver for Libvirt {
             .collect())
     }
 
+    fn present(&self) -> Result<Vec<GuestSeen>, String> {
+        self.inner.present()
+    }
+
+    fn owns(&self, guest: GuestId, epoch: Token) -> Result<bool, String> {
+        self.inner.owns(guest, epoch)
+    }
+
     fn watch(&self, gone: UnboundedSender<Notice>) -> Result<(), String> {
         let events = lock(&self.inner.events).take();
         let events = events.ok_or("this driver is watched already")?;

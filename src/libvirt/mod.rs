@@ -15,6 +15,7 @@ mod ending;
 mod events;
 mod launch;
 mod link;
+mod present;
 mod registry;
 mod survey;
 pub mod tag;

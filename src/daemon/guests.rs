@@ -1,0 +1,79 @@
+//! What runs guests on this host: every kind the build and the configuration have.
+
+use super::DaemonError;
+use crate::config::Config;
+use crate::guardian::records::RunDir;
+use crate::hypervisor::embedded::{Embedded, Settings};
+use crate::hypervisor::kinds::{Kind, Kinds};
+use quorate_membership::{BootId, ClusterId};
+use quorate_recovery::guest::Definition;
+use std::path::Path;
+use std::time::Duration;
+
+/// A process tree is created in moments.
+const COMMAND: Duration = Duration::from_secs(10);
+/// libvirt looks at its emulators when it is first asked, which takes up to half a minute on a
+/// busy host.
+#[cfg(feature = "libvirt")]
+const DOMAIN: Duration = Duration::from_secs(60);
+
+/// What every kind is set up with.
+pub(super) struct Place<'a> {
+    pub(super) config: &'a Config,
+    /// This program.
+    pub(super) exe: &'a Path,
+    pub(super) run: &'a RunDir,
+    pub(super) boot: BootId,
+    #[cfg_attr(
+        not(feature = "libvirt"),
+        expect(dead_code, reason = "domains are tagged with it")
+    )]
+    pub(super) cluster: ClusterId,
+}
+
+/// The kinds of guests of this host. The run directory is taken over; nobody is asked anything.
+///
+/// # Errors
+/// The run directory cannot be read or written.
+pub(super) fn kinds(place: &Place<'_>) -> Result<Kinds, DaemonError> {
+    // The most general first: it finds whatever carries the marks.
+    let mut kinds = vec![commands(place)?];
+    kinds.extend(domains(place)?);
+    Ok(Kinds::new(kinds))
+}
+
+fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {
+    let driver = Embedded::new(Settings {
+        program: place.exe.to_owned(),
+        run: place.run.clone(),
+        boot: place.boot,
+        host: place.config.name.clone(),
+        logs: None,
+    });
+    let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let runs = |d: &Definition| matches!(d, Definition::Command { .. });
+    Ok(Kind::new("commands", runs, COMMAND, driver))
+}
+
+#[cfg(feature = "libvirt")]
+fn domains(place: &Place<'_>) -> Result<Option<Kind>, DaemonError> {
+    let Some(settings) = &place.config.libvirt else {
+        return Ok(None);
+    };
+    let driver = crate::libvirt::Libvirt::new(crate::libvirt::Settings {
+        uri: settings.uri.clone(),
+        run: place.run.clone(),
+        boot: place.boot,
+        host: place.config.name.clone(),
+        // Its id, for two clusters may have one name.
+        cluster: place.cluster.to_string(),
+    });
+    let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let runs = |d: &Definition| matches!(d, Definition::Domain { .. });
+    Ok(Some(Kind::new("libvirt", runs, DOMAIN, driver)))
+}
+
+#[cfg(not(feature = "libvirt"))]
+fn domains(_: &Place<'_>) -> Result<Option<Kind>, DaemonError> {
+    Ok(None)
+}
