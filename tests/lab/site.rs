@@ -7,7 +7,7 @@ use quorate::demo::watch;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Hosts that run guests. The first two vote; the third follows.
@@ -172,7 +172,7 @@ impl Site {
             text.push_str(&format!(
                 "\n[[fence]]\n[[fence.device]]\nname = \"bmc-{me}\"\nagent = {:?}\n\
                  class = \"power\"\nlimit_ms = 40000\n[fence.device.parameters]\nip = \"{}\"\n\
-                 username = {:?}\npassword = {:?}\nlanplus = \"1\"\ncipher = \"3\"\n",
+                 username = {:?}\npassword = {:?}\nlanplus = \"1\"\npower_wait = \"0\"\ncipher = \"3\"\n",
                 self.tools.program("fence_ipmilan"),
                 bmc::address(number),
                 bmc::USER,
