@@ -4,7 +4,9 @@
 //! `{"error": "…"}`. After `events` the answers are events, one a line, and with `follow` they go
 //! on until either end hangs up. Permissions of the socket decide who may speak.
 
+use crate::config::LibvirtSettings;
 use quorate_recovery::contract::{Event, Request};
+use quorate_recovery::guest::GuestSpec;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -24,6 +26,8 @@ pub enum ApiRequest {
     Hosts,
     /// Every guest.
     Guests,
+    /// What a new guest is judged by; answered with [`Grounds`].
+    Grounds,
     /// What happened, as far as the daemon remembers it.
     Events {
         /// Go on as it happens.
@@ -31,6 +35,15 @@ pub enum ApiRequest {
     },
     /// A change.
     Ask(Request),
+}
+
+/// What a new guest is judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grounds {
+    /// Libvirt as the host's file names it; `None` if this host runs no domains.
+    pub libvirt: Option<LibvirtSettings>,
+    /// Every protected guest, as it was described.
+    pub guests: Vec<GuestSpec>,
 }
 
 /// An answer.

@@ -7,8 +7,8 @@
 use crate::agents::Agents;
 use crate::clock::Clock;
 use crate::daemon::{
-    Chronicle, DaemonError, Driver, Durable, Ended, Greeting, NUMBERS, Question, Records, Seen,
-    random_name,
+    Alarms, Chronicle, DaemonError, Driver, Durable, Ended, Greeting, NUMBERS, Question, Records,
+    Seen, random_name,
 };
 use crate::net::{ClusterKey, LinkConfig, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use quorate_membership::cluster::View;
@@ -317,6 +317,9 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         lease: None,
         chronicle: Chronicle::new(),
         watcher: Box::new(watcher),
+        libvirt: None,
+        looks: None,
+        alarms: Alarms::default(),
         left: false,
     })
 }

@@ -6,6 +6,7 @@
 pub mod command;
 pub mod contract;
 pub mod domain;
+mod domains;
 pub mod executor;
 pub mod guest;
 pub mod machine;

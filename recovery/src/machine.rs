@@ -1,6 +1,7 @@
 //! The replicated state of the guests: what belongs where, under which epoch.
 
 use crate::command::{Closure, Command, GuestStatus};
+use crate::domains::Domains;
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::placement;
 use quorate_fencing::Level;
@@ -15,6 +16,9 @@ pub struct Guests {
     pub guests: BTreeMap<GuestId, GuestRecord>,
     /// The fence levels of each host, as it stated them.
     pub fencing: BTreeMap<NodeId, Vec<Level>>,
+    /// What their descriptions say, read when it is first needed.
+    #[serde(skip)]
+    domains: Domains,
 }
 
 /// What is decided about one guest.
@@ -101,6 +105,7 @@ impl Application for Guests {
                 if self.named(&spec.name).is_some() {
                     return Err(format!("a guest named {:?} exists", spec.name));
                 }
+                self.domains.check(&self.guests, spec)?;
                 let record = GuestRecord {
                     spec: (**spec).clone(),
                     wanted: Wanted::Running,

@@ -24,6 +24,39 @@ fn three_hosts_form_a_view_and_a_guest_runs_on_one_of_them() {
 }
 
 #[test]
+fn of_two_domains_that_are_added_at_once_and_share_a_disk_only_one_is_protected() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    let both = [
+        (1, Request::AddGuest(rig::domain("a", 1, "disk.raw"))),
+        (2, Request::AddGuest(rig::domain("b", 2, "disk.raw"))),
+    ];
+    let answers = rig.ask_at_once(both);
+    let refused: Vec<&String> = answers.iter().filter_map(|a| a.as_ref().err()).collect();
+    let [why] = refused.as_slice() else {
+        panic!("one is refused: {answers:?}");
+    };
+    assert!(why.contains("has /shared/disk.raw as its vda"), "{why}");
+    assert_eq!(rig.any().member().app().guests.len(), 1);
+    let name = rig.any().member().app().guests.values().next();
+    let name = name.map(|r| r.spec.name.clone()).expect("one");
+    let number = if name == "a" { 1 } else { 2 };
+    let same = rig::domain("c", number, "other.raw");
+    let late = rig.ask(3, Request::AddGuest(same)).expect_err("refused");
+    assert!(
+        late.contains(&format!("guest {name} has its UUID")),
+        "{late}"
+    );
+    // What is forgotten stands in nobody's way.
+    rig.ask(1, Request::StopGuest { name: name.clone() })
+        .expect("stopped");
+    rig.run(3_000);
+    rig.ask(1, Request::RemoveGuest { name }).expect("removed");
+    rig.ask(2, Request::AddGuest(rig::domain("b", 2, "disk.raw")))
+        .expect("added");
+}
+
+#[test]
 fn guests_of_a_host_that_loses_power_run_elsewhere_after_its_lease_is_over() {
     let mut rig = Rig::new(4);
     rig.run(3_000);

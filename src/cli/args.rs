@@ -106,15 +106,47 @@ pub(super) struct JoinArgs {
     pub(super) wait: u64,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    pub(super) socket: SocketArg,
+    #[command(flatten)]
+    pub(super) what: What,
+    /// The libvirt that knows the domain, instead of the daemon's.
+    #[arg(long, value_name = "URI")]
+    pub(super) connect: Option<String>,
+    /// Higher is placed and started first.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) priority: Option<i32>,
+    /// A TOML file with `priority`, [needs], [policy] or [probe] to take instead.
+    #[arg(long, value_name = "FILE")]
+    pub(super) with: Option<PathBuf>,
+    /// Judge it and print its description; change nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Where a guest is described.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct What {
+    /// A description of a guest, in TOML.
+    pub(super) file: Option<PathBuf>,
+    /// A domain that libvirt knows by this name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) domain: Option<String>,
+    /// A domain's description in a file, in libvirt's XML.
+    #[arg(long, value_name = "FILE")]
+    pub(super) xml: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum GuestCommand {
-    /// Protect the guest described in a TOML file; it is started at once.
-    Add {
-        #[command(flatten)]
-        socket: SocketArg,
-        /// The description.
-        file: PathBuf,
-    },
+    /// Protect a guest; it is started at once.
+    ///
+    /// A domain is judged by what the daemon knows: the directories that [libvirt] of its
+    /// configuration calls shared, and the guests that are protected already.
+    Add(AddArgs),
     /// Protect a guest no more; it must be stopped.
     Remove {
         #[command(flatten)]

@@ -1,5 +1,6 @@
 //! The `quorate` command.
 
+mod add;
 mod args;
 mod print;
 
@@ -12,10 +13,9 @@ use args::{Args, ClusterCommand, Command, GuestCommand, HostCommand, KeyCommand,
 use clap::Parser;
 use quorate_membership::entry::Away;
 use quorate_recovery::contract::Request;
-use quorate_recovery::guest::GuestSpec;
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -152,10 +152,7 @@ fn events(view: &View, follow: bool) -> Result<ExitCode, String> {
 
 fn guest(command: GuestCommand) -> Result<ExitCode, String> {
     match command {
-        GuestCommand::Add { socket, file } => {
-            let spec = read_spec(&file)?;
-            change(&socket.socket, Request::AddGuest(spec))
-        }
+        GuestCommand::Add(args) => add::add(&args),
         GuestCommand::Remove { socket, name } => {
             change(&socket.socket, Request::RemoveGuest { name })
         }
@@ -164,24 +161,6 @@ fn guest(command: GuestCommand) -> Result<ExitCode, String> {
         }
         GuestCommand::Stop { socket, name } => change(&socket.socket, Request::StopGuest { name }),
     }
-}
-
-fn read_spec(file: &PathBuf) -> Result<GuestSpec, String> {
-    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let spec: GuestSpec = toml::from_str(&text).map_err(|e| {
-        let (line, column) = e.span().map_or((1, 1), |span| {
-            let before = &text[..span.start.min(text.len())];
-            let line = before.matches('\n').count() + 1;
-            (
-                line,
-                before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1,
-            )
-        });
-        format!("{}:{line}:{column}: {}", file.display(), e.message())
-    })?;
-    spec.check()
-        .map_err(|why| format!("{}: {why}", file.display()))?;
-    Ok(spec)
 }
 
 fn host(command: HostCommand) -> Result<ExitCode, String> {

@@ -1,6 +1,6 @@
 //! What `quorate check` says about a file: the worst case, the promises, and what to look at.
 
-use super::{Config, FoundingSettings};
+use super::{Config, FoundingSettings, LibvirtSettings, boot_service};
 use quorate_membership::{ProofPolicy, Timing};
 use serde::Serialize;
 use std::fmt;
@@ -31,6 +31,8 @@ pub struct CheckReport {
     pub worst_case_lease_ms: u64,
     /// Every inequality of the safety contract that timing can break.
     pub promises: Vec<PromiseLine>,
+    /// What runs guests here, in words; none on a witness.
+    pub guests: Vec<String>,
     /// What an operator should know or change.
     pub warnings: Vec<String>,
 }
@@ -112,8 +114,25 @@ pub fn report_for(config: &Config, timing: &Timing, timing_from: String) -> Chec
         worst_case_fenced_ms: fenced,
         worst_case_lease_ms: millis(timing.worst_case_lease()),
         promises: promises(timing),
+        guests: guests(config),
         warnings: warnings(config, timing, founding),
     }
+}
+
+fn guests(config: &Config) -> Vec<String> {
+    if config.witness {
+        return Vec::new();
+    }
+    let mut out = vec!["commands, by the built-in hypervisor".to_owned()];
+    if let Some(libvirt) = &config.libvirt {
+        let shared = if libvirt.shared.is_empty() {
+            "nothing is declared shared".to_owned()
+        } else {
+            format!("shared: {}", libvirt.shared.join(", "))
+        };
+        out.push(format!("domains, by libvirt at {} ({shared})", libvirt.uri));
+    }
+    out
 }
 
 fn promises(t: &Timing) -> Vec<PromiseLine> {
@@ -204,7 +223,31 @@ fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings
     if let Some(warning) = not_in_memory(&config.run_dir) {
         out.push(warning);
     }
+    if let Some(libvirt) = &config.libvirt {
+        of_libvirt(libvirt, Path::new("/"), &mut out);
+    }
     out
+}
+
+/// What this machine, whose files are under `root`, would do to protected domains.
+fn of_libvirt(libvirt: &LibvirtSettings, root: &Path, out: &mut Vec<String>) {
+    if libvirt.shared.is_empty() {
+        out.push(
+            "[libvirt] declares nothing shared: every domain with a disk in a file or on a device \
+             is refused"
+                .into(),
+        );
+    }
+    for place in &libvirt.shared {
+        let here = root.join(place.trim_start_matches('/'));
+        if !here.exists() {
+            out.push(format!(
+                "libvirt.shared: {place} is not there on this host: domains with disks in it \
+                 cannot start here"
+            ));
+        }
+    }
+    out.extend(boot_service(&libvirt.uri, root));
 }
 
 /// A lease end that outlives a power cut would be believed after it.
@@ -290,6 +333,12 @@ impl fmt::Display for CheckReport {
                 p.left_ms, p.right_ms, p.meaning
             )?;
         }
+        if !self.guests.is_empty() {
+            writeln!(f)?;
+        }
+        for guests in &self.guests {
+            writeln!(f, "  runs {guests}")?;
+        }
         if !self.warnings.is_empty() {
             writeln!(f)?;
         }
@@ -297,5 +346,38 @@ impl fmt::Display for CheckReport {
             writeln!(f, "  warning: {warning}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_would_stop_or_double_domains_is_said() {
+        let root = tempfile::tempdir().expect("a directory");
+        let said = |shared: &[&str]| {
+            let libvirt = LibvirtSettings {
+                uri: "qemu:///system".into(),
+                shared: shared.iter().map(|s| (*s).to_owned()).collect(),
+            };
+            let mut out = Vec::new();
+            of_libvirt(&libvirt, root.path(), &mut out);
+            out
+        };
+        let [nothing] = said(&[]).try_into().expect("one warning");
+        assert!(nothing.contains("declares nothing shared"), "{nothing}");
+        fs::create_dir_all(root.path().join("images")).expect("a directory");
+        assert!(said(&["/images"]).is_empty());
+        let [away] = said(&["/images", "/other"]).try_into().expect("one");
+        assert!(away.contains("/other is not there"), "{away}");
+        let wants = root
+            .path()
+            .join("etc/systemd/system/multi-user.target.wants");
+        fs::create_dir_all(&wants).expect("a directory");
+        fs::write(wants.join("libvirt-guests.service"), "").expect("written");
+        let [service] = said(&["/images"]).try_into().expect("one");
+        assert!(service.contains("ON_BOOT=ignore"), "{service}");
     }
 }

@@ -2,9 +2,10 @@
 
 use super::error::Fault;
 use super::reader::{Section, absolute, expected};
+use serde::{Deserialize, Serialize};
 
 /// Guests as libvirt's domains.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LibvirtSettings {
     /// Which libvirt, `qemu:///system` unless the file says otherwise.
     pub uri: String,

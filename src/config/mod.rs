@@ -4,6 +4,7 @@
 //! with line and column, before anything was touched. What only the cluster knows (its timing once
 //! it is founded, who is a member) is not here.
 
+mod boot_service;
 mod check;
 mod error;
 mod fence;
@@ -12,6 +13,7 @@ mod libvirt;
 mod reader;
 mod timeline;
 
+pub use boot_service::boot_service;
 pub use check::{CheckReport, PromiseLine, report, report_for};
 pub use error::ConfigError;
 pub use founding::FoundingSettings;

@@ -1,9 +1,11 @@
 //! The loop around the node: one fact at a time, the clock read after it is in hand, effects out.
 
+use super::alarms::{Alarms, Look};
 use super::api::{Chronicle, Question};
 use crate::agents::{Agents, run_level};
-use crate::api::{ApiAnswer, ApiRequest, EventLine};
+use crate::api::{ApiAnswer, ApiRequest, EventLine, Grounds};
 use crate::clock::Clock;
+use crate::config::LibvirtSettings;
 use crate::guardian::Lease;
 use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::{Committed, Committer};
@@ -50,6 +52,11 @@ pub(crate) struct Driver {
     pub(crate) lease: Option<Lease>,
     pub(crate) chronicle: Chronicle,
     pub(crate) watcher: Watcher,
+    /// Libvirt as this host's file names it.
+    pub(crate) libvirt: Option<LibvirtSettings>,
+    /// What is seen on this host that may stand against the rules.
+    pub(crate) looks: Option<mpsc::Receiver<Look>>,
+    pub(crate) alarms: Alarms,
     /// An operator took this host out of service, not only its daemon.
     pub(crate) left: bool,
 }
@@ -144,6 +151,7 @@ impl Driver {
                     self.step(&mut work, Fact::Request { client: 0, request }).await;
                 }
                 Some(_) = work.fences.join_next() => {}
+                look = looked(&mut self.looks) => self.look(look),
             }
         }
     }
@@ -227,18 +235,7 @@ impl Driver {
                     tracing::error!("the lease record cannot be written: {e}");
                 }
             }
-            Effect::Event(event) => {
-                tracing::info!(
-                    token = %event.token,
-                    kind = ?event.kind,
-                    host = event.host.as_deref().unwrap_or("-"),
-                    guest = event.guest.as_deref().unwrap_or("-"),
-                    "{}",
-                    event.text
-                );
-                self.chronicle.add(EventLine::now(&event));
-                (self.watcher)(&self.node, Seen::Event(&event));
-            }
+            Effect::Event(event) => self.tell_event(&event),
             Effect::Published { token, bytes } => {
                 (self.watcher)(&self.node, Seen::Published(token, &bytes));
             }
@@ -253,6 +250,27 @@ impl Driver {
             Effect::Restart { why } => work.ended = Some(Ended::Restart(why)),
             Effect::Exit { why } => work.ended = Some(Ended::Exit(why)),
             Effect::Wait { until } => work.wait = until,
+        }
+    }
+
+    fn tell_event(&mut self, event: &Event) {
+        tracing::info!(
+            token = %event.token,
+            kind = ?event.kind,
+            host = event.host.as_deref().unwrap_or("-"),
+            guest = event.guest.as_deref().unwrap_or("-"),
+            "{}",
+            event.text
+        );
+        self.chronicle.add(EventLine::now(event));
+        (self.watcher)(&self.node, Seen::Event(event));
+    }
+
+    fn look(&mut self, look: Look) {
+        let found = look(&self.node);
+        let host = self.node.member().cluster().name(self.me);
+        for event in self.alarms.renew(&host, found) {
+            self.tell_event(&event);
         }
     }
 
@@ -277,11 +295,21 @@ impl Driver {
                     map.insert("not_opened".into(), json!(self.opener.dropped()));
                     map.insert("sessions".into(), json!(self.sessions.counters()));
                     map.insert("unreached".into(), json!(named(self.sessions.unreached())));
+                    if let Some(remarks) = map.get_mut("remarks").and_then(|r| r.as_array_mut()) {
+                        remarks.extend(self.alarms.standing().map(|text| json!(text)));
+                    }
                 }
                 ApiAnswer::Ok(status)
             }
             ApiRequest::Hosts => ApiAnswer::Ok(json!(self.node.hosts(now))),
             ApiRequest::Guests => ApiAnswer::Ok(json!(self.node.guests(now))),
+            ApiRequest::Grounds => {
+                let guests = self.node.member().app().guests.values();
+                ApiAnswer::Ok(json!(Grounds {
+                    libvirt: self.libvirt.clone(),
+                    guests: guests.map(|r| r.spec.clone()).collect(),
+                }))
+            }
             ApiRequest::Events { .. } => {
                 ApiAnswer::Error("events are not asked of the loop".into())
             }
@@ -312,6 +340,18 @@ async fn committed(durable: &mut Durable) -> Committed {
             None => std::future::pending().await,
         },
         Durable::Memory => std::future::pending().await,
+    }
+}
+
+/// The next look; never, where nobody looks.
+async fn looked(looks: &mut Option<mpsc::Receiver<Look>>) -> Look {
+    let next = match looks {
+        Some(looks) => looks.recv().await,
+        None => None,
+    };
+    match next {
+        Some(look) => look,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What runs guests on this host: every kind the build and the configuration have.
 
 use super::DaemonError;
+use super::alarms::Look;
 use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::embedded::{Embedded, Settings};
@@ -9,6 +10,8 @@ use quorate_membership::{BootId, ClusterId};
 use quorate_recovery::guest::Definition;
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// A process tree is created in moments.
 const COMMAND: Duration = Duration::from_secs(10);
@@ -31,15 +34,31 @@ pub(super) struct Place<'a> {
     pub(super) cluster: ClusterId,
 }
 
-/// The kinds of guests of this host. The run directory is taken over; nobody is asked anything.
+/// What runs guests here.
+pub(super) struct Guests {
+    /// Every kind.
+    pub(super) kinds: Kinds,
+    /// What is seen here that stands against the rules.
+    pub(super) looks: mpsc::Receiver<Look>,
+    /// Those who look.
+    pub(super) tasks: Vec<JoinHandle<()>>,
+}
+
+/// The kinds of guests of this host. The run directory is taken over; nobody is waited for.
 ///
 /// # Errors
 /// The run directory cannot be read or written.
-pub(super) fn kinds(place: &Place<'_>) -> Result<Kinds, DaemonError> {
+pub(super) fn take_over(place: &Place<'_>) -> Result<Guests, DaemonError> {
+    let (look, looks) = mpsc::channel(1);
+    let mut tasks = Vec::new();
     // The most general first: it finds whatever carries the marks.
     let mut kinds = vec![commands(place)?];
-    kinds.extend(domains(place)?);
-    Ok(Kinds::new(kinds))
+    kinds.extend(domains(place, look, &mut tasks)?);
+    Ok(Guests {
+        kinds: Kinds::new(kinds),
+        looks,
+        tasks,
+    })
 }
 
 fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {
@@ -56,7 +75,11 @@ fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {
 }
 
 #[cfg(feature = "libvirt")]
-fn domains(place: &Place<'_>) -> Result<Option<Kind>, DaemonError> {
+fn domains(
+    place: &Place<'_>,
+    look: mpsc::Sender<Look>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Result<Option<Kind>, DaemonError> {
     let Some(settings) = &place.config.libvirt else {
         return Ok(None);
     };
@@ -69,11 +92,20 @@ fn domains(place: &Place<'_>) -> Result<Option<Kind>, DaemonError> {
         cluster: place.cluster.to_string(),
     });
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let round = super::looks::Round {
+        uri: settings.uri.clone(),
+        cluster: place.cluster.to_string(),
+    };
+    tasks.push(tokio::spawn(round.run(driver.clone(), look)));
     let runs = |d: &Definition| matches!(d, Definition::Domain { .. });
     Ok(Some(Kind::new("libvirt", runs, DOMAIN, driver)))
 }
 
 #[cfg(not(feature = "libvirt"))]
-fn domains(_: &Place<'_>) -> Result<Option<Kind>, DaemonError> {
+fn domains(
+    _: &Place<'_>,
+    _: mpsc::Sender<Look>,
+    _: &mut Vec<JoinHandle<()>>,
+) -> Result<Option<Kind>, DaemonError> {
     Ok(None)
 }

@@ -1,12 +1,16 @@
 //! `quorate daemon`: one host's node with everything around it.
 
+mod alarms;
 mod api;
 mod driver;
 mod guests;
 mod join;
+#[cfg(feature = "libvirt")]
+mod looks;
 mod network;
 mod start;
 
+pub(crate) use alarms::Alarms;
 pub(crate) use api::{Chronicle, Question};
 pub(crate) use driver::{Driver, Durable, Ended, Seen};
 pub(crate) use join::{Greeting, NUMBERS, Records, random_name};
@@ -211,6 +215,7 @@ impl Life {
         let mut armed = None;
         let mut present = Vec::new();
         let mut orders = None;
+        let mut looks = None;
         if !config.witness {
             let check = (founding.timing.pause_margin / 10)
                 .clamp(Duration::from_millis(20), Duration::from_millis(500));
@@ -229,13 +234,16 @@ impl Life {
                 Err(e) => tracing::error!("no guardian: {e}"),
             }
             tasks.push(tokio::spawn(guardian.watch(tell.clone())));
-            let kinds = Arc::new(guests::kinds(&guests::Place {
+            let guests = guests::take_over(&guests::Place {
                 config,
                 exe,
                 run: &run_dir,
                 boot,
                 cluster: founding.cluster,
-            })?);
+            })?;
+            tasks.extend(guests.tasks);
+            looks = Some(guests.looks);
+            let kinds = Arc::new(guests.kinds);
             let look = Arc::clone(&kinds);
             // A hypervisor that is away keeps no daemon from starting, but whatever runs here
             // must be known before this node says that nothing does.
@@ -292,6 +300,9 @@ impl Life {
             lease: Some(lease),
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
+            libvirt: config.libvirt.clone(),
+            looks,
+            alarms: Alarms::default(),
             left: false,
         };
         Ok(Life { driver, tasks })

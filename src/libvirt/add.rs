@@ -5,6 +5,7 @@
 
 use super::link::Link;
 use super::survey::{self, Found};
+use crate::config::boot_service;
 use quorate_recovery::domain::{Domain, LONGEST, uuid};
 use quorate_recovery::guest::{Definition, GuestSpec, Policy};
 use std::fs::File;
@@ -53,13 +54,21 @@ pub fn from_domain(uri: &str, name: &str, rules: &Rules) -> Result<Ready, String
         Ok(Some((xml, survey::alike(c, &wanted, id)?)))
     });
     let found = found.map_err(|f| f.why)?;
-    boot_service(uri, Path::new("/"))?;
+    boot_service(uri, Path::new("/")).map_or(Ok(()), Err)?;
     let Some((xml, alike)) = found else {
         return Err(format!(
             "{uri} knows no domain {name:?}; `virsh list --all` shows those it knows"
         ));
     };
-    judge(&xml, rules, &alike).map_err(|why| format!("domain {name}: {why}"))
+    ready(&xml, rules, &alike).map_err(|why| {
+        let what = if why.contains("driver cache") || why.contains("mac address") {
+            // By this way it has a place in libvirt that can be changed.
+            format!("; `virsh edit {name}` changes it")
+        } else {
+            String::new()
+        };
+        format!("domain {name}: {why}{what}")
+    })
 }
 
 /// A description in a file. With a `uri`, the libvirt there is asked whether it runs or would
@@ -79,16 +88,39 @@ pub fn from_file(path: &Path, uri: Option<&str>, rules: &Rules) -> Result<Ready,
         named(format!("line {line}: not UTF-8"))
     })?;
     let domain = Domain::read(&xml).map_err(named)?;
-    let alike = match uri {
-        None => Vec::new(),
-        Some(uri) => {
-            let (name, id) = (domain.name, domain.uuid);
-            let asked = link(uri).call(PATIENCE, move |c| survey::alike(c, &name, id));
-            boot_service(uri, Path::new("/"))?;
-            asked.map_err(|f| f.why)?
-        }
+    let alike = alike(uri, &domain)?;
+    ready(&xml, rules, &alike).map_err(named)
+}
+
+/// A guest's own description that has a domain in it, judged like any other domain: what the
+/// operator should know. With a `uri`, as in [`from_file`].
+///
+/// # Errors
+/// It cannot be protected: the reason.
+pub fn from_spec(
+    spec: &GuestSpec,
+    uri: Option<&str>,
+    rules: &Rules,
+) -> Result<Vec<String>, String> {
+    spec.check()?;
+    let Definition::Domain { xml } = &spec.definition else {
+        return Ok(Vec::new());
     };
-    judge(&xml, rules, &alike).map_err(named)
+    let named = |why: String| format!("definition.domain.xml: {why}");
+    let domain = Domain::read(xml).map_err(named)?;
+    let alike = alike(uri, &domain)?;
+    judge(&domain, rules, &alike).map_err(named)
+}
+
+/// What libvirt here has of the same name or UUID, if it is to be asked.
+fn alike(uri: Option<&str>, domain: &Domain) -> Result<Vec<Found>, String> {
+    let Some(uri) = uri else {
+        return Ok(Vec::new());
+    };
+    let (name, id) = (domain.name.clone(), domain.uuid);
+    let asked = link(uri).call(PATIENCE, move |c| survey::alike(c, &name, id));
+    boot_service(uri, Path::new("/")).map_or(Ok(()), Err)?;
+    asked.map_err(|f| f.why)
 }
 
 fn link(uri: &str) -> Link {
@@ -97,56 +129,10 @@ fn link(uri: &str) -> Link {
     Link::new(uri, events)
 }
 
-/// Refuses a host whose boot starts domains again that ran when it went down: libvirt's own
-/// service does that for every domain whose definition stays.
-fn boot_service(uri: &str, root: &Path) -> Result<(), String> {
-    // Only this host's own service can be looked at.
-    if !uri.starts_with("qemu:///") {
-        return Ok(());
-    }
-    let wants = "etc/systemd/system/multi-user.target.wants/libvirt-guests.service";
-    if root.join(wants).symlink_metadata().is_err() {
-        return Ok(());
-    }
-    let settings = ["etc/default/libvirt-guests", "etc/sysconfig/libvirt-guests"];
-    let text = settings
-        .iter()
-        .find_map(|name| std::fs::read_to_string(root.join(name)).ok());
-    // Without a setting it starts them.
-    let set = text.as_deref().unwrap_or_default().lines();
-    let on_boot = set
-        .filter_map(|line| line.trim().strip_prefix("ON_BOOT="))
-        .next_back()
-        .unwrap_or("start");
-    if on_boot.trim_matches(['"', '\'', ' ']) == "ignore" {
-        return Ok(());
-    }
-    Err(format!(
-        "the service libvirt-guests is enabled here with ON_BOOT={on_boot}: it would start domains \
-         when this host boots, even while they run elsewhere; set ON_BOOT=ignore in /{}, or \
-         `systemctl disable libvirt-guests`",
-        settings[0]
-    ))
-}
-
-/// Judges a description and what libvirt here has of the same name or UUID.
-fn judge(xml: &str, rules: &Rules, alike: &[Found]) -> Result<Ready, String> {
+/// A guest of a description that nothing speaks against.
+fn ready(xml: &str, rules: &Rules, alike: &[Found]) -> Result<Ready, String> {
     let domain = Domain::read(xml)?;
-    domain.check_shared(&rules.shared)?;
-    for other in &rules.protected {
-        if other.name == domain.name {
-            return Err(format!("a guest {} is protected already", other.name));
-        }
-        if let Definition::Domain { xml } = &other.definition {
-            // What is protected was read when it was added.
-            let theirs = Domain::read(xml).map_err(|why| format!("guest {}: {why}", other.name))?;
-            domain.check_against(&other.name, &theirs)?;
-        }
-    }
-    let mut notes = domain.notes.clone();
-    for one in alike {
-        standing(&domain, one, &mut notes)?;
-    }
+    let notes = judge(&domain, rules, alike)?;
     let spec = GuestSpec {
         name: domain.name.clone(),
         definition: Definition::Domain {
@@ -159,6 +145,32 @@ fn judge(xml: &str, rules: &Rules, alike: &[Found]) -> Result<Ready, String> {
     };
     spec.check()?;
     Ok(Ready { spec, notes })
+}
+
+/// Judges a domain and what libvirt here has of the same name or UUID: what the operator should
+/// know.
+fn judge(domain: &Domain, rules: &Rules, alike: &[Found]) -> Result<Vec<String>, String> {
+    domain.check_shared(&rules.shared).map_err(|why| {
+        format!(
+            "{why}; put it where every host reaches it, and name that place in `shared` of \
+             [libvirt] in every host's configuration"
+        )
+    })?;
+    for other in &rules.protected {
+        if other.name == domain.name {
+            return Err(format!("a guest {} is protected already", other.name));
+        }
+        if let Definition::Domain { xml } = &other.definition {
+            // What is protected was read when it was added.
+            let theirs = Domain::read(xml).map_err(|why| format!("guest {}: {why}", other.name))?;
+            domain.check_against(&other.name, &theirs)?;
+        }
+    }
+    let mut notes = domain.notes.clone();
+    for one in alike {
+        standing(domain, one, &mut notes)?;
+    }
+    Ok(notes)
 }
 
 /// What libvirt here has of the same name or UUID.
@@ -198,36 +210,4 @@ fn standing(domain: &Domain, one: &Found, notes: &mut Vec<String>) -> Result<(),
          it must not be started by hand: `virsh undefine {name}` removes it"
     ));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    #[test]
-    fn a_service_that_starts_domains_at_boot_is_refused() {
-        let root = tempfile::tempdir().expect("a directory");
-        let write = |name: &str, text: &str| {
-            let path = root.path().join(name);
-            let dir = path.parent().expect("a directory");
-            fs::create_dir_all(dir).expect("a directory");
-            fs::write(path, text).expect("written");
-        };
-        let judged = |uri| boot_service(uri, root.path());
-        let settings = "etc/default/libvirt-guests";
-        write(settings, "ON_BOOT=start\n");
-        assert_eq!(judged("qemu:///system"), Ok(()), "not enabled");
-        write(
-            "etc/systemd/system/multi-user.target.wants/libvirt-guests.service",
-            "",
-        );
-        let why = judged("qemu:///system").expect_err("refused");
-        assert!(why.contains("ON_BOOT=ignore"), "{why}");
-        assert_eq!(judged("test:///default"), Ok(()));
-        write(settings, "#ON_BOOT=ignore\n");
-        assert!(judged("qemu:///system").is_err(), "its default starts them");
-        write(settings, "ON_BOOT=start\n ON_BOOT=\"ignore\"\n");
-        assert_eq!(judged("qemu:///system"), Ok(()));
-    }
 }

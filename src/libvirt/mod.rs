@@ -10,6 +10,7 @@
 //! is continued only after its process stands in the registry.
 
 pub mod add;
+pub mod alarms;
 pub mod driver;
 mod ending;
 mod events;

@@ -1,11 +1,11 @@
 //! What may run here, told without libvirt.
 
-use super::driver::{Inner, lock};
+use super::driver::{Inner, Libvirt, lock};
 use crate::guardian::processes::leader;
 use quorate_membership::Token;
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::GuestId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Inner {
     /// Every life that has a process, carries the marks, or may still be started: what a daemon
@@ -46,9 +46,27 @@ impl Inner {
             .collect())
     }
 
+    /// UUIDs of the domains whose registered processes are there.
+    pub(super) fn own(&self) -> Result<BTreeSet<u128>, String> {
+        let known = self.registry.known()?.into_iter();
+        let there = known.filter(|k| k.record.as_ref().and_then(leader).is_some());
+        Ok(there.map(|k| k.uuid).collect())
+    }
+
     /// Whether a life is a domain by its mark in the run directory.
     pub(super) fn owns(&self, guest: GuestId, epoch: Token) -> Result<bool, String> {
         let known = self.registry.known()?;
         Ok(known.iter().any(|k| k.life == (guest, epoch)))
+    }
+}
+
+impl Libvirt {
+    /// UUIDs of the domains here that are this host's by their registered processes, whatever
+    /// their tags say.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn own(&self) -> Result<BTreeSet<u128>, String> {
+        self.inner.own()
     }
 }

@@ -29,6 +29,21 @@ pub(crate) fn guest(name: &str) -> GuestSpec {
     }
 }
 
+/// A domain with one disk, under `/shared`.
+pub(crate) fn domain(name: &str, number: u8, disk: &str) -> GuestSpec {
+    let xml = format!(
+        "<domain type='kvm'><name>{name}</name>\
+         <uuid>0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1{number:02x}</uuid>\
+         <memory unit='MiB'>64</memory><devices>\
+         <disk type='file'><driver cache='none'/><source file='/shared/{disk}'/>\
+         <target dev='vda'/></disk></devices></domain>"
+    );
+    GuestSpec {
+        definition: Definition::Domain { xml },
+        ..guest(name)
+    }
+}
+
 struct Machine {
     node: Option<Node>,
     image: Image<Command>,
@@ -275,6 +290,19 @@ impl Rig {
             }
         }
         Err("no reply at all".into())
+    }
+
+    /// Asks two nodes in the same millisecond.
+    pub(crate) fn ask_at_once(&mut self, both: [(u32, Request); 2]) -> Vec<Result<String, String>> {
+        let clients = both.map(|(n, request)| {
+            self.number += 1;
+            let client = self.number;
+            self.post(NodeId(n), Fact::Request { client, request });
+            client
+        });
+        self.run(20_000);
+        let answers = clients.map(|client| self.replies.remove(&client));
+        answers.map(|a| a.expect("a reply")).into()
     }
 
     fn post(&mut self, to: NodeId, fact: Fact) {

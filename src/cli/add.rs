@@ -1,0 +1,212 @@
+//! `quorate guest add`: from a description, a domain of libvirt, or a domain's XML.
+
+use super::args::AddArgs;
+use super::{BAD_INPUT, PATIENCE, change, say};
+use crate::api::{self, ApiRequest, Grounds};
+use quorate_recovery::contract::Request;
+use quorate_recovery::guest::{Definition, GuestSpec, Needs, Policy, Probe};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A guest that may be added, and what the operator should know of it.
+struct Judged {
+    spec: GuestSpec,
+    notes: Vec<String>,
+}
+
+/// What `--with` says instead of the description.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    priority: Option<i32>,
+    #[serde(default)]
+    needs: ChangedNeeds,
+    policy: Option<Policy>,
+    probe: Option<Probe>,
+}
+
+/// What is not said stays.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedNeeds {
+    vcpus: Option<u32>,
+    memory_mib: Option<u64>,
+}
+
+impl Changes {
+    fn make(self, spec: &mut GuestSpec) {
+        let Needs { vcpus, memory_mib } = spec.needs;
+        spec.needs = Needs {
+            vcpus: self.needs.vcpus.unwrap_or(vcpus),
+            memory_mib: self.needs.memory_mib.unwrap_or(memory_mib),
+        };
+        spec.priority = self.priority.unwrap_or(spec.priority);
+        if let Some(policy) = self.policy {
+            spec.policy = policy;
+        }
+        if self.probe.is_some() {
+            spec.probe = self.probe;
+        }
+    }
+}
+
+pub(super) fn add(args: &AddArgs) -> Result<ExitCode, String> {
+    let changes: Changes = match &args.with {
+        Some(file) => read(file)?,
+        None => Changes::default(),
+    };
+    let mut judged = judge(args)?;
+    changes.make(&mut judged.spec);
+    if let Some(priority) = args.priority {
+        judged.spec.priority = priority;
+    }
+    judged.spec.check()?;
+    for note in &judged.notes {
+        eprintln!("note: {note}");
+    }
+    if args.dry_run {
+        let text = toml::to_string_pretty(&judged.spec).map_err(|e| e.to_string())?;
+        say(text.trim_end());
+        eprintln!("nothing was changed: this is what would be added");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(why) = mock(&judged.spec) {
+        eprintln!("quorate: {why}");
+        return Ok(ExitCode::from(BAD_INPUT));
+    }
+    change(&args.socket.socket, Request::AddGuest(judged.spec))
+}
+
+/// Reads a TOML file; every fault has its place.
+fn read<T: DeserializeOwned>(file: &Path) -> Result<T, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    toml::from_str(&text).map_err(|e| {
+        let (line, column) = e.span().map_or((1, 1), |span| {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            (
+                line,
+                before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1,
+            )
+        });
+        format!("{}:{line}:{column}: {}", file.display(), e.message())
+    })
+}
+
+fn judge(args: &AddArgs) -> Result<Judged, String> {
+    if let Some(file) = &args.what.file {
+        let spec: GuestSpec = read(file)?;
+        let named = |why: String| format!("{}: {why}", file.display());
+        spec.check().map_err(named)?;
+        let notes = match &spec.definition {
+            Definition::Domain { .. } => described(args, &spec).map_err(named)?,
+            _ => Vec::new(),
+        };
+        return Ok(Judged { spec, notes });
+    }
+    domain(args)
+}
+
+/// What the daemon judges a new guest by: no file of root's is needed.
+#[cfg_attr(not(feature = "libvirt"), expect(dead_code))]
+fn grounds(args: &AddArgs) -> Result<Grounds, String> {
+    let answer = api::ask(&args.socket.socket, &ApiRequest::Grounds, PATIENCE);
+    let answer = answer.map_err(|e| e.to_string())?;
+    serde_json::from_value(answer)
+        .map_err(|e| format!("the daemon's answer is not understood: {e}"))
+}
+
+#[cfg(feature = "libvirt")]
+mod real {
+    use super::{AddArgs, Definition, GuestSpec, Judged, grounds};
+    use crate::api::Grounds;
+    use crate::libvirt::add::{Rules, from_domain, from_file, from_spec};
+    use quorate_recovery::domain::Domain;
+
+    /// What the operator named, what is judged by, and the libvirt to ask.
+    fn rules(args: &AddArgs) -> Result<(Option<String>, Rules), String> {
+        let Grounds { libvirt, guests } = grounds(args)?;
+        let (uri, shared) = libvirt.map_or((None, Vec::new()), |l| (Some(l.uri), l.shared));
+        let rules = Rules {
+            shared,
+            protected: guests,
+        };
+        Ok((args.connect.clone().or(uri), rules))
+    }
+
+    const UNASKED: &str = "no libvirt was asked whether it runs this domain or would start it: \
+                           this host's configuration has no [libvirt]; --connect names one";
+
+    pub(super) fn described(args: &AddArgs, spec: &GuestSpec) -> Result<Vec<String>, String> {
+        let (uri, rules) = rules(args)?;
+        let mut notes = from_spec(spec, uri.as_deref(), &rules)?;
+        if uri.is_none() {
+            notes.push(UNASKED.to_owned());
+        }
+        Ok(notes)
+    }
+
+    pub(super) fn domain(args: &AddArgs) -> Result<Judged, String> {
+        let (uri, rules) = rules(args)?;
+        let mut ready = match (&args.what.domain, &args.what.xml) {
+            (Some(name), _) => {
+                let uri = uri.ok_or(
+                    "this host's configuration has no [libvirt]: --connect URI names the libvirt \
+                     that knows the domain, as qemu:///system",
+                )?;
+                from_domain(&uri, name, &rules)?
+            }
+            (None, Some(file)) => {
+                let mut ready = from_file(file, uri.as_deref(), &rules)?;
+                if uri.is_none() {
+                    ready.notes.push(UNASKED.to_owned());
+                }
+                ready
+            }
+            (None, None) => return Err("no guest is named".into()),
+        };
+        ready.notes.sort();
+        ready.notes.dedup();
+        Ok(Judged {
+            spec: ready.spec,
+            notes: ready.notes,
+        })
+    }
+
+    /// Why a domain can run nowhere.
+    pub(super) fn mock(spec: &GuestSpec) -> Option<String> {
+        let Definition::Domain { xml } = &spec.definition else {
+            return None;
+        };
+        let mock = Domain::read(xml).is_ok_and(|d| d.kind == "test");
+        mock.then(|| {
+            format!(
+                "domain {}: its type is libvirt's mock hypervisor, which runs nothing",
+                spec.name
+            )
+        })
+    }
+}
+
+#[cfg(not(feature = "libvirt"))]
+mod real {
+    use super::{AddArgs, GuestSpec, Judged};
+
+    const NONE: &str = "this build has no libvirt; build with --features libvirt";
+
+    pub(super) fn described(_: &AddArgs, _: &GuestSpec) -> Result<Vec<String>, String> {
+        Err(format!("definition.domain: {NONE}"))
+    }
+
+    pub(super) fn domain(_: &AddArgs) -> Result<Judged, String> {
+        Err(NONE.into())
+    }
+
+    pub(super) fn mock(_: &GuestSpec) -> Option<String> {
+        None
+    }
+}
+
+use real::{described, domain, mock};
