@@ -249,6 +249,13 @@ impl Rack {
         ip_batch(command, batch)
     }
 
+    /// Its pid 1, as we count.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn init(&self) -> u32 {
+        self.pid
+    }
+
     /// A command that runs in the rack but in no host: it outlives every power cut, and ends with
     /// the rack at the latest.
     #[doc(hidden)]

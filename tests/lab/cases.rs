@@ -1,6 +1,8 @@
 //! The cases: what fails, what must follow, and what is measured.
 
-use super::domain::Kit;
+use super::disk;
+use super::domain::{self, Kit};
+use super::judge;
 use super::lab::Lab;
 use super::site::{HOSTS, WITNESS};
 use quorate::demo::DemoError;
@@ -14,41 +16,55 @@ pub struct Case {
     pub name: &'static str,
     /// What it shows.
     pub text: &'static str,
+    /// It needs a cluster whose brake lets a device cut a host: one in ten minutes.
+    pub fresh: bool,
     /// Plays it. Afterwards every host is a member and every guest runs.
     pub play: fn(&mut Lab<'_>) -> Result<(), DemoError>,
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 7] = [
     Case {
         name: "power",
         text: "a host loses power",
+        fresh: true,
         play: power,
-    },
-    Case {
-        name: "coordinator",
-        text: "the coordinator's host loses power",
-        play: coordinator,
     },
     Case {
         name: "daemon",
         text: "the daemon alone is killed and back within its lease",
+        fresh: false,
         play: daemon,
+    },
+    Case {
+        name: "coordinator",
+        text: "the coordinator's host loses power",
+        fresh: true,
+        play: coordinator,
+    },
+    Case {
+        name: "late-start",
+        text: "libvirt is stopped during a start, the lease ends, libvirt goes on",
+        fresh: false,
+        play: late_start,
     },
     Case {
         name: "cut",
         text: "a host's network is cut, its controller is reached",
+        fresh: true,
         play: cut,
     },
     Case {
         name: "cut-lease",
         text: "a host's network is cut, its controller is dead",
+        fresh: true,
         play: cut_lease,
     },
     Case {
-        name: "late-start",
-        text: "libvirt is stopped during a start, the lease ends, libvirt goes on",
-        play: late_start,
+        name: "control",
+        text: "the same disk is given to two hosts by hand, and the judge must see it",
+        fresh: false,
+        play: control,
     },
 ];
 
@@ -253,6 +269,37 @@ fn late_start(lab: &mut Lab<'_>) -> Result<(), DemoError> {
             "{guest} was to write from one host, not {victim}: {other:?}"
         ))),
     }
+}
+
+/// The lab could see two writers: without this, its silence would mean nothing.
+fn control(lab: &mut Lab<'_>) -> Result<(), DemoError> {
+    lab.begin("control", "a domain nobody protects is created on two hosts by hand");
+    let disk = lab.site.disk("twin");
+    disk::make(&disk).map_err(|e| format!("{}: {e}", disk.display()))?;
+    let xml = domain::describe(lab.setting.tools, "twin", 99, &disk, Kit::BARE);
+    let file = lab.site.description("twin");
+    std::fs::write(&file, xml).map_err(|e| format!("{}: {e}", file.display()))?;
+    let path = file.display().to_string();
+    for host in &HOSTS[..2] {
+        lab.site.virsh(host, &["create", &path])?;
+        // One after the other, or both would choose the same place on the disk.
+        lab.wait("it to write", || {
+            match lab.last("twin")? {
+                Some(r) if r.host == *host && r.counter >= 2 => Ok(()),
+                last => Err(format!("{last:?}")),
+            }
+        })?;
+    }
+    let found = lab.wait("the judge to see it", || {
+        let slots = disk::read(&disk).map_err(|e| e.to_string())?;
+        let (_, charges) = judge::judge(&slots);
+        charges.first().map(ToString::to_string).ok_or("no charge".into())
+    })?;
+    lab.step("seen by the judge", now(), &found);
+    for host in &HOSTS[..2] {
+        lab.site.virsh(host, &["destroy", "twin"])?;
+    }
+    Ok(())
 }
 
 /// The youngest start of every guest.

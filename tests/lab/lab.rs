@@ -49,6 +49,8 @@ pub struct Lab<'a> {
     pub events: BTreeMap<String, Events>,
     pub guests: Vec<Protected>,
     pub report: Report,
+    /// A case was played here.
+    pub used: bool,
     case: String,
     began: u64,
     commands: u64,
@@ -68,6 +70,7 @@ impl<'a> Lab<'a> {
             events: BTreeMap::new(),
             guests: Vec::new(),
             report: Report::default(),
+            used: false,
             case: "form".to_owned(),
             began: now(),
             commands: 0,
@@ -235,6 +238,11 @@ impl<'a> Lab<'a> {
             disk,
         });
         Ok(name)
+    }
+
+    /// The work directory.
+    pub fn directory(&self) -> &Path {
+        &self.dir.0
     }
 
     /// The disk of a guest.

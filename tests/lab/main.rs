@@ -11,6 +11,7 @@ mod disk;
 mod domain;
 mod judge;
 mod lab;
+mod leftovers;
 mod report;
 mod site;
 mod tools;
@@ -101,6 +102,9 @@ fn main() -> ExitCode {
 fn play(setting: &Setting<'_>, cases: &[&cases::Case], report: &mut Report) {
     let mut open: Option<Lab<'_>> = None;
     for case in cases {
+        if let Some(lab) = open.take_if(|lab| case.fresh && lab.used) {
+            close(lab, report);
+        }
         let result = match open.take() {
             Some(lab) => Ok(lab),
             None => Lab::form(setting).and_then(|mut lab| match cases::add_guests(&mut lab) {
@@ -109,7 +113,10 @@ fn play(setting: &Setting<'_>, cases: &[&cases::Case], report: &mut Report) {
             }),
         };
         let played = result.and_then(|mut lab| match (case.play)(&mut lab) {
-            Ok(()) => Ok(lab),
+            Ok(()) => {
+                lab.used = true;
+                Ok(lab)
+            }
             Err(e) => {
                 let e = lab.explain(e);
                 // What the disks say counts also then.
@@ -141,4 +148,17 @@ fn close(mut lab: Lab<'_>, report: &mut Report) {
         lab.report.charges.push(e.to_string());
     }
     report.take(std::mem::take(&mut lab.report));
+    let (spaces, dir) = (lab.site.spaces(), lab.directory().to_owned());
+    let tell = lab.setting.tell;
+    drop(lab);
+    let left = leftovers::left(&spaces, &dir);
+    if left.is_empty() {
+        tell(&format!(
+            "           {} namespaces and everything in them are gone",
+            spaces.len()
+        ));
+    } else {
+        let left = left.into_iter().map(|what| format!("left behind: {what}"));
+        report.charges.extend(left);
+    }
 }

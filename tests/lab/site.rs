@@ -1,10 +1,11 @@
 //! The lab's machine room: hosts with a libvirt of their own on one kernel, a bridge, controllers.
 
 use super::bmc;
+use super::leftovers;
 use super::tools::Tools;
 use quorate::demo::rack::{Machine, Rack};
 use quorate::demo::watch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -48,6 +49,8 @@ pub struct Site {
     tools: Tools,
     hosts: Mutex<BTreeMap<String, Powered>>,
     controllers: Mutex<BTreeMap<String, Child>>,
+    /// Every namespace there ever was.
+    spaces: Mutex<BTreeSet<String>>,
     // Last: what runs in it is reaped first.
     rack: Rack,
 }
@@ -67,8 +70,10 @@ impl Site {
             tools: tools.clone(),
             hosts: Mutex::default(),
             controllers: Mutex::default(),
+            spaces: Mutex::default(),
             rack: Rack::build_as_root()?,
         };
+        site.note_spaces(site.rack.init());
         make_dir(&site.shared())?;
         make_dir(&site.cache().join("qemu"))?;
         for name in NODES {
@@ -172,11 +177,13 @@ impl Site {
             text.push_str(&format!(
                 "\n[[fence]]\n[[fence.device]]\nname = \"bmc-{me}\"\nagent = {:?}\n\
                  class = \"power\"\nlimit_ms = 40000\n[fence.device.parameters]\nip = \"{}\"\n\
-                 username = {:?}\npassword = {:?}\nlanplus = \"1\"\npower_wait = \"0\"\ncipher = \"3\"\n",
+                 username = {:?}\npassword = {:?}\nlanplus = \"1\"\npower_wait = \"0\"\ncipher = \"3\"\n\
+                 ipmitool_path = {:?}\n",
                 self.tools.program("fence_ipmilan"),
                 bmc::address(number),
                 bmc::USER,
                 bmc::PASSWORD,
+                self.tools.program("ipmitool"),
             ));
         }
         text
@@ -224,6 +231,7 @@ impl Site {
         let machine = self
             .rack
             .power_on(name, number(name), Path::new("/run"))?;
+        self.note_spaces(machine.init());
         let mut services = Vec::new();
         if name != WITNESS {
             let log = open_log(&own.join("libvirtd.out"))?;
@@ -377,6 +385,17 @@ impl Site {
             Some((pid.parse().ok()?, rest.to_owned()))
         };
         Ok(text.lines().filter_map(line).collect())
+    }
+
+    /// Every namespace there ever was.
+    pub fn spaces(&self) -> BTreeSet<String> {
+        let spaces = self.spaces.lock();
+        spaces.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_spaces(&self, pid: u32) {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.extend(leftovers::spaces_of(pid));
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<String, Powered>> {
