@@ -60,7 +60,16 @@ impl<'a> Lab<'a> {
     /// Builds the machine room and forms the cluster.
     pub fn form(setting: &'a Setting<'a>) -> Result<Lab<'a>, DemoError> {
         let dir = Work::new(setting.tools)?;
-        let site = Arc::new(Site::build(&dir.0, setting.tools)?);
+        // A build while the lab runs must not change what its hosts run.
+        let (built, exe) = (&setting.tools.exe, dir.0.join("quorate"));
+        let kept = std::fs::hard_link(built, &exe);
+        kept.or_else(|_| std::fs::copy(built, &exe).map(|_| ()))
+            .map_err(|e| format!("{}: {e}", exe.display()))?;
+        let tools = Tools {
+            exe,
+            ..setting.tools.clone()
+        };
+        let site = Arc::new(Site::build(&dir.0, &tools)?);
         let wires = Some(Wires::connect(Arc::clone(&site)));
         let mut lab = Lab {
             setting,
@@ -86,10 +95,9 @@ impl<'a> Lab<'a> {
         let key = self.site.key().display().to_string();
         self.site.quorate(NODES[0], &["key", "generate", &key])?;
         // The founder waits for the stores of all voters, so all are asked at once.
-        let exe = &self.setting.tools.exe;
         let mut asked = Vec::new();
         for name in NODES {
-            let mut command = self.site.command(name, exe)?;
+            let mut command = self.site.command(name, self.site.exe())?;
             let words: &[&str] = if name == NODES[0] {
                 &["cluster", "init"]
             } else {
@@ -128,7 +136,7 @@ impl<'a> Lab<'a> {
 
     /// Hears the events of a node from now on.
     pub fn follow(&mut self, name: &str) -> Result<(), DemoError> {
-        let mut command = self.site.command(name, &self.setting.tools.exe)?;
+        let mut command = self.site.command(name, self.site.exe())?;
         command.args(["events", "--follow", "--json"]);
         let events = Events::of(name, command)?;
         self.events.insert(name.to_owned(), events);
@@ -218,21 +226,20 @@ impl<'a> Lab<'a> {
         Ok(leader)
     }
 
-    /// Adds a guest; `with` goes into the file that `guest add` reads beside the description.
+    /// Adds a guest; `policy` is what `guest add --with` reads beside the description.
     pub fn add_guest(&mut self, number: u8, kit: Kit, policy: &str) -> Result<String, DemoError> {
         let name = format!("g{number}");
         let disk = self.site.disk(&name);
         disk::make(&disk).map_err(|e| format!("{}: {e}", disk.display()))?;
         let xml = domain::describe(self.setting.tools, &name, number, &disk, kit);
-        let file = self.site.description(&name);
-        let memory = domain::MEMORY;
-        let text = format!(
-            "name = {name:?}\n[needs]\nvcpus = 1\nmemory_mib = {memory}\n{policy}\n\
-             [definition.domain]\nxml = '''\n{xml}'''\n"
-        );
-        std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
-        let path = file.display().to_string();
-        self.site.quorate(WITNESS, &["guest", "add", &path])?;
+        let (file, with) = (self.site.description(&name), self.site.policy(&name));
+        for (file, text) in [(&file, xml.as_str()), (&with, policy)] {
+            std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+        }
+        let (file, with) = (file.display().to_string(), with.display().to_string());
+        // On a host with a libvirt: it knows what is shared.
+        let words = ["guest", "add", "--xml", &file, "--with", &with];
+        self.site.quorate(HOSTS[0], &words)?;
         self.guests.push(Protected {
             name: name.clone(),
             disk,

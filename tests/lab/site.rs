@@ -131,6 +131,16 @@ impl Site {
         self.dir.join(format!("{guest}.xml"))
     }
 
+    /// Where the rest of what `guest add` is told is written.
+    pub fn policy(&self, guest: &str) -> PathBuf {
+        self.dir.join(format!("{guest}.toml"))
+    }
+
+    /// The program that all hosts run.
+    pub fn exe(&self) -> &Path {
+        &self.tools.exe
+    }
+
     /// libvirt's memory of what the emulator can do; it is kept from lab to lab.
     fn cache(&self) -> PathBuf {
         self.tools.lab.join("cache")
