@@ -26,6 +26,11 @@ pub enum ApiRequest {
     Hosts,
     /// Every guest.
     Guests,
+    /// Why a guest is where it is.
+    Why {
+        /// Its name.
+        guest: String,
+    },
     /// What a new guest is judged by; answered with [`Grounds`].
     Grounds,
     /// What happened, as far as the daemon remembers it.
@@ -97,7 +102,7 @@ impl EventLine {
 }
 
 /// UTC to the millisecond, as ISO 8601.
-fn wall_time(at: SystemTime) -> String {
+pub(crate) fn wall_time(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Civil date from days since 1970 (Howard Hinnant, "chrono-compatible date algorithms").

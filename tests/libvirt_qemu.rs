@@ -25,15 +25,18 @@ mod libvirt_support;
 
 #[cfg(feature = "libvirt")]
 mod qemu {
+    use super::libvirt_support::sector::{self, Tell};
     use super::libvirt_support::{E, G, House, gate};
     use quorate::clock::Clock;
     use quorate::guardian::processes::{self, leader};
     use quorate::guardian::records::{self, GuestRecord};
     use quorate::hypervisor::{Driver, Gate, Gone, Notice};
+    use quorate::libvirt::Libvirt;
     use quorate_membership::Token;
     use quorate_recovery::contract::GuestSeen;
+    use quorate_recovery::observation::{Agent, Cause, GuestEvent, Held, Observation, Sample};
     use rustix::process::Signal;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
     use tokio::sync::mpsc;
 
     fn seen(epoch: Token, paused: bool) -> Vec<GuestSeen> {
@@ -42,6 +45,231 @@ mod qemu {
             epoch,
             paused,
         }]
+    }
+
+    type Told = mpsc::UnboundedReceiver<Notice>;
+
+    /// The next end that is told.
+    fn gone(told: &mut Told) -> Gone {
+        loop {
+            if let Notice::Gone(gone) = told.blocking_recv().expect("the watch goes on") {
+                return gone;
+            }
+        }
+    }
+
+    /// Waits until this is told of the guest; what else happens to it meanwhile may be anything
+    /// but an end.
+    fn heard(told: &mut Told, wanted: &GuestEvent) {
+        loop {
+            match told.blocking_recv().expect("the watch goes on") {
+                Notice::Seen(guest, _, Observation::Event(event)) => {
+                    assert_eq!(guest, G);
+                    if event == *wanted {
+                        return;
+                    }
+                }
+                other => panic!("{other:?} before {wanted:?}"),
+            }
+        }
+    }
+
+    /// A sample that shows what is waited for; `None` in between is a look that came to nothing.
+    fn sampled(
+        house: &House,
+        driver: &Libvirt,
+        what: &str,
+        fits: impl Fn(&Sample) -> bool,
+    ) -> Sample {
+        let mut found = None;
+        house.until(what, || {
+            let all = driver.sample().unwrap_or_default();
+            assert!(all.len() <= 1, "{all:?}");
+            found = all.into_iter().map(|(_, _, sample)| sample).find(&fits);
+            found.is_some()
+        });
+        found.expect("found")
+    }
+
+    fn signal(house: &House, epoch: Token, signal: Signal) {
+        let process = house.record(epoch).as_ref().and_then(leader).expect("runs");
+        processes::signal(&process, signal).expect("signalled");
+    }
+
+    const PANIC: &str = "<panic model='isa'/>\n<video><model type='vga'/></video>\n";
+
+    #[test]
+    fn what_a_guest_does_to_itself_is_told_as_that() {
+        let test = "what_a_guest_does_to_itself_is_told_as_that";
+        let Some(house) = House::build(test) else {
+            return;
+        };
+        house.long_lease();
+        sector::install(&house.disk());
+        let tell = |what| sector::tell(&house.disk(), what);
+        let driver = house.driver();
+        let (teller, mut told) = mpsc::unbounded_channel();
+        driver.watch(teller).expect("watches");
+        let spec = house.spec_with(PANIC);
+        driver.create(G, E, &spec, &gate()).expect("created");
+        driver.resume(G, E, &gate()).expect("runs");
+        heard(&mut told, &GuestEvent::Continued);
+        let first = sampled(&house, &driver, "it reads its disk", |s| {
+            s.disk_requests.is_some_and(|n| n > 10)
+        });
+        assert_eq!((first.held, first.vcpus), (None, 1));
+        assert_eq!((first.agent, &first.job), (Agent::None, &None));
+        assert!(first.cpu_ns > 0, "{first:?}");
+
+        let begun = Instant::now();
+        tell(Tell::Panic);
+        heard(&mut told, &GuestEvent::Panicked);
+        println!(
+            "a panic is told {} ms after its order",
+            begun.elapsed().as_millis()
+        );
+        assert_eq!(house.state(), "crashed", "it is kept as it is");
+        let stands = sampled(&house, &driver, "it stands", |s| s.held.is_some());
+        assert_eq!(stands.held, Some(Held::Other));
+        driver
+            .capture(G, E, "its kernel panicked", &gate())
+            .expect("kept");
+        let of = house.evidence().join("web1-000000000000beef");
+        let one = std::fs::read_dir(of).expect("kept").next();
+        let one = one.expect("one").expect("one").path();
+        let size = |name: &str| std::fs::metadata(one.join(name)).map_or(0, |m| m.len());
+        for name in [
+            "why.txt",
+            "events.txt",
+            "samples.txt",
+            "domain.xml",
+            "stats.txt",
+        ] {
+            assert!(size(name) > 0, "{name}");
+        }
+        let picture = size("screen.ppm").max(size("screen.png"));
+        let why = std::fs::read_to_string(one.join("why.txt")).expect("written");
+        assert!(picture > 0, "{why}");
+        let events = std::fs::read_to_string(one.join("events.txt")).expect("written");
+        assert!(events.contains("Panicked"), "{events}");
+
+        tell(Tell::Nothing);
+        driver.reset(G, E, &gate()).expect("reset");
+        heard(&mut told, &GuestEvent::Rebooted);
+        heard(&mut told, &GuestEvent::Continued);
+        assert_eq!(house.state(), "running");
+        // A panic in its next life inside the same process is news again.
+        tell(Tell::Panic);
+        heard(&mut told, &GuestEvent::Panicked);
+        tell(Tell::Nothing);
+        driver.reset(G, E, &gate()).expect("reset");
+        heard(&mut told, &GuestEvent::Rebooted);
+        // It resets itself: told, and no end.
+        tell(Tell::Reset);
+        heard(&mut told, &GuestEvent::Rebooted);
+        assert!(house.record(E).as_ref().and_then(leader).is_some());
+        tell(Tell::Nothing);
+        let before = sampled(&house, &driver, "it is there", |_| true);
+        sampled(&house, &driver, "it reads again", |s| {
+            s.disk_requests > before.disk_requests
+        });
+
+        let begun = Instant::now();
+        tell(Tell::Off);
+        let end = gone(&mut told);
+        println!(
+            "a shutdown is told {} ms after its order",
+            begun.elapsed().as_millis()
+        );
+        assert_eq!((end.epoch, end.cause), (E, Cause::ShutDown), "{}", end.how);
+        house.until("nothing is left", || driver.list() == Ok(vec![]));
+        assert_eq!(house.files(), 0);
+    }
+
+    #[test]
+    fn samples_tell_what_works_from_what_does_not() {
+        let test = "samples_tell_what_works_from_what_does_not";
+        let Some(mut house) = House::build(test) else {
+            return;
+        };
+        house.long_lease();
+        sector::install(&house.disk());
+        let driver = house.driver();
+        let (teller, mut told) = mpsc::unbounded_channel();
+        driver.watch(teller).expect("watches");
+        let channel = "<channel type='unix'><target type='virtio' \
+                       name='org.qemu.guest_agent.0'/></channel>\n";
+        let spec = house.spec_with(channel);
+        driver.create(G, E, &spec, &gate()).expect("created");
+        driver.resume(G, E, &gate()).expect("runs");
+        sampled(&house, &driver, "it reads its disk", |s| {
+            s.disk_requests.is_some_and(|n| n > 10)
+        });
+        // Nobody is at the other end of the channel.
+        let silent = sampled(&house, &driver, "its agent was asked", |s| {
+            s.agent != Agent::None
+        });
+        assert_eq!(silent.agent, Agent::Silent);
+
+        // Held by hand: nothing moves, and the reason is there.
+        house.virsh(&["suspend", "web1"]).expect("suspended");
+        let held = sampled(&house, &driver, "it is held", |s| s.held.is_some());
+        assert_eq!(held.held, Some(Held::Told));
+        let still = sampled(&house, &driver, "another", |s| s.at > held.at);
+        assert_eq!(still.cpu_ns, held.cpu_ns);
+        assert_eq!(still.disk_requests, held.disk_requests);
+        let why = driver.reset(G, E, &gate()).expect_err("held");
+        assert!(why.contains("Told"), "{why}");
+        house.virsh(&["resume", "web1"]).expect("resumed");
+        sampled(&house, &driver, "it goes on", |s| {
+            s.held.is_none() && s.disk_requests > held.disk_requests
+        });
+
+        // QEMU stopped: libvirt's calls hang, a sample does not.
+        signal(&house, E, Signal::STOP);
+        let stopped = sampled(&house, &driver, "its process is stopped", |s| {
+            s.held.is_some()
+        });
+        assert_eq!(
+            (stopped.held, stopped.disk_requests),
+            (Some(Held::Other), None)
+        );
+        signal(&house, E, Signal::CONT);
+        sampled(&house, &driver, "it answers again", |s| {
+            s.held.is_none() && s.disk_requests.is_some()
+        });
+
+        // libvirt stopped: blind, and nothing follows.
+        house.stop_libvirtd();
+        assert!(driver.sample().is_err());
+        assert!(driver.list().is_err());
+        let why = driver.answering().expect_err("silent");
+        assert!(why.contains("no answer for"), "{why}");
+        house.continue_libvirtd();
+        house.until("libvirt answers", || driver.list().is_ok());
+        assert_eq!(driver.answering(), Ok(()));
+
+        // A dead kernel: its CPU turns, its disk does not.
+        sector::tell(&house.disk(), Tell::Busy);
+        let mut last = sampled(&house, &driver, "it is there", |s| {
+            s.disk_requests.is_some()
+        });
+        house.until("only its CPU moves", || {
+            let now = sampled(&house, &driver, "a later one", |s| {
+                s.disk_requests.is_some() && s.cpu_ns > last.cpu_ns
+            });
+            let flat = now.disk_requests == last.disk_requests;
+            let much = (now.cpu_ns - last.cpu_ns) * 2 > now.at.since(last.at).as_nanos() as u64;
+            // On a busy host it gets less, and that shows.
+            let waits = now.wait_ns.zip(last.wait_ns);
+            let waited = waits.is_some_and(|(now, then)| now > then);
+            last = now;
+            flat && (much || waited)
+        });
+        driver.end(G, E, &gate()).expect("ended");
+        while let Ok(notice) = told.try_recv() {
+            assert!(!matches!(notice, Notice::Gone(_)), "{notice:?}");
+        }
     }
 
     #[test]
@@ -176,21 +404,31 @@ mod qemu {
             house.record(epoch).expect("registered")
         };
         let record = start(&house, E);
+        let begun = Instant::now();
         end(&record);
-        let Notice::Gone(Gone { epoch, how, .. }) = told.blocking_recv().expect("told") else {
-            panic!("not gone");
-        };
+        let Gone {
+            epoch, how, cause, ..
+        } = gone(&mut told);
+        println!(
+            "an end is told {} ms after it: {how}",
+            begun.elapsed().as_millis()
+        );
         // libvirt may take longer to say how than the guest can wait.
-        assert_eq!(epoch, E);
+        assert_eq!((epoch, cause), (E, Cause::Died));
         assert!(how.starts_with("QEMU ended"), "{how}");
         // Its next life, and a libvirt that cannot say anything.
         let record = start(&house, Token(6));
         house.stop_libvirtd();
+        let begun = Instant::now();
         end(&record);
-        let Notice::Gone(Gone { epoch, how, .. }) = told.blocking_recv().expect("told") else {
-            panic!("not gone");
-        };
-        assert_eq!(epoch, Token(6));
+        let Gone {
+            epoch, how, cause, ..
+        } = gone(&mut told);
+        println!(
+            "without libvirt {} ms after it: {how}",
+            begun.elapsed().as_millis()
+        );
+        assert_eq!((epoch, cause), (Token(6), Cause::Died));
         assert!(how.contains("libvirt has not said"), "{how}");
         house.continue_libvirtd();
         // A libvirtd that is gone and comes back is blindness between.
@@ -201,10 +439,21 @@ mod qemu {
         });
         assert!(leader(&record).is_some(), "the guest did not notice");
         driver.end(G, Token(7), &gate()).expect("ended");
-        assert!(
-            told.try_recv().is_err(),
-            "an end that was ordered is not told"
-        );
+        while let Ok(notice) = told.try_recv() {
+            let ended = matches!(notice, Notice::Gone(_));
+            assert!(!ended, "an end that was ordered is not told: {notice:?}");
+        }
+        // What is ended from outside did not shut itself down.
+        start(&house, Token(8));
+        house.virsh(&["destroy", "web1"]).expect("destroyed");
+        let Gone { epoch, cause, .. } = gone(&mut told);
+        assert_eq!((epoch, cause), (Token(8), Cause::Died));
+        start(&house, Token(9));
+        signal(&house, Token(9), Signal::TERM);
+        let Gone {
+            epoch, how, cause, ..
+        } = gone(&mut told);
+        assert_eq!((epoch, cause), (Token(9), Cause::Died), "{how}");
     }
 
     #[test]

@@ -355,6 +355,8 @@ pub enum EventKind {
     Changed,
     /// This host's lease.
     Lease,
+    /// What the monitors of its host make of a guest, and what is done about it.
+    Health,
     /// Bytes published by a library user.
     Published,
     /// Something an operator should look at.

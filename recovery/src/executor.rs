@@ -6,14 +6,17 @@
 
 use crate::command::{Closure, GuestStatus};
 use crate::contract::{GuestAction, GuestOrder, GuestSeen};
-use crate::guest::{GuestId, OnShutdown, Wanted};
+use crate::guest::{GuestId, OnShutdown};
+use crate::lrmd::{HostWatch, Watch};
 use crate::observation::Cause;
 use quorate_membership::{Time, Token};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+mod care;
 mod memory;
+mod reconcile;
 mod sight;
 
 pub(crate) use sight::{Deed, Surroundings};
@@ -50,6 +53,10 @@ pub(crate) struct Executor {
     closures: BTreeMap<GuestId, (Token, Closure, Option<u64>)>,
     processes: BTreeMap<GuestId, Process>,
     failures: BTreeMap<GuestId, Vec<Time>>,
+    resets: BTreeMap<GuestId, Vec<Time>>,
+    /// What is kept for people of guests whose process has ended.
+    kept: BTreeMap<GuestId, VecDeque<(Time, String)>>,
+    host: HostWatch,
     next_order: u64,
     durable: u64,
     killing: bool,
@@ -64,6 +71,7 @@ impl Executor {
     /// Starts from what was promised and what runs. Whatever runs under a refused epoch is ended
     /// before this node presents itself (V8).
     pub(crate) fn new(
+        now: Time,
         promises: BTreeMap<GuestId, GuestPromise>,
         present: &[GuestSeen],
     ) -> Executor {
@@ -72,6 +80,9 @@ impl Executor {
             closures: BTreeMap::new(),
             processes: BTreeMap::new(),
             failures: BTreeMap::new(),
+            resets: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            host: HostWatch::default(),
             next_order: 1,
             durable: 0,
             killing: false,
@@ -81,19 +92,24 @@ impl Executor {
             deeds: Vec::new(),
         };
         for seen in present {
-            executor.adopt(seen);
+            executor.adopt(now, seen);
         }
         executor
     }
 
-    fn adopt(&mut self, seen: &GuestSeen) {
+    fn adopt(&mut self, now: Time, seen: &GuestSeen) {
         let phase = if seen.paused {
             Phase::Held
         } else {
             Phase::Running
         };
+        self.enter(now, seen.guest, seen.epoch, phase);
+    }
+
+    fn enter(&mut self, now: Time, guest: GuestId, epoch: Token, phase: Phase) {
+        let watch = Watch::new(now, self.kept.remove(&guest).unwrap_or_default());
         self.processes
-            .insert(seen.guest, Process::new(seen.epoch, phase));
+            .insert(guest, Process::new(now, epoch, phase, watch));
     }
 
     fn promise(&self, guest: GuestId) -> GuestPromise {
@@ -146,22 +162,28 @@ impl Executor {
     }
 
     fn order(&mut self, now: Time, guest: GuestId, action: GuestAction, until: Option<Time>) {
-        let Some(process) = self.processes.get_mut(&guest) else {
-            return;
-        };
-        let order = self.next_order;
+        if let Some(order) = self.aside(guest, action, until)
+            && let Some(process) = self.processes.get_mut(&guest)
+        {
+            process.order = Some((order, now));
+        }
+    }
+
+    /// Gives an order whose answer changes no phase; gives its number.
+    fn aside(&mut self, guest: GuestId, action: GuestAction, until: Option<Time>) -> Option<u64> {
+        let epoch = self.processes.get(&guest)?.epoch;
+        let number = self.next_order;
         self.next_order += 1;
-        process.order = Some((order, now));
         let rests = matches!(action, GuestAction::Create(_));
-        let epoch = process.epoch;
         let order = GuestOrder {
-            order,
+            order: number,
             guest,
             epoch,
             action,
             not_after: until,
         };
         self.deeds.push(Deed::Order { order, rests });
+        Some(number)
     }
 
     fn end(&mut self, now: Time, guest: GuestId, closing: Option<Closure>) {
@@ -189,6 +211,7 @@ impl Executor {
         };
         self.deeds
             .push(Deed::Ended(guest, process.epoch, how.to_owned()));
+        self.kept.insert(guest, process.watch.into_notes());
         if let Some(why) = process.closing {
             self.close(guest, process.epoch, why);
         }
@@ -250,6 +273,9 @@ impl Executor {
 
     /// The answer to an order.
     pub(crate) fn done(&mut self, s: &Surroundings<'_>, order: u64, result: Result<(), String>) {
+        if self.aside_done(s, order, &result) {
+            return;
+        }
         let Some((guest, phase)) = self
             .processes
             .iter()
@@ -265,7 +291,7 @@ impl Executor {
         match (phase, result) {
             (Phase::Creating | Phase::Pausing, Ok(())) => process.phase = Phase::Held,
             (Phase::Continuing, Ok(())) => {
-                process.phase = Phase::Running;
+                process.runs(s.now);
                 let epoch = process.epoch;
                 self.deeds.push(Deed::Started(guest, epoch));
             }
@@ -284,7 +310,7 @@ impl Executor {
                     .push(Deed::Alert(guest, format!("could not be continued: {why}")));
             }
             // Pausing is best effort; the end at lease end does not depend on it.
-            (Phase::Pausing, Err(_)) => process.phase = Phase::Running,
+            (Phase::Pausing, Err(_)) => process.runs(s.now),
             (Phase::Ending, Err(why)) => {
                 process.order = Some((0, s.now));
                 self.deeds
@@ -313,14 +339,17 @@ impl Executor {
         }
         for x in seen {
             if !self.processes.contains_key(&x.guest) {
-                self.adopt(x);
+                self.adopt(s.now, x);
             }
         }
     }
 
     /// The hypervisor does not answer: nothing follows about any guest (S9).
-    pub(crate) fn blinded(&mut self, why: String) {
+    pub(crate) fn blinded(&mut self, now: Time, why: String) {
         self.blind = Some(why);
+        for process in self.processes.values_mut() {
+            process.watch.blinded(now);
+        }
     }
 
     /// Why the hypervisor cannot be seen, if it cannot.
@@ -395,6 +424,10 @@ impl Executor {
         self.durable = self.durable.max(batch);
     }
 
+    pub(crate) fn has_deeds(&self) -> bool {
+        !self.deeds.is_empty()
+    }
+
     pub(crate) fn take_deeds(&mut self) -> Vec<Deed> {
         std::mem::take(&mut self.deeds)
     }
@@ -417,115 +450,6 @@ impl Executor {
         retries
             .filter_map(|p| p.order)
             .fold(at, |at, (_, given)| at.min(given + END_PATIENCE))
-    }
-
-    /// Brings what runs here in line with the lease and the applied log. Leases come first.
-    pub(crate) fn reconcile(&mut self, s: &Surroundings<'_>) {
-        let left = s.lease_left();
-        let over = left.is_zero();
-        if over && !self.processes.is_empty() {
-            self.killing = true;
-        }
-        let condemned = self.killing || s.judged() || s.predecessor_judged();
-        let known: Vec<GuestId> = self.processes.keys().copied().collect();
-        for guest in known {
-            let Some(process) = self.processes.get(&guest) else {
-                continue;
-            };
-            let (epoch, phase) = (process.epoch, process.phase);
-            let refused = epoch <= self.promise(guest).closed;
-            if phase == Phase::Ending {
-                self.end(s.now, guest, None);
-            } else if condemned {
-                self.end(s.now, guest, Some(Closure::LeaseEnded));
-            } else if refused || s.leaving {
-                self.end(s.now, guest, Some(Closure::Told));
-            } else if s.admitted() {
-                match s.mine(guest) {
-                    Some(r) if r.epoch == epoch && r.wanted == Wanted::Running => {
-                        self.hold_or_run(s, guest, phase);
-                    }
-                    _ => self.end(s.now, guest, Some(Closure::Told)),
-                }
-            }
-            // Not admitted yet: it runs on under the inherited lease until the log has spoken.
-        }
-        if s.admitted() && !condemned {
-            self.start_missing(s);
-        } else if !s.admitted() && self.processes.is_empty() {
-            self.empty();
-        }
-        if s.admitted() {
-            self.emptied = None;
-        }
-        self.forget(s);
-    }
-
-    /// Pauses near the lease end, continues with room to spare.
-    fn hold_or_run(&mut self, s: &Surroundings<'_>, guest: GuestId, phase: Phase) {
-        let margin = s.cluster.timing.pause_margin;
-        let left = s.lease_left();
-        let Some(process) = self.processes.get_mut(&guest) else {
-            return;
-        };
-        let busy = process
-            .order
-            .is_some_and(|(_, at)| s.now.since(at) < ORDER_PATIENCE);
-        match phase {
-            Phase::Running if left <= margin && !busy => {
-                process.phase = Phase::Pausing;
-                self.order(s.now, guest, GuestAction::Pause, s.lease_end);
-            }
-            Phase::Held if left > margin + s.cluster.timing.heartbeat / 4 && !busy => {
-                process.phase = Phase::Continuing;
-                let until = s.lease_end.map(|end| end - margin);
-                self.order(s.now, guest, GuestAction::Continue, until);
-            }
-            _ => {}
-        }
-    }
-
-    /// Starts what the log gives to this incarnation and does not run: newly placed, or died.
-    fn start_missing(&mut self, s: &Surroundings<'_>) {
-        for (guest, r) in s.guests.on(s.me) {
-            if r.incarnation != s.incarnation || self.processes.contains_key(&guest) {
-                continue;
-            }
-            let promise = self.promise(guest);
-            let refused = r.epoch <= promise.closed || r.epoch < promise.promised;
-            if refused || s.leaving || r.wanted == Wanted::Stopped {
-                // Nothing runs and nothing will: say so, until the log has it.
-                if self.closures.get(&guest).is_none_or(|(e, ..)| *e < r.epoch) {
-                    self.close(guest, r.epoch, Closure::Told);
-                }
-                continue;
-            }
-            if s.lease_left() <= s.cluster.timing.pause_margin {
-                continue;
-            }
-            if self.store_failed && promise.promised < r.epoch {
-                let why = Closure::Failed("the store of this host failed".into());
-                self.close(guest, r.epoch, why);
-                continue;
-            }
-            if promise.promised < r.epoch {
-                self.failures.remove(&guest);
-                self.write(
-                    guest,
-                    GuestPromise {
-                        promised: r.epoch,
-                        ..promise
-                    },
-                );
-            }
-            self.processes
-                .insert(guest, Process::new(r.epoch, Phase::Creating));
-            self.order(
-                s.now,
-                guest,
-                GuestAction::Create(r.spec.clone()),
-                s.lease_end,
-            );
-        }
+            .min(self.care_deadline(s))
     }
 }

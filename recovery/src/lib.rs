@@ -9,6 +9,7 @@ pub mod domain;
 mod domains;
 pub mod executor;
 pub mod guest;
+mod lrmd;
 pub mod machine;
 pub mod node;
 pub mod observation;

@@ -19,9 +19,11 @@ mod events;
 mod going;
 mod outbox;
 mod status;
+mod why;
 
 use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
+pub use why::{Why, WhyStep};
 
 /// What a node starts from.
 #[derive(Clone, Debug)]
@@ -60,12 +62,16 @@ pub struct Node {
     exited: bool,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
+    stories: why::Stories,
 }
 
 /// Whether nothing but the next tick need look at what this fact changed.
 fn passing(fact: &Fact) -> bool {
-    let Fact::Frame { frame, .. } = fact else {
-        return false;
+    let frame = match fact {
+        Fact::Frame { frame, .. } => frame,
+        // What calls for anything says so itself.
+        Fact::Observed { .. } | Fact::HostObserved(_) => return true,
+        _ => return false,
     };
     match &frame.body {
         Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
@@ -116,7 +122,7 @@ impl Node {
         )?;
         Ok(Node {
             member,
-            executor: Executor::new(setup.promises, &setup.present),
+            executor: Executor::new(now, setup.promises, &setup.present),
             planner: Planner::default(),
             requests: Requests::default(),
             fencing: setup.fencing,
@@ -128,6 +134,7 @@ impl Node {
             exited: false,
             suspects: Vec::new(),
             lease_known_over: true,
+            stories: why::Stories::default(),
         })
     }
 
@@ -146,13 +153,17 @@ impl Node {
     /// Takes one fact, with the time read after it was in hand, and gives everything to do, in
     /// order, `Wait` last.
     pub fn step(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
+        let begin = out.len();
         self.member.wake(now);
         // Leases are judged before any fact is looked at: what is over needs no permission.
         self.executor.reconcile(&surroundings!(self, now));
         // Most facts are datagrams that change nothing here or for the coordinator: what follows
         // from those is taken up by the next tick, a fifth of an election timeout away at most.
-        let mut worth = !passing(&fact) || now >= self.member.deadline();
+        // What the lease has just called for waits for no tick.
+        let mut worth =
+            !passing(&fact) || now >= self.member.deadline() || self.executor.has_deeds();
         self.take(now, fact, out);
+        worth |= self.executor.eager();
         self.member.tick(now);
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
@@ -168,6 +179,11 @@ impl Node {
             }
         }
         self.flush(out);
+        for effect in &out[begin..] {
+            if let Effect::Event(event) = effect {
+                self.remember_seen(now, event);
+            }
+        }
         let s = surroundings!(self, now);
         let until = self
             .member
@@ -210,7 +226,7 @@ impl Node {
                 self.executor.store_failed(&unsent);
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
-            Fact::HypervisorBlind { why } => self.executor.blinded(why),
+            Fact::HypervisorBlind { why } => self.executor.blinded(now, why),
             Fact::GuestGone {
                 guest,
                 epoch,
@@ -220,8 +236,11 @@ impl Node {
                 self.executor
                     .guest_gone(&surroundings!(self, now), guest, epoch, &how, cause);
             }
-            // Judged by the monitors' part of the executor.
-            Fact::Observed { .. } | Fact::HostObserved(_) => {}
+            Fact::Observed { guest, epoch, seen } => {
+                self.executor
+                    .observed(&surroundings!(self, now), guest, epoch, &seen);
+            }
+            Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
                 self.executor.done(&surroundings!(self, now), order, result);
             }
@@ -378,6 +397,16 @@ impl Node {
                     let e = self.event(epoch, EventKind::Ended, Some(me), Some(guest), how);
                     out.push(Effect::Event(e));
                 }
+                Deed::Health(guest, text) => {
+                    let me = self.member.me();
+                    let e = self.event(Token::NONE, EventKind::Health, Some(me), Some(guest), text);
+                    out.push(Effect::Event(e));
+                }
+                Deed::Host(text) => {
+                    let me = self.member.me();
+                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), None, text);
+                    out.push(Effect::Event(e));
+                }
                 Deed::Alert(guest, text) => {
                     let me = self.member.me();
                     let e = self.event(Token::NONE, EventKind::Alert, Some(me), Some(guest), text);
@@ -509,6 +538,7 @@ impl Node {
         if !replayed && let Some(event) = self.describe(*token, &entry.body) {
             out.push(Effect::Event(event));
         }
+        self.remember((!replayed).then_some(now), *token, &entry.body);
     }
 
     fn flush(&mut self, out: &mut Vec<Effect>) {

@@ -7,7 +7,7 @@ mod rig;
 
 use quorate_membership::entry::Away;
 use quorate_membership::{HostState, NodeId};
-use quorate_recovery::contract::Request;
+use quorate_recovery::contract::{EventKind, Request};
 use rig::Rig;
 
 #[test]
@@ -203,4 +203,30 @@ fn a_guest_adopted_at_start_that_was_ending_already_is_started_again() {
         rig.poll(host);
     }
     assert_eq!(rig.running("g1"), vec![host]);
+}
+
+#[test]
+fn why_tells_the_chain_from_the_verdict_to_the_start() {
+    let mut rig = Rig::new(4);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(rig::guest("g1")))
+        .expect("added");
+    rig.run(2_000);
+    let host = rig.running("g1")[0];
+    rig.power_off(host);
+    rig.run(16_000);
+    let node = rig.node(rig.running("g1")[0].0);
+    let why = node.why(rig.now(), "g1").expect("known");
+    assert_eq!(why.state, "running");
+    use EventKind::{Changed, Placed, Proof, Started, Verdict};
+    let kinds: Vec<EventKind> = why.steps.iter().map(|s| s.kind).collect();
+    let mut left = kinds.iter();
+    for wanted in [Changed, Placed, Verdict, Proof, Placed, Started] {
+        let found = left.any(|k| *k == wanted);
+        assert!(found, "{wanted:?} is missing or out of order: {kinds:?}");
+    }
+    let times: Vec<f64> = why.steps.iter().filter_map(|s| s.ago).collect();
+    assert_eq!(times.len(), why.steps.len());
+    assert!(times.is_sorted_by(|a, b| a >= b), "oldest first: {times:?}");
+    assert!(node.why(rig.now(), "g2").is_none());
 }

@@ -32,6 +32,15 @@ pub(super) enum Command {
     Hosts(View),
     /// Every protected guest: where it is, and why.
     Guests(View),
+    /// Why a guest is where it is: evidence, verdict, fence, proof, placement, start.
+    ///
+    /// What only one host saw (that it started, what its monitors saw) is shown by that host.
+    Why {
+        #[command(flatten)]
+        view: View,
+        /// The guest's name.
+        guest: String,
+    },
     /// What happened.
     Events {
         #[command(flatten)]

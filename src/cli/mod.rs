@@ -68,6 +68,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
         Command::Status(view) => show(&view, &ApiRequest::Status, print::status),
         Command::Hosts(view) => show(&view, &ApiRequest::Hosts, print::hosts),
         Command::Guests(view) => show(&view, &ApiRequest::Guests, print::guests),
+        Command::Why { view, guest } => show(&view, &ApiRequest::Why { guest }, print::why),
         Command::Events { view, follow } => events(&view, follow),
         Command::Guest(command) => guest(command),
         Command::Host(command) => host(command),

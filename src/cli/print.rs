@@ -104,6 +104,30 @@ pub(super) fn status(v: &Value) -> String {
     lines.join("\n")
 }
 
+pub(super) fn why(v: &Value) -> String {
+    let mut head = format!("{} is {}", text(&v["guest"]), text(&v["state"]));
+    if !v["host"].is_null() {
+        head = format!("{head} on {}", text(&v["host"]));
+    }
+    if !v["reason"].is_null() {
+        head = format!("{head}: {}", text(&v["reason"]));
+    }
+    let steps = v["steps"].as_array().cloned().unwrap_or_default();
+    let steps: Vec<Vec<String>> = steps
+        .iter()
+        .map(|s| {
+            let ago = s["ago"].as_f64();
+            let ago = ago.map_or_else(|| "-".to_owned(), |a| format!("{a:.1}"));
+            let cells = ["token", "kind", "host", "text"]
+                .iter()
+                .map(|k| text(&s[*k]));
+            std::iter::once(ago).chain(cells).collect()
+        })
+        .collect();
+    let heads = ["s AGO", "TOKEN", "STEP", "HOST", "WHAT"];
+    format!("{head}\n\n{}", table(&heads, &steps))
+}
+
 /// One event line as the daemon sent it, in words.
 pub(super) fn event(line: &str) -> String {
     let Ok(v) = serde_json::from_str::<Value>(line) else {

@@ -303,6 +303,10 @@ impl Driver {
             }
             ApiRequest::Hosts => ApiAnswer::Ok(json!(self.node.hosts(now))),
             ApiRequest::Guests => ApiAnswer::Ok(json!(self.node.guests(now))),
+            ApiRequest::Why { guest } => match self.node.why(now, &guest) {
+                Some(why) => ApiAnswer::Ok(json!(why)),
+                None => ApiAnswer::Error(format!("no guest is named {guest:?}")),
+            },
             ApiRequest::Grounds => {
                 let guests = self.node.member().app().guests.values();
                 ApiAnswer::Ok(json!(Grounds {

@@ -3,8 +3,9 @@
 use super::ending::{GENTLE, Meant};
 use super::events::Event;
 use super::launch::{SETTLED, Start};
-use super::link::{Failure, Kind, Link};
+use super::link::{Kind, Link};
 use super::registry::{Known, Life, Registry};
+use super::sense::Sense;
 use super::survey::{self, Activity, Found};
 use super::tag::{Tag, woven};
 use super::watch;
@@ -15,9 +16,11 @@ use crate::hypervisor::{Driver, Gate, Notice};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::domain::Domain;
-use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
+use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,6 +44,8 @@ pub struct Settings {
     pub host: String,
     /// The cluster's name: domains of other clusters are none of ours.
     pub cluster: String,
+    /// Where captures are kept, if they are.
+    pub evidence: Option<PathBuf>,
 }
 
 /// Guests as domains of libvirt.
@@ -51,6 +56,7 @@ pub struct Libvirt {
 
 pub(super) struct Inner {
     pub(super) cluster: String,
+    pub(super) evidence: Option<PathBuf>,
     pub(super) registry: Registry,
     pub(super) link: Link,
     /// One order at a time for each guest; who looks after ended ones steps back.
@@ -59,6 +65,10 @@ pub(super) struct Inner {
     pub(super) starting: Mutex<BTreeMap<Life, Start>>,
     /// One poll at a time: while libvirt hangs, no second waits behind the first.
     polling: Mutex<()>,
+    /// When libvirt last answered a poll, or when it was first to be asked; and what came of the
+    /// last poll.
+    answered: Mutex<(Time, Result<(), String>)>,
+    pub(super) sense: Sense,
     /// Lives that processes carry the marks of, and when they were last looked for.
     strays: Mutex<(Time, Vec<Life>)>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
@@ -97,11 +107,14 @@ impl Libvirt {
         Ok(Libvirt {
             inner: Arc::new(Inner {
                 cluster: settings.cluster,
+                evidence: settings.evidence,
                 registry,
                 link: Link::new(&settings.uri, events),
                 turns: Mutex::default(),
                 starting: Mutex::new(starting),
                 polling: Mutex::default(),
+                answered: Mutex::new((now, Ok(()))),
+                sense: Sense::new(&settings.uri),
                 strays: Mutex::default(),
                 events: Mutex::new(Some(received)),
                 listeners: Mutex::default(),
@@ -119,6 +132,21 @@ impl Libvirt {
             .link
             .call(POLL, survey::survey)
             .map_err(|f| f.why)
+    }
+
+    /// Whether libvirt answers, by the polls; asks it nothing.
+    ///
+    /// # Errors
+    /// For how long it has not answered, and what came of the last poll.
+    pub fn answering(&self) -> Result<(), String> {
+        let (at, said) = lock(&self.inner.answered).clone();
+        let since = Clock.now().since(at).as_secs();
+        match said {
+            Err(why) => Err(format!("no answer for {since} s: {why}")),
+            // Nobody has polled for so long that the last answer says nothing.
+            Ok(()) if since > 2 * POLL.as_secs() => Err(format!("no answer for {since} s")),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Hears every event of every domain from now on. [`Driver::watch`] must be at work.
@@ -168,7 +196,7 @@ impl Inner {
     }
 
     /// The one life of this order, registered and of this boot.
-    fn standing(&self, life: Life) -> Result<Known, String> {
+    pub(super) fn standing(&self, life: Life) -> Result<Known, String> {
         let known = self.known(life.0, &|e| e == life.1)?;
         let one = known.into_iter().find(|k| k.boot == self.registry.boot);
         let one = one.ok_or_else(|| format!("{} epoch {} is not on this host", life.0, life.1))?;
@@ -176,40 +204,6 @@ impl Inner {
             return Err("its process is not registered, or is gone".into());
         }
         Ok(one)
-    }
-
-    /// Holds a domain or lets it run, and looks that it is so.
-    fn turn_to(&self, life: Life, run: bool, gate: &Gate) -> Result<(), String> {
-        let id = self.standing(life)?.uuid;
-        let (cluster, theirs) = (self.cluster.clone(), gate.clone());
-        let done = self.link.call(until(gate.give_up()), move |c| {
-            let gone = || Failure::no("the domain is gone");
-            let domain = survey::numbered(c, id)?.ok_or_else(gone)?;
-            let tag = survey::tag(&domain)?;
-            if !tag.is_some_and(|t| t.cluster == cluster && (t.guest, t.epoch) == life) {
-                return Err(Failure::no("the domain is another's by its tag"));
-            }
-            let before = survey::activity(&domain)?.ok_or_else(gone)?;
-            let wanted = if run { Activity::Runs } else { Activity::Held };
-            if before == wanted {
-                return Ok(());
-            }
-            theirs.pass().map_err(Failure::no)?;
-            if run {
-                domain.resume()?;
-            } else {
-                domain.suspend()?;
-            }
-            match survey::activity(&domain)?.ok_or_else(gone)? {
-                now if now == wanted => Ok(()),
-                now => Err(Failure::no(format!("it is found {now:?} afterwards"))),
-            }
-        });
-        done.map_err(|f| {
-            // If it comes back from wherever it hangs, it must do nothing more.
-            gate.abandon();
-            f.why
-        })
     }
 
     /// Lives that processes here carry the marks of, looked for now and then, and looked after
@@ -306,17 +300,9 @@ impl Driver for Libvirt {
     }
 
     fn resume(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
-        let inner = &self.inner;
-        let turn = inner.turn(guest);
+        let turn = self.inner.turn(guest);
         let _turn = lock(&turn);
-        if inner.qemu() {
-            // The guardian would end it; better not to begin at all.
-            let end = inner.registry.run.lease_end(inner.registry.boot)?;
-            if Clock.now() >= end {
-                return Err("the lease is over".into());
-            }
-        }
-        inner.turn_to((guest, epoch), true, gate)
+        self.inner.turn_to((guest, epoch), true, gate)
     }
 
     fn pause(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
@@ -345,6 +331,14 @@ impl Driver for Libvirt {
             Ok(all.map(|(_, t, a)| (t, a)).collect::<Vec<_>>())
         });
         drop(polling);
+        let said = tagged.as_ref().map(|_| ()).map_err(|f| f.why.clone());
+        {
+            let mut answered = lock(&inner.answered);
+            if said.is_ok() {
+                answered.0 = Clock.now();
+            }
+            answered.1 = said;
+        }
         let mut seen: BTreeMap<Life, bool> = BTreeMap::new();
         for (tag, activity) in tagged? {
             seen.insert((tag.guest, tag.epoch), activity == Activity::Held);
@@ -390,11 +384,38 @@ impl Driver for Libvirt {
     fn watch(&self, gone: UnboundedSender<Notice>) -> Result<(), String> {
         let events = lock(&self.inner.events).take();
         let events = events.ok_or("this driver is watched already")?;
+        *lock(&self.inner.sense.tell) = Some(gone.clone());
         let inner = Arc::downgrade(&self.inner);
         std::thread::Builder::new()
             .name("domains".into())
             .spawn(move || watch::watch(&inner, &events, &gone))
             .map(|_| ())
             .map_err(|e| e.to_string())
+    }
+
+    fn reset(&self, guest: GuestId, epoch: Token, gate: &Gate) -> Result<(), String> {
+        let turn = self.inner.turn(guest);
+        let _turn = lock(&turn);
+        self.inner.reset((guest, epoch), gate)
+    }
+
+    fn capture(&self, guest: GuestId, epoch: Token, why: &str, gate: &Gate) -> Result<(), String> {
+        // Takes no turn: it changes nothing, and must hold up no end.
+        self.inner.capture((guest, epoch), why, gate)
+    }
+
+    fn probe(
+        &self,
+        guest: GuestId,
+        epoch: Token,
+        probe: &Probe,
+        gate: &Gate,
+    ) -> Result<Result<(), String>, String> {
+        self.inner.run_probe((guest, epoch), probe, gate)
+    }
+
+    fn sample(&self) -> Result<Vec<(GuestId, Token, Sample)>, String> {
+        let samples = self.inner.samples()?.into_iter();
+        Ok(samples.map(|((g, e), sample)| (g, e, sample)).collect())
     }
 }

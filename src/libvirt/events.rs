@@ -1,4 +1,4 @@
-//! libvirt's events as a channel: the only unsafe lines of this room.
+//! libvirt's events as a channel. Unsafe lines of this room are here and in `stats` only.
 //!
 //! The crate has no domain events of its own, so they are registered through its bindings. A
 //! callback runs on the thread of the event loop, does nothing but copy and send, and never
@@ -31,8 +31,8 @@ pub enum What {
     Suspended(Suspended),
     /// Its vCPUs go on.
     Resumed,
-    /// The guest shut itself down, or was asked to; QEMU is still there.
-    Shutdown,
+    /// It shuts down; QEMU may still be there.
+    Shutdown(By),
     /// It is gone.
     Stopped(Stopped),
     /// The guest's kernel panicked; QEMU is still there.
@@ -40,13 +40,35 @@ pub enum What {
     /// The guest was reset, from inside or from outside.
     Reboot,
     /// The guest's watchdog device fired.
-    Watchdog,
+    Watchdog(Barks),
     /// A disk failed: which, and QEMU's reason, as `enospc`.
     IoError(String, String),
     /// The agent in the guest connected or went.
     Agent(bool),
     /// Something of no concern here.
     Other,
+}
+
+/// Who wanted a shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The guest's operating system switched it off, asked to or not.
+    Guest,
+    /// QEMU was told to end, by a signal or through libvirt.
+    Host,
+    /// libvirt cannot tell.
+    Unknown,
+}
+
+/// What the watchdog device is set up to do when it is not fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barks {
+    /// Nothing that helps: nothing at all, hold the guest, or tell its kernel.
+    Only,
+    /// Reset it.
+    Resets,
+    /// Switch it off.
+    Ends,
 }
 
 /// Why vCPUs are held.
@@ -258,7 +280,11 @@ fn lifecycle_of(event: c_int, detail: c_int) -> What {
             _ => Suspended::Other,
         }),
         sys::VIR_DOMAIN_EVENT_RESUMED => What::Resumed,
-        sys::VIR_DOMAIN_EVENT_SHUTDOWN => What::Shutdown,
+        sys::VIR_DOMAIN_EVENT_SHUTDOWN => What::Shutdown(match detail {
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST => By::Guest,
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST => By::Host,
+            _ => By::Unknown,
+        }),
         sys::VIR_DOMAIN_EVENT_STOPPED => What::Stopped(match detail {
             sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => Stopped::Shutdown,
             sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => Stopped::Destroyed,
@@ -295,11 +321,18 @@ unsafe extern "C" fn reboot(_: sys::virConnectPtr, domain: sys::virDomainPtr, se
 unsafe extern "C" fn watchdog(
     _: sys::virConnectPtr,
     domain: sys::virDomainPtr,
-    _action: c_int,
+    action: c_int,
     sender: *mut c_void,
 ) {
+    let barks = match action.cast_unsigned() {
+        sys::VIR_DOMAIN_EVENT_WATCHDOG_RESET => Barks::Resets,
+        sys::VIR_DOMAIN_EVENT_WATCHDOG_POWEROFF | sys::VIR_DOMAIN_EVENT_WATCHDOG_SHUTDOWN => {
+            Barks::Ends
+        }
+        _ => Barks::Only,
+    };
     // SAFETY: libvirt's callback contract is that of `tell`.
-    unsafe { tell(domain, sender, What::Watchdog) };
+    unsafe { tell(domain, sender, What::Watchdog(barks)) };
 }
 
 unsafe extern "C" fn io_error(

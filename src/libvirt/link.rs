@@ -8,13 +8,13 @@
 
 use super::events::{self, Event};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use virt::connect::Connect;
 use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberEnum};
 
-/// So many calls may hang before no more are made. They come back when libvirt does or ends.
+/// So many orders and polls may hang before no more are made.
 const HANGING_MAX: usize = 24;
 /// So many connections are kept for later calls.
 const IDLE_MAX: usize = 3;
@@ -94,7 +94,10 @@ struct Shared {
     ear: Mutex<Option<Connect>>,
     /// The ear is being opened.
     opening: AtomicBool,
+    /// Calls that have not come back, and how many may be before no more are made. They come back
+    /// when libvirt does or ends.
     hanging: AtomicUsize,
+    hanging_max: usize,
     events: Sender<Event>,
 }
 
@@ -105,6 +108,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Link {
     /// A link to `uri`; opened by its first call. Events of every connection go to `events`.
     pub(super) fn new(uri: &str, events: Sender<Event>) -> Link {
+        Link::bounded(uri, events, HANGING_MAX)
+    }
+
+    /// A link for looks, which never listens: at most `hanging_max` of its calls are under way.
+    pub(super) fn deaf(uri: &str, hanging_max: usize) -> Link {
+        let (nowhere, _) = mpsc::channel();
+        Link::bounded(uri, nowhere, hanging_max)
+    }
+
+    fn bounded(uri: &str, events: Sender<Event>, hanging_max: usize) -> Link {
         let kind = if uri.starts_with("test:") {
             Kind::Mock
         } else {
@@ -118,6 +131,7 @@ impl Link {
                 ear: Mutex::default(),
                 opening: AtomicBool::new(false),
                 hanging: AtomicUsize::new(0),
+                hanging_max,
                 events,
             }),
         }
@@ -165,9 +179,35 @@ impl Link {
         limit: Duration,
         ask: impl FnOnce(&Connect) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        let answered = self.ask(ask)?;
+        let (why, kind) = match answered.recv_timeout(limit) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) => {
+                let limit = limit.as_millis();
+                let why = format!("libvirt has not answered within {limit} ms");
+                (why, Fault::Hangs)
+            }
+            // It panicked, which libvirt does not know.
+            Err(RecvTimeoutError::Disconnected) => {
+                ("a call of libvirt broke off".to_owned(), Fault::Lost)
+            }
+        };
+        Err(Failure { why, kind })
+    }
+
+    /// Asks libvirt something on a thread of its own and waits for nothing: the answer comes by
+    /// what this gives.
+    ///
+    /// # Errors
+    /// Too many calls are under way, or there is no thread.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Connect) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Receiver<Result<T, Failure>>, Failure> {
         let shared = Arc::clone(&self.shared);
-        if shared.hanging.load(Ordering::SeqCst) >= HANGING_MAX {
-            let why = format!("libvirt: {HANGING_MAX} calls have not been answered");
+        let max = shared.hanging_max;
+        if shared.hanging.load(Ordering::SeqCst) >= max {
+            let why = format!("libvirt: {max} calls have not been answered");
             return Err(Failure::no(why));
         }
         shared.hanging.fetch_add(1, Ordering::SeqCst);
@@ -194,19 +234,7 @@ impl Link {
             self.shared.hanging.fetch_sub(1, Ordering::SeqCst);
             return Err(Failure::no(format!("no thread for libvirt: {e}")));
         }
-        let (why, kind) = match answered.recv_timeout(limit) {
-            Ok(result) => return result,
-            Err(RecvTimeoutError::Timeout) => {
-                let limit = limit.as_millis();
-                let why = format!("libvirt has not answered within {limit} ms");
-                (why, Fault::Hangs)
-            }
-            // It panicked, which libvirt does not know.
-            Err(RecvTimeoutError::Disconnected) => {
-                ("a call of libvirt broke off".to_owned(), Fault::Lost)
-            }
-        };
-        Err(Failure { why, kind })
+        Ok(answered)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::libvirt::{Activity, Libvirt, Settings, Stopped, What};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Needs, Policy};
+use quorate_recovery::observation::{Cause, GuestEvent, Held, Observation, Sample};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ impl Lab {
             boot: clock::boot_id(Path::new(clock::BOOT_ID_FILE)).expect("Linux"),
             host: "here".to_owned(),
             cluster: format!("cluster {number}"),
+            evidence: Some(dir.join("evidence")),
         })
         .expect("a driver")
     }
@@ -211,9 +213,10 @@ fn a_daemon_that_comes_back_finds_its_guests() {
 }
 
 fn heard(told: &mut mpsc::UnboundedReceiver<Notice>) -> Gone {
-    match told.blocking_recv().expect("the watch goes on") {
-        Notice::Gone(gone) => gone,
-        Notice::Seen(..) => panic!("not gone"),
+    loop {
+        if let Notice::Gone(gone) = told.blocking_recv().expect("the watch goes on") {
+            return gone;
+        }
     }
 }
 
@@ -239,6 +242,7 @@ fn ends_nobody_ordered_are_told_with_their_reason() {
     let gone = heard(&mut told);
     assert_eq!((gone.guest, gone.epoch), (lab.guest, E));
     assert_eq!(gone.how, Stopped::Destroyed.words());
+    assert_eq!(gone.cause, Cause::Died, "by hand");
     assert_eq!((lab.list(), lab.registry()), (vec![], 0));
     // Every domain's events are heard; those of this one in their order.
     let id = 0x1111_1111_2222_3333_4444_0000_0000_0000 | u128::from(lab.guest.0);
@@ -255,7 +259,8 @@ fn ends_nobody_ordered_are_told_with_their_reason() {
     // The next life under the same number is told of too.
     lab.create(Token(9)).expect("created");
     lab.by_hand(|d| d.shutdown());
-    assert_eq!(heard(&mut told).epoch, Token(9));
+    let gone = heard(&mut told);
+    assert_eq!((gone.epoch, gone.cause), (Token(9), Cause::ShutDown));
     // One that was ordered is answered, not told of.
     lab.create(Token(10)).expect("created");
     lab.driver
@@ -267,6 +272,94 @@ fn ends_nobody_ordered_are_told_with_their_reason() {
 }
 
 #[test]
+fn what_is_done_to_a_guest_by_hand_is_told() {
+    let lab = Lab::new(111);
+    let (tell, mut told) = mpsc::unbounded_channel();
+    lab.driver.watch(tell).expect("watches");
+    let give_up = Clock.now() + Duration::from_secs(30);
+    while !lab.driver.inner.link.listens() {
+        assert!(Clock.now() < give_up, "no events");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    lab.create(E).expect("created");
+    lab.driver.resume(lab.guest, E, &gate()).expect("runs");
+    lab.by_hand(|d| d.suspend().map(|_| ()));
+    lab.by_hand(|d| d.resume().map(|_| ()));
+    lab.by_hand(|d| d.destroy());
+    let mut mine = Vec::new();
+    let end = loop {
+        match told.blocking_recv().expect("the watch goes on") {
+            Notice::Seen(guest, epoch, Observation::Event(event)) => {
+                assert_eq!((guest, epoch), (lab.guest, E));
+                mine.push(event);
+            }
+            Notice::Seen(..) => panic!("no event"),
+            Notice::Gone(gone) => break gone,
+        }
+    };
+    assert_eq!(end.cause, Cause::Died);
+    let tail = [GuestEvent::Held(Held::Told), GuestEvent::Continued];
+    assert!(mine.ends_with(&tail), "{mine:?}");
+}
+
+#[test]
+fn samples_say_what_the_hypervisor_knows() {
+    let lab = Lab::new(112);
+    let sample = || -> Option<Sample> {
+        let mut all = lab.driver.sample().expect("the mock answers");
+        assert!(all.len() <= 1);
+        let (guest, epoch, sample) = all.pop()?;
+        assert_eq!((guest, epoch), (lab.guest, E));
+        Some(sample)
+    };
+    assert_eq!(sample(), None);
+    lab.create(E).expect("created");
+    assert_eq!(sample().expect("there").held, Some(Held::Told));
+    lab.driver.resume(lab.guest, E, &gate()).expect("runs");
+    let one = sample().expect("there");
+    assert_eq!((one.held, one.vcpus), (None, 1));
+    assert!(one.at <= Clock.now() && one.at > Time::ZERO);
+    lab.by_hand(|d| d.destroy());
+    assert_eq!(sample(), None, "an end is not told by a sample");
+    assert_eq!(lab.driver.list(), Ok(vec![]));
+    assert_eq!(lab.driver.answering(), Ok(()));
+}
+
+#[test]
+fn remedies_that_cannot_be_say_so() {
+    let lab = Lab::new(113);
+    let driver = &lab.driver;
+    let captured = |lab: &Lab| {
+        let place = lab.dir.path().join("evidence");
+        let of = std::fs::read_dir(place.join(format!("{}-{:016x}", lab.name(), lab.guest.0)));
+        of.map_or(0, Iterator::count)
+    };
+    assert!(driver.reset(lab.guest, E, &gate()).is_err(), "not there");
+    assert!(driver.capture(lab.guest, E, "x", &gate()).is_err());
+    lab.create(E).expect("created");
+    let why = driver.reset(lab.guest, E, &gate()).expect_err("held");
+    assert!(why.contains("held"), "{why}");
+    driver.resume(lab.guest, E, &gate()).expect("runs");
+    driver
+        .capture(lab.guest, E, "a test", &gate())
+        .expect("kept");
+    assert_eq!(captured(&lab), 1);
+    let late = Gate::new(Some(Time(1)), Clock.now() + Duration::from_secs(20));
+    assert_eq!(driver.reset(lab.guest, E, &late), Err("too late".into()));
+    assert!(driver.capture(lab.guest, E, "x", &late).is_err());
+    assert_eq!(captured(&lab), 1);
+    let probe = quorate_recovery::guest::Probe {
+        argv: vec!["/bin/true".into()],
+        every_ms: 1000,
+        limit_ms: 1000,
+        failures: 1,
+    };
+    let ran = driver.probe(lab.guest, E, &probe, &gate());
+    assert!(ran.is_err(), "no agent: nothing follows; {ran:?}");
+    driver.end(lab.guest, E, &gate()).expect("ended");
+}
+
+#[test]
 fn a_libvirt_that_is_away_is_blindness_not_emptiness() {
     let dir = tempfile::tempdir().expect("a directory");
     let driver = Libvirt::new(Settings {
@@ -275,11 +368,15 @@ fn a_libvirt_that_is_away_is_blindness_not_emptiness() {
         boot: clock::boot_id(Path::new(clock::BOOT_ID_FILE)).expect("Linux"),
         host: "here".to_owned(),
         cluster: "away".to_owned(),
+        evidence: None,
     })
     .expect("libvirt may be away");
     let why = driver.list().expect_err("blind");
     assert!(why.contains("/nonexistent/socket"), "{why}");
     assert!(driver.survey().is_err());
+    let why = driver.answering().expect_err("blind");
+    assert!(why.contains("/nonexistent/socket"), "{why}");
+    assert_eq!(driver.sample(), Ok(vec![]), "nothing was started");
     let lab = Lab::new(109);
     let why = driver.create(lab.guest, E, &lab.spec(), &gate());
     assert!(why.is_err());

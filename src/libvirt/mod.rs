@@ -10,20 +10,26 @@
 //! is continued only after its process stands in the registry.
 
 pub mod add;
+mod agent;
 pub mod alarms;
+mod capture;
 pub mod driver;
 mod ending;
 mod events;
+mod hold;
 mod launch;
 mod link;
 mod present;
 mod registry;
+mod sense;
+mod stats;
 mod survey;
 pub mod tag;
+mod vcpu;
 mod watch;
 
 pub use driver::{Libvirt, Settings};
-pub use events::{Event, Stopped, Suspended, What};
+pub use events::{Barks, By, Event, Stopped, Suspended, What};
 pub use survey::{Activity, Found};
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ impl Record for DomainRecord {
 pub(super) struct Known {
     pub life: Life,
     pub uuid: u128,
+    pub name: String,
     pub boot: BootId,
     pub draw: u64,
     /// Its process, once it is registered.
@@ -100,6 +101,7 @@ impl Registry {
             found.push(Known {
                 life,
                 uuid: id,
+                name: mark.name,
                 boot: mark.boot,
                 draw: mark.draw,
                 record: record.filter(|r| r.draw == mark.draw),

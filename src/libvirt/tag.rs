@@ -60,9 +60,23 @@ impl Tag {
     }
 }
 
-/// The description a guest is created from: tagged, and with the marks of the run directory in
-/// QEMU's environment. A tag or marks that it carries already, from a copy of a protected domain,
-/// give way.
+/// What libvirt does by itself when the guest switches itself off, resets itself or panics. It is
+/// ours to decide, so libvirt must not restart anything behind our back, nor end what we want to
+/// look at:
+///
+/// * a guest that switches itself off is off, and one that resets itself goes on in its process;
+///   with other settings the one would look like the other;
+/// * a panicked guest stays as it is, for the evidence and for the remedy its policy names. Who
+///   wants its memory dumped gets that first, and then it ends.
+const IMPOSED: [(&str, &str); 3] = [
+    ("on_poweroff", "destroy"),
+    ("on_reboot", "restart"),
+    ("on_crash", "preserve"),
+];
+
+/// The description a guest is created from: tagged, with the marks of the run directory in
+/// QEMU's environment, and with nothing that libvirt does about its end by itself. A tag or marks
+/// that it carries already, from a copy of a protected domain, give way.
 ///
 /// # Errors
 /// It is no description of a domain.
@@ -99,6 +113,19 @@ pub fn woven(xml: &str, tag: &Tag, run: Option<&RunDir>) -> Result<String, Strin
         }
         lines.push_str("</qm:commandline>");
         edits.push(append(xml, root, &lines)?);
+    }
+    for (name, ours) in IMPOSED {
+        let mut found = root.children().filter(|n| n.has_tag_name(name));
+        let theirs = found.clone().next().and_then(|n| n.text()).unwrap_or("");
+        let dumps = name == "on_crash" && theirs.trim().starts_with("coredump-");
+        let action = if dumps { "coredump-destroy" } else { ours };
+        let element = format!("<{name}>{action}</{name}>");
+        match found.next() {
+            Some(node) => edits.push((node.range(), element)),
+            None => edits.push(append(xml, root, &element)?),
+        }
+        // libvirt takes the first of several; none of the others may become it.
+        edits.extend(found.map(|n| (n.range(), String::new())));
     }
     // From the end, so that places before stay where they are; in one place, the later first.
     edits.sort_by_key(|(range, _)| range.start);
@@ -212,5 +239,33 @@ mod tests {
         }
         assert!(woven("<domain/>", &tag(), None).is_err());
         assert!(woven("<network/>", &tag(), None).is_err());
+    }
+
+    #[test]
+    fn what_becomes_of_a_guest_that_fails_is_not_for_libvirt_to_decide() {
+        let text = |inner: &str| {
+            let xml = format!("<domain type='kvm'><name>a</name>{inner}</domain>");
+            let woven = woven(&xml, &tag(), None).expect("woven");
+            let doc = Document::parse(&woven).unwrap_or_else(|e| panic!("{e}: {woven}"));
+            IMPOSED.map(|(name, _)| {
+                let root = doc.root_element();
+                let all: Vec<_> = root.children().filter(|n| n.has_tag_name(name)).collect();
+                assert_eq!(all.len(), 1, "{woven}");
+                all[0].text().unwrap_or_default().to_owned()
+            })
+        };
+        let ours = ["destroy", "restart", "preserve"];
+        assert_eq!(text(""), ours);
+        assert_eq!(text("<on_crash>restart</on_crash><on_reboot/>"), ours);
+        assert_eq!(
+            text("<on_reboot>destroy</on_reboot>\n<on_poweroff>restart</on_poweroff>"),
+            ours
+        );
+        assert_eq!(
+            text("<on_crash>destroy</on_crash><on_crash>restart</on_crash>"),
+            ours
+        );
+        let [.., crash] = text("<on_crash>\ncoredump-restart</on_crash>");
+        assert_eq!(crash, "coredump-destroy");
     }
 }

@@ -3,14 +3,14 @@
 
 use super::driver::{Inner, lock};
 use super::ending::Meant;
-use super::events::{Event, Stopped, What};
+use super::events::{Barks, By, Event, Stopped, Suspended, What};
 use super::registry::{Known, Life};
 use super::survey;
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
 use crate::hypervisor::{Gate, Gone, Notice};
 use quorate_membership::Time;
-use quorate_recovery::observation::Cause;
+use quorate_recovery::observation::{Cause, GuestEvent, Held};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -26,11 +26,25 @@ const REST: Duration = Duration::from_secs(2);
 /// Between two questions whether a domain without a process is there still.
 const RESYNC: Duration = Duration::from_secs(2);
 
+/// So many events are taken in before the next look.
+const NEWS_MAX: usize = 1000;
+/// Two resets within this time are one: libvirt tells of each twice.
+const ONE_RESET: Duration = Duration::from_secs(1);
+
+/// What libvirt said of the end of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    how: &'static str,
+    cause: Cause,
+}
+
 /// What was heard and seen of domains that may be ending.
 #[derive(Default)]
 struct Memory {
-    /// The last that libvirt said of the end of a domain, by UUID.
-    heard: BTreeMap<u128, &'static str>,
+    /// What libvirt said of the end of a domain, by UUID.
+    heard: BTreeMap<u128, Heard>,
+    /// When a reset was last told.
+    reset: BTreeMap<Life, Time>,
     /// Since when a process, or a domain without one, is seen to be gone.
     missed: BTreeMap<Life, Time>,
     /// When libvirt was last asked for a domain without a process.
@@ -44,16 +58,12 @@ pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &Unboun
         inner.link.listen();
     }
     while !gone.is_closed() {
+        let mut news = Vec::new();
         match events.recv_timeout(LOOK) {
             Ok(event) => {
-                let Some(inner) = inner.upgrade() else {
-                    return;
-                };
-                memory.hear(&inner, event);
+                news.push(event);
                 // Whatever else is there already belongs to the same look.
-                while let Ok(event) = events.try_recv() {
-                    memory.hear(&inner, event);
-                }
+                news.extend(events.try_iter().take(NEWS_MAX));
             }
             Err(RecvTimeoutError::Timeout) => {}
             // The driver is gone with its link.
@@ -65,6 +75,9 @@ pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &Unboun
         inner.link.listen();
         match inner.registry.known() {
             Ok(known) => {
+                for event in news {
+                    memory.hear(&inner, &known, event);
+                }
                 memory.forget(&known);
                 for one in &known {
                     memory.look(&inner, one, gone);
@@ -76,21 +89,93 @@ pub(super) fn watch(inner: &Weak<Inner>, events: &Receiver<Event>, gone: &Unboun
 }
 
 impl Memory {
-    fn hear(&mut self, inner: &Inner, event: Event) {
-        match event.what {
-            // That the kernel panicked is said before, and then again.
-            What::Stopped(how) => {
-                self.heard.insert(event.uuid, how.words());
+    fn hear(&mut self, inner: &Inner, known: &[Known], event: Event) {
+        self.hear_end(event.uuid, &event.what);
+        // Of this life only what comes after its registration: before, the domain of the same
+        // number was the life before, or is not whole yet.
+        let ours = |k: &&Known| k.uuid == event.uuid && k.boot == inner.registry.boot;
+        if let Some(one) = known.iter().rev().find(ours) {
+            let life = one.life;
+            inner.sense.lives.note(life, &event.what);
+            if !inner.qemu() || one.record.is_some() {
+                self.tell(inner, life, &event.what);
             }
-            What::Panicked => {
-                self.heard.insert(event.uuid, Stopped::Crashed.words());
-            }
-            What::Started | What::Reboot => {
-                self.heard.remove(&event.uuid);
-            }
-            _ => {}
         }
         lock(&inner.listeners).retain(|to| to.send(event.clone()).is_ok());
+    }
+
+    /// Notes what an event says about the end of a domain.
+    fn hear_end(&mut self, id: u128, what: &What) {
+        let heard = |how, cause| Some(Heard { how, cause });
+        let before = self.heard.get(&id).copied();
+        let now = match what {
+            // That it shuts down, or that its kernel panicked, is said before, and what ends QEMU
+            // then says less.
+            What::Stopped(Stopped::Shutdown) if before.is_some() => before,
+            What::Stopped(how) => match before {
+                Some(before) if before.cause == Cause::ShutDown => Some(before),
+                _ => heard(
+                    how.words(),
+                    match how {
+                        Stopped::Shutdown => Cause::ShutDown,
+                        Stopped::Crashed => Cause::Panicked,
+                        _ => Cause::Died,
+                    },
+                ),
+            },
+            What::Shutdown(By::Guest) => heard(Stopped::Shutdown.words(), Cause::ShutDown),
+            What::Shutdown(By::Host) => heard("QEMU was told to end", Cause::Died),
+            What::Panicked => heard(Stopped::Crashed.words(), Cause::Panicked),
+            What::Watchdog(Barks::Ends) => heard("its watchdog switched it off", Cause::Died),
+            What::Started | What::Reboot | What::Resumed => None,
+            _ => before,
+        };
+        match now {
+            Some(now) => self.heard.insert(id, now),
+            None => self.heard.remove(&id),
+        };
+    }
+
+    /// Tells what an event means for a guest that is there.
+    fn tell(&mut self, inner: &Inner, life: Life, what: &What) {
+        let lives = &inner.sense.lives;
+        let event = match what {
+            What::Panicked => {
+                if !lives.panicked(life) {
+                    return;
+                }
+                GuestEvent::Panicked
+            }
+            // What resets it or ends it is told as such.
+            What::Watchdog(Barks::Only) => GuestEvent::Watchdog,
+            What::IoError(alias, reason) => GuestEvent::IoError {
+                device: lives.disk(life, alias),
+                reason: reason.clone(),
+            },
+            What::Reboot => {
+                lives.afresh(life);
+                let now = Clock.now();
+                let last = self.reset.insert(life, now);
+                if last.is_some_and(|at| now < at + ONE_RESET) {
+                    return;
+                }
+                GuestEvent::Rebooted
+            }
+            What::Agent(there) => {
+                lives.if_there(life, |m| m.agent.forget());
+                GuestEvent::Agent(*there)
+            }
+            What::Suspended(why) => GuestEvent::Held(match why {
+                Suspended::Told => Held::Told,
+                Suspended::IoError => Held::IoError,
+                Suspended::Watchdog => Held::Watchdog,
+                Suspended::Move => Held::Move,
+                Suspended::Other => Held::Other,
+            }),
+            What::Resumed => GuestEvent::Continued,
+            _ => return,
+        };
+        inner.tell(life, event);
     }
 
     fn forget(&mut self, known: &[Known]) {
@@ -98,6 +183,7 @@ impl Memory {
             .retain(|id, _| known.iter().any(|k| k.uuid == *id));
         let there = |life: &Life| known.iter().any(|k| k.life == *life);
         self.missed.retain(|life, _| there(life));
+        self.reset.retain(|life, _| there(life));
         self.asked.retain(|life, _| there(life));
     }
 
@@ -105,8 +191,12 @@ impl Memory {
         let now = Clock.now();
         let heard = self.heard.get(&one.uuid).copied();
         let ours = one.boot == inner.registry.boot;
-        let how = match &one.record {
-            _ if !ours => "it went with an earlier boot",
+        let died = |how| Heard {
+            how,
+            cause: Cause::Died,
+        };
+        let Heard { how, cause } = match &one.record {
+            _ if !ours => died("it went with an earlier boot"),
             Some(record) if leader(record).is_some() => {
                 self.missed.remove(&one.life);
                 return;
@@ -114,9 +204,9 @@ impl Memory {
             Some(_) => {
                 let since = *self.missed.entry(one.life).or_insert(now);
                 match heard {
-                    Some(how) => how,
+                    Some(heard) => heard,
                     None if now < since + REASON => return,
-                    None => "QEMU ended; libvirt has not said how",
+                    None => died("QEMU ended; libvirt has not said how"),
                 }
             }
             // Without a process only libvirt can tell; a start of QEMU under way is nobody's end.
@@ -134,9 +224,9 @@ impl Memory {
                     self.missed.insert(one.life, now);
                 }
                 match heard {
-                    Some(how) => how,
+                    Some(heard) => heard,
                     None if now < since.unwrap_or(now) + REASON => return,
-                    None => "libvirt does not show it any more",
+                    None => died("libvirt does not show it any more"),
                 }
             }
             None => return,
@@ -163,7 +253,7 @@ impl Memory {
                     guest,
                     epoch,
                     how,
-                    cause: Cause::Died,
+                    cause,
                 }));
             }
             Err(why) => tracing::error!("{guest} epoch {epoch}: what is left of it: {why}"),

@@ -1,6 +1,8 @@
 //! A libvirtd of its own for each test, gone with the test.
 #![allow(unreachable_pub, missing_docs)]
 
+pub mod sector;
+
 use quorate::clock::{self, Clock};
 use quorate::guardian::processes::{Process, Scan};
 use quorate::guardian::records::{self, GuestRecord, RunDir};
@@ -141,8 +143,19 @@ impl House {
             boot: self.boot,
             host: "here".to_owned(),
             cluster: "house".to_owned(),
+            evidence: Some(self.evidence()),
         })
         .expect("a driver")
+    }
+
+    /// The guest's disk.
+    pub fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk.raw")
+    }
+
+    /// Where captures are kept.
+    pub fn evidence(&self) -> PathBuf {
+        self.dir.path().join("evidence")
     }
 
     /// The built-in hypervisor over the same run directory.
@@ -158,6 +171,11 @@ impl House {
     }
 
     pub fn spec(&self) -> GuestSpec {
+        self.spec_with("")
+    }
+
+    /// A guest with these devices too.
+    pub fn spec_with(&self, devices: &str) -> GuestSpec {
         let xml = format!(
             "<domain type='qemu'>\n<name>{NAME}</name>\n\
              <uuid>0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0</uuid>\n<memory unit='MiB'>32</memory>\n\
@@ -165,7 +183,7 @@ impl House {
              <emulator>{}</emulator>\n<disk type='file' device='disk'>\
              <driver name='qemu' type='raw' cache='directsync'/><source file='{}'/>\
              <target dev='vda' bus='virtio'/></disk>\n<controller type='usb' model='none'/>\n\
-             <memballoon model='none'/>\n</devices>\n</domain>\n",
+             <memballoon model='none'/>\n{devices}</devices>\n</domain>\n",
             emulator().display(),
             self.dir.path().join("disk.raw").display()
         );
@@ -179,7 +197,7 @@ impl House {
         }
     }
 
-    fn virsh(&self, args: &[&str]) -> Option<String> {
+    pub fn virsh(&self, args: &[&str]) -> Option<String> {
         let mut command = Command::new("/usr/bin/virsh");
         let output = command.args(["-q", "-c", &self.uri()]).args(args).output();
         let output = output.expect("virsh");

@@ -40,6 +40,8 @@ impl Executor {
             self.promises.remove(&guest);
             self.closures.remove(&guest);
             self.failures.remove(&guest);
+            self.resets.remove(&guest);
+            self.kept.remove(&guest);
             self.deeds.push(Deed::Write(ExecutorWrite {
                 guest,
                 promise: None,

@@ -4,6 +4,7 @@ use super::ExecutorWrite;
 use crate::command::Closure;
 use crate::contract::GuestOrder;
 use crate::guest::GuestId;
+use crate::lrmd::Watch;
 use crate::machine::{GuestRecord, Guests};
 use quorate_membership::{Cluster, Incarnation, NodeId, Time, Token};
 use std::time::Duration;
@@ -64,16 +65,41 @@ pub(super) struct Process {
     pub(super) closing: Option<Closure>,
     /// Complete polls in a row that did not show it; one alone may be older than its creation.
     pub(super) missed: u8,
+    /// Since when it runs undisturbed by this cluster.
+    pub(super) steady: Time,
+    /// Its own code has run.
+    pub(super) ran: bool,
+    /// A reset under way, and a probe.
+    pub(super) reset: Option<(u64, Time)>,
+    pub(super) probe: Option<(u64, Time)>,
+    pub(super) watch: Watch,
 }
 
 impl Process {
-    pub(super) fn new(epoch: Token, phase: Phase) -> Process {
+    pub(super) fn new(now: Time, epoch: Token, phase: Phase, watch: Watch) -> Process {
         Process {
             epoch,
             phase,
             order: None,
             closing: None,
             missed: 0,
+            steady: now,
+            ran: phase == Phase::Running,
+            reset: None,
+            probe: None,
+            watch,
+        }
+    }
+
+    /// It runs, from now on or again.
+    pub(super) fn runs(&mut self, now: Time) {
+        self.phase = Phase::Running;
+        self.steady = now;
+        if self.ran {
+            self.watch.goes_on(now);
+        } else {
+            self.ran = true;
+            self.watch.begins(now);
         }
     }
 }
@@ -102,4 +128,8 @@ pub(crate) enum Deed {
     Started(GuestId, Token),
     Ended(GuestId, Token, String),
     Alert(GuestId, String),
+    /// How the monitors see a guest, and what is done about it.
+    Health(GuestId, String),
+    /// Something of this host itself.
+    Host(String),
 }

@@ -82,6 +82,8 @@ pub struct GuestRow {
     pub epoch: String,
     /// Failures in a row.
     pub failures: u32,
+    /// What the monitors of its host make of it, in words; known on that host only, while it runs.
+    pub health: Option<String>,
     /// Why it is where it is, if that needs words.
     pub reason: Option<String>,
 }
@@ -107,6 +109,7 @@ impl Node {
         if let Some(why) = self.executor.blind() {
             remarks.push(format!("the hypervisor does not answer: {why}"));
         }
+        remarks.extend(self.executor.host_remarks());
         if !m.admitted() {
             remarks.push("this node is not admitted yet".into());
         }
@@ -180,6 +183,14 @@ impl Node {
             .collect()
     }
 
+    /// What this node keeps of a guest that is on its host: the newest events, looks and remedies,
+    /// oldest first, each with its age. Empty for one that is not here.
+    #[must_use]
+    pub fn guest_evidence(&self, now: Time, name: &str) -> Vec<String> {
+        let known = self.member.app().named(name);
+        known.map_or_else(Vec::new, |(id, _)| self.executor.evidence(now, id))
+    }
+
     /// Every guest.
     #[must_use]
     pub fn guests(&self, now: Time) -> Vec<GuestRow> {
@@ -221,6 +232,13 @@ impl Node {
                         )
                     }
                 };
+                let health = (state == "running" && r.host == Some(m.me()))
+                    .then(|| self.executor.health(now, *id, r.epoch))
+                    .flatten();
+                let reason = match &health {
+                    Some((false, words)) if reason.is_none() => Some(words.clone()),
+                    _ => reason,
+                };
                 GuestRow {
                     name: r.spec.name.clone(),
                     wanted: if r.wanted == Wanted::Running {
@@ -232,6 +250,7 @@ impl Node {
                     host: if r.epoch == Token::NONE { None } else { host },
                     epoch: r.epoch.to_string(),
                     failures: r.failures,
+                    health: health.map(|(_, words)| words),
                     reason,
                 }
             })

@@ -1,0 +1,277 @@
+//! What is done for guests that run here: probes, remedies by their policy, and words about them.
+//!
+//! The ladder: reset in place, restart here under the same epoch, give back so that it is started
+//! elsewhere; then the growing delay of the coordinator. Nothing of it starts a process without the
+//! lease: a reset keeps the process, and a restart is an end after which `start_missing` judges
+//! anew.
+
+use super::sight::{Deed, Phase, Surroundings};
+use super::{Executor, ORDER_PATIENCE};
+use crate::command::Closure;
+use crate::contract::GuestAction;
+use crate::guest::{GuestId, GuestSpec, OnHang, Policy};
+use crate::lrmd::{Context, Failure};
+use crate::observation::{HostHealth, Observation};
+use quorate_membership::{Time, Token};
+use std::time::Duration;
+
+/// With less than this left of the lease nothing is captured: an end for the lease's sake must
+/// not wait behind a capture, which may take 2.5 s.
+const CAPTURE_ROOM: Duration = Duration::from_secs(3);
+/// A probe that is not answered so long after its limit was not run.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Executor {
+    /// What the judge must know besides what was seen of `guest`.
+    fn context<'a>(&self, now: Time, guest: GuestId, spec: &'a GuestSpec) -> Context<'a> {
+        let process = self.processes.get(&guest);
+        let running = process.filter(|p| p.phase == Phase::Running && p.reset.is_none());
+        Context {
+            now,
+            policy: &spec.policy,
+            probe_failures: spec.probe.as_ref().map(|p| p.failures),
+            steady: running.map(|p| p.steady),
+            crowded: self.host.crowded(),
+        }
+    }
+
+    /// A monitor saw something of a guest.
+    pub(crate) fn observed(
+        &mut self,
+        s: &Surroundings<'_>,
+        guest: GuestId,
+        epoch: Token,
+        seen: &Observation,
+    ) {
+        let Some(record) = s.guests.guests.get(&guest) else {
+            return;
+        };
+        let context = self.context(s.now, guest, &record.spec);
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        // Of another life, or of what a reset is just putting an end to.
+        if process.epoch != epoch || process.phase == Phase::Ending || process.reset.is_some() {
+            return;
+        }
+        process.watch.take(&context, seen);
+        self.tell(s.now, guest, &record.spec.policy);
+    }
+
+    /// A monitor saw how this host stands.
+    pub(crate) fn host_observed(&mut self, health: &HostHealth) {
+        for report in self.host.take(health) {
+            self.deeds.push(Deed::Host(report.text));
+        }
+    }
+
+    fn tell(&mut self, now: Time, guest: GuestId, policy: &Policy) {
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        let Some(report) = process.watch.report(now) else {
+            return;
+        };
+        let left_alone = process.watch.hangs() && policy.on_hang == OnHang::Report;
+        self.deeds.push(if report.alert || left_alone {
+            Deed::Alert(guest, report.text)
+        } else {
+            Deed::Health(guest, report.text)
+        });
+    }
+
+    /// Looks after a guest that runs here by the log's word and under a lease with room to spare.
+    pub(super) fn tend(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec) {
+        let context = self.context(s.now, guest, spec);
+        let until = s.lease_end.map(|end| end - s.cluster.timing.pause_margin);
+        let blind = self.blind.is_some();
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        if let Some((_, given)) = process.reset {
+            if s.now.since(given) >= ORDER_PATIENCE {
+                process.reset = None;
+                self.restart(s, guest, "a reset was not answered");
+            }
+            return;
+        }
+        if let Some(failure) = process.watch.failure(&context)
+            && !(blind && matches!(failure, Failure::Hung(_)))
+        {
+            self.tell(s.now, guest, &spec.policy);
+            return self.remedy(s, guest, &spec.policy, &failure, until);
+        }
+        if process.watch.try_again(s.now) {
+            self.aside(guest, GuestAction::Continue, until);
+        }
+        self.ask(s, guest, spec, until);
+        if !blind {
+            self.tell(s.now, guest, &spec.policy);
+        }
+    }
+
+    /// Orders its probe when that is due; one at a time.
+    fn ask(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec, until: Option<Time>) {
+        let Some(probe) = &spec.probe else { return };
+        let limit = Duration::from_millis(probe.limit_ms) + PROBE_PATIENCE;
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        let under_way = process
+            .probe
+            .is_some_and(|(_, given)| s.now.since(given) < limit);
+        if under_way || s.now < process.watch.probe_at || !process.watch.judgeable(s.now) {
+            return;
+        }
+        process.watch.probe_at = s.now + Duration::from_millis(probe.every_ms);
+        if let Some(order) = self.aside(guest, GuestAction::Probe(probe.clone()), until)
+            && let Some(process) = self.processes.get_mut(&guest)
+        {
+            process.probe = Some((order, s.now));
+        }
+    }
+
+    fn remedy(
+        &mut self,
+        s: &Surroundings<'_>,
+        guest: GuestId,
+        policy: &Policy,
+        failure: &Failure,
+        until: Option<Time>,
+    ) {
+        if matches!(failure, Failure::Hung(_)) && policy.on_hang == OnHang::Report {
+            return;
+        }
+        let why = failure.words();
+        if s.lease_left() >= CAPTURE_ROOM {
+            let capture = GuestAction::Capture { why: why.clone() };
+            self.aside(guest, capture, until);
+        }
+        // What is outside the guest is not mended by starting its operating system anew.
+        let inside = !matches!(failure, Failure::Monitor(_) | Failure::IoError(_));
+        if inside && self.may_reset(s.now, guest, policy) {
+            if let Some(order) = self.aside(guest, GuestAction::Reset, until)
+                && let Some(process) = self.processes.get_mut(&guest)
+            {
+                process.reset = Some((order, s.now));
+                let text = format!("is reset: {why}");
+                process.watch.note(s.now, text.clone());
+                self.deeds.push(Deed::Health(guest, text));
+            }
+            return;
+        }
+        self.restart(s, guest, &why);
+    }
+
+    /// Takes one reset out of the budget, if it holds one.
+    fn may_reset(&mut self, now: Time, guest: GuestId, policy: &Policy) -> bool {
+        let window = Duration::from_millis(policy.window_ms);
+        let resets = self.resets.entry(guest).or_default();
+        resets.retain(|at| now.since(*at) < window);
+        let may = resets.len() < policy.resets_here as usize;
+        if may {
+            resets.push(now);
+        }
+        may
+    }
+
+    /// Ends a guest that failed, to be started again: here as long as the budget lasts.
+    fn restart(&mut self, s: &Surroundings<'_>, guest: GuestId, why: &str) {
+        let elsewhere = self.failed(s, guest);
+        let text = if elsewhere {
+            format!("is ended, to be started elsewhere: {why}")
+        } else {
+            format!("is ended and started again here: {why}")
+        };
+        if let Some(process) = self.processes.get_mut(&guest) {
+            process.watch.note(s.now, text.clone());
+        }
+        self.deeds.push(Deed::Health(guest, text));
+        let closing = elsewhere.then(|| Closure::Failed(why.to_owned()));
+        self.end(s.now, guest, closing);
+    }
+
+    /// The answer to an order that changes no phase; whether it was one.
+    pub(super) fn aside_done(
+        &mut self,
+        s: &Surroundings<'_>,
+        order: u64,
+        result: &Result<(), String>,
+    ) -> bool {
+        let is = |o: Option<(u64, Time)>| o.is_some_and(|(number, _)| number == order);
+        let found = self.processes.iter_mut();
+        let Some((guest, process)) = found
+            .map(|(g, p)| (*g, p))
+            .find(|(_, p)| is(p.reset) || is(p.probe))
+        else {
+            return false;
+        };
+        if is(process.probe) {
+            process.probe = None;
+            return true;
+        }
+        process.reset = None;
+        match result {
+            Ok(()) => {
+                process.steady = s.now;
+                process.watch.begins(s.now);
+            }
+            // Held or ending by now: its failure stands, and is looked at when it runs again.
+            Err(_) if process.phase != Phase::Running => {}
+            Err(why) => {
+                let text = format!("could not be reset: {why}");
+                self.restart(s, guest, &text);
+            }
+        }
+        true
+    }
+
+    /// When care for a running guest is due at the latest; never a moment that has passed.
+    pub(super) fn care_deadline(&self, s: &Surroundings<'_>) -> Time {
+        let mut at = Time::NEVER;
+        for (guest, p) in &self.processes {
+            if p.phase != Phase::Running {
+                continue;
+            }
+            let spec = s.guests.guests.get(guest).map(|r| &r.spec);
+            let probed = spec.is_some_and(|spec| spec.probe.is_some());
+            let due = [
+                p.watch.deadline(),
+                p.reset
+                    .map_or(Time::NEVER, |(_, given)| given + ORDER_PATIENCE),
+                if probed {
+                    p.watch.probe_at
+                } else {
+                    Time::NEVER
+                },
+            ];
+            for t in due.into_iter().filter(|t| *t > s.now) {
+                at = at.min(t);
+            }
+        }
+        at
+    }
+
+    /// How a guest that runs here stands, in words, and whether that is well.
+    pub(crate) fn health(&self, now: Time, guest: GuestId, epoch: Token) -> Option<(bool, String)> {
+        let process = self.processes.get(&guest).filter(|p| p.epoch == epoch)?;
+        let standing = process.watch.standing(now);
+        Some((standing == crate::lrmd::Standing::Healthy, standing.words()))
+    }
+
+    /// What is kept of a guest that is here, for people.
+    pub(crate) fn evidence(&self, now: Time, guest: GuestId) -> Vec<String> {
+        let process = self.processes.get(&guest);
+        process.map_or_else(Vec::new, |p| p.watch.evidence(now))
+    }
+
+    /// What stands against this host.
+    pub(crate) fn host_remarks(&self) -> impl Iterator<Item = String> + '_ {
+        self.host.remarks()
+    }
+
+    /// Whether something is to be done that rests on what was just seen.
+    pub(crate) fn eager(&self) -> bool {
+        !self.deeds.is_empty()
+    }
+}

@@ -1,0 +1,131 @@
+//! What runs here, brought in line with the lease and the applied log.
+
+use super::sight::{Phase, Surroundings};
+use super::{Executor, GuestPromise, ORDER_PATIENCE};
+use crate::command::Closure;
+use crate::contract::GuestAction;
+use crate::guest::{GuestId, GuestSpec, Wanted};
+
+impl Executor {
+    /// Brings what runs here in line with the lease and the applied log. Leases come first.
+    pub(crate) fn reconcile(&mut self, s: &Surroundings<'_>) {
+        let left = s.lease_left();
+        let over = left.is_zero();
+        if over && !self.processes.is_empty() {
+            self.killing = true;
+        }
+        let condemned = self.killing || s.judged() || s.predecessor_judged();
+        let known: Vec<GuestId> = self.processes.keys().copied().collect();
+        for guest in known {
+            let Some(process) = self.processes.get(&guest) else {
+                continue;
+            };
+            let (epoch, phase) = (process.epoch, process.phase);
+            let refused = epoch <= self.promise(guest).closed;
+            if phase == Phase::Ending {
+                // One that was to be started again here is given back if the lease ends first.
+                let closing = condemned.then_some(Closure::LeaseEnded);
+                self.end(s.now, guest, closing);
+            } else if condemned {
+                self.end(s.now, guest, Some(Closure::LeaseEnded));
+            } else if refused || s.leaving {
+                self.end(s.now, guest, Some(Closure::Told));
+            } else if s.admitted() {
+                match s.mine(guest) {
+                    Some(r) if r.epoch == epoch && r.wanted == Wanted::Running => {
+                        self.hold_or_run(s, guest, phase, &r.spec);
+                    }
+                    _ => self.end(s.now, guest, Some(Closure::Told)),
+                }
+            }
+            // Not admitted yet: it runs on under the inherited lease until the log has spoken.
+        }
+        if s.admitted() && !condemned {
+            self.start_missing(s);
+        } else if !s.admitted() && self.processes.is_empty() {
+            self.empty();
+        }
+        if s.admitted() {
+            self.emptied = None;
+        }
+        self.forget(s);
+    }
+
+    /// Pauses near the lease end, continues with room to spare.
+    fn hold_or_run(
+        &mut self,
+        s: &Surroundings<'_>,
+        guest: GuestId,
+        phase: Phase,
+        spec: &GuestSpec,
+    ) {
+        let margin = s.cluster.timing.pause_margin;
+        let left = s.lease_left();
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        let busy = process
+            .order
+            .is_some_and(|(_, at)| s.now.since(at) < ORDER_PATIENCE);
+        let roomy = left > margin + s.cluster.timing.heartbeat / 4;
+        match phase {
+            Phase::Running if left <= margin && !busy => {
+                process.phase = Phase::Pausing;
+                self.order(s.now, guest, GuestAction::Pause, s.lease_end);
+            }
+            Phase::Running if roomy && !busy => self.tend(s, guest, spec),
+            // What a person holds is theirs to let go on.
+            Phase::Held if process.watch.held_by_others() => {}
+            Phase::Held if roomy && !busy => {
+                process.phase = Phase::Continuing;
+                let until = s.lease_end.map(|end| end - margin);
+                self.order(s.now, guest, GuestAction::Continue, until);
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts what the log gives to this incarnation and does not run: newly placed, or died.
+    fn start_missing(&mut self, s: &Surroundings<'_>) {
+        for (guest, r) in s.guests.on(s.me) {
+            if r.incarnation != s.incarnation || self.processes.contains_key(&guest) {
+                continue;
+            }
+            let promise = self.promise(guest);
+            let refused = r.epoch <= promise.closed || r.epoch < promise.promised;
+            if refused || s.leaving || r.wanted == Wanted::Stopped {
+                // Nothing runs and nothing will: say so, until the log has it.
+                if self.closures.get(&guest).is_none_or(|(e, ..)| *e < r.epoch) {
+                    self.close(guest, r.epoch, Closure::Told);
+                }
+                continue;
+            }
+            if s.lease_left() <= s.cluster.timing.pause_margin {
+                continue;
+            }
+            if self.store_failed && promise.promised < r.epoch {
+                let why = Closure::Failed("the store of this host failed".into());
+                self.close(guest, r.epoch, why);
+                continue;
+            }
+            if promise.promised < r.epoch {
+                self.failures.remove(&guest);
+                self.resets.remove(&guest);
+                self.write(
+                    guest,
+                    GuestPromise {
+                        promised: r.epoch,
+                        ..promise
+                    },
+                );
+            }
+            self.enter(s.now, guest, r.epoch, Phase::Creating);
+            self.order(
+                s.now,
+                guest,
+                GuestAction::Create(r.spec.clone()),
+                s.lease_end,
+            );
+        }
+    }
+}
