@@ -72,7 +72,11 @@ pub const CASES: [Case; 7] = [
 pub fn add_guests(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     lab.mark("three guests are added");
     for number in 1..=3 {
-        let kit = if number == 3 { Kit::BARE } else { Kit::HELPED };
+        let kit = match number {
+            1 => Kit::HELPED,
+            2 => Kit::AGENT,
+            _ => Kit::BARE,
+        };
         lab.add_guest(number, kit, "")?;
     }
     lab.settled()?;
@@ -130,7 +134,7 @@ fn coordinator(lab: &mut Lab<'_>) -> Result<(), DemoError> {
 
 fn daemon(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let (victim, guests) = other_host(lab)?;
-    let before = starts(lab)?;
+    let before = lab.starts()?;
     lab.begin("daemon", &format!("{victim}'s daemon is killed; {} run there", guests.join(", ")));
     lab.site.signal(&victim, "daemon", "KILL")?;
     let answers = lab.wait("the daemon to answer", || lab.status(&victim).map(|_| now()))?;
@@ -151,10 +155,10 @@ fn daemon(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         })?;
         lab.step("goes on", later, &format!("{guest} wrote five further records"));
     }
-    if starts(lab)? != before {
+    if lab.starts()? != before {
         return Err(DemoError::Failed(format!(
             "a guest was started anew: {before:?}, now {:?}",
-            starts(lab)?
+            lab.starts()?
         )));
     }
     let judged = |e: &Event| e.kind == "verdict" && e.host.as_deref() == Some(&victim);
@@ -300,16 +304,6 @@ fn control(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         lab.site.virsh(host, &["destroy", "twin"])?;
     }
     Ok(())
-}
-
-/// The youngest start of every guest.
-fn starts(lab: &Lab<'_>) -> Result<BTreeMap<String, Option<String>>, DemoError> {
-    let mut found = BTreeMap::new();
-    for guest in &lab.guests {
-        let last = lab.last(&guest.name)?;
-        found.insert(guest.name.clone(), last.map(|r| r.start));
-    }
-    Ok(found)
 }
 
 /// Waits until no QEMU is left on a host.

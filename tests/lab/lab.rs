@@ -30,6 +30,9 @@ pub struct Setting<'a> {
     pub began: u64,
 }
 
+/// The youngest start of every guest; none if it never ran.
+pub type Starts = BTreeMap<String, Option<String>>;
+
 /// A guest of the lab.
 #[derive(Clone, Debug)]
 pub struct Protected {
@@ -336,6 +339,12 @@ impl<'a> Lab<'a> {
         (self.setting.tell)(&format!("{:9.3}  {text}", self.clock(self.began)));
     }
 
+    /// Counts from a moment that has passed.
+    pub fn mark_at(&mut self, at: u64, text: &str) {
+        self.began = at;
+        (self.setting.tell)(&format!("{:9.3}  {text}", self.clock(at)));
+    }
+
     /// Notes a measured step.
     pub fn step(&mut self, step: &str, at: u64, text: &str) {
         let seconds = (at as f64 - self.began as f64) / 1e9;
@@ -388,6 +397,72 @@ impl<'a> Lab<'a> {
         look: impl FnMut() -> Result<T, String>,
     ) -> Result<T, DemoError> {
         watch::wait(what, PATIENCE, self.setting.stop, look)
+    }
+
+    /// The same, looked at much more often, for moments that are measured.
+    pub fn quickly<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, DemoError> {
+        let give_up = now() + PATIENCE.as_nanos() as u64;
+        loop {
+            match look() {
+                Ok(found) => return Ok(found),
+                Err(_) if (self.setting.stop)() => return Err(DemoError::Interrupted),
+                Err(why) if now() > give_up => {
+                    return Err(DemoError::Failed(format!("waited for {what}: {why}")));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Lets time pass, with an eye on Ctrl-C.
+    pub fn pass(&self, time: Duration) -> Result<(), DemoError> {
+        let until = now() + time.as_nanos() as u64;
+        while now() < until {
+            if (self.setting.stop)() {
+                return Err(DemoError::Interrupted);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// What a guest's console said so far.
+    pub fn console(&self, guest: &str) -> Result<Vec<u8>, String> {
+        let path = self.disk(guest).with_extension("raw.console");
+        std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// The youngest start of every guest.
+    pub fn starts(&self) -> Result<Starts, DemoError> {
+        let mut found = Starts::new();
+        for guest in &self.guests {
+            let last = self.last(&guest.name)?;
+            found.insert(guest.name.clone(), last.map(|r| r.start));
+        }
+        Ok(found)
+    }
+
+    /// What the monitors said of guests since the case began, each once.
+    pub fn health_notes(&self) -> String {
+        let mut said = Vec::new();
+        for source in self.events.values() {
+            let all = source.all(self.began, |e| e.kind == "health");
+            for (_, e) in all {
+                let text = format!("{}: {}", e.guest.unwrap_or_default(), e.text);
+                if !said.contains(&text) {
+                    said.push(text);
+                }
+            }
+        }
+        if said.is_empty() {
+            "nothing".into()
+        } else {
+            said.join("; ")
+        }
     }
 
     /// Reads and judges all disks. What is wrong goes into the report.

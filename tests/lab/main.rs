@@ -12,6 +12,7 @@ mod domain;
 mod judge;
 mod lab;
 mod leftovers;
+mod numbers;
 mod report;
 mod site;
 mod tools;
@@ -44,18 +45,13 @@ fn main() -> ExitCode {
             _ => named.push(word),
         }
     }
-    let all = cases::CASES.iter();
-    let chosen: Vec<_> = if named.is_empty() {
-        all.collect()
-    } else {
-        all.filter(|c| named.iter().any(|n| n == c.name)).collect()
+    let chosen = match choose(&named) {
+        Ok(chosen) => chosen,
+        Err(why) => {
+            eprintln!("lab: {why}");
+            return ExitCode::from(2);
+        }
     };
-    let unknown = named.iter().find(|n| cases::CASES.iter().all(|c| c.name != **n));
-    if let Some(unknown) = unknown {
-        let known: Vec<&str> = cases::CASES.iter().map(|c| c.name).collect();
-        eprintln!("lab: no case {unknown:?}; there are {}", known.join(", "));
-        return ExitCode::from(2);
-    }
     let tools = Tools::find();
     if let Some(why) = tools.missing() {
         eprintln!("lab: {why}");
@@ -96,6 +92,28 @@ fn main() -> ExitCode {
         print!("{report}");
     }
     ExitCode::from(u8::from(!report.charges.is_empty()))
+}
+
+/// The cases of these names; `numbers` is a whole group, no name the other one.
+fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
+    if names.is_empty() {
+        return Ok(cases::CASES.iter().collect());
+    }
+    let all = || cases::CASES.iter().chain(&numbers::NUMBERS);
+    let mut chosen = Vec::new();
+    for name in names {
+        let group = name == "numbers";
+        let found: Vec<&cases::Case> = match group {
+            true => numbers::NUMBERS.iter().collect(),
+            false => all().filter(|c| c.name == name).collect(),
+        };
+        if found.is_empty() {
+            let known: Vec<String> = all().map(|c| format!("  {:<12} {}", c.name, c.text)).collect();
+            return Err(format!("no case {name:?}; there are\n{}", known.join("\n")));
+        }
+        chosen.extend(found);
+    }
+    Ok(chosen)
 }
 
 /// Plays the cases one after the other; after a failed one, what is left on a new lab.

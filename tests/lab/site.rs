@@ -384,17 +384,32 @@ impl Site {
             .map(|_| ())
     }
 
-    /// The QEMU processes of a host, as it counts them, with their command lines.
+    /// The QEMU processes of a host, as we count them, with their command lines.
     pub fn emulators(&self, name: &str) -> Result<Vec<(u32, String)>, String> {
-        let script = "for p in /proc/[0-9]*; do \
-            if [ \"$(cat $p/comm 2>/dev/null)\" = qemu-system-x86 ]; then \
-            echo \"${p#/proc/} $(tr '\\0' ' ' <$p/cmdline)\"; fi; done";
-        let text = self.run(name, &["sh", "-c", script])?;
-        let line = |line: &str| {
-            let (pid, rest) = line.split_once(' ')?;
-            Some((pid.parse().ok()?, rest.to_owned()))
+        let init = match self.hosts().get(name) {
+            Some(powered) => powered.machine.init(),
+            None => return Err(format!("{name} has no power")),
         };
-        Ok(text.lines().filter_map(line).collect())
+        let space = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let here = space(init).ok_or(format!("{name} has no pid 1"))?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").map_err(|e| e.to_string())?.flatten() {
+            let file = entry.file_name();
+            let Some(pid) = file.to_str().and_then(|n| n.parse::<u32>().ok()) else {
+                continue;
+            };
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if comm.trim() != "qemu-system-x86" || space(pid).as_ref() != Some(&here) {
+                continue;
+            }
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            // Gone meanwhile, or not yet reaped: it can do nothing any more.
+            if !line.is_empty() {
+                found.push((pid, line));
+            }
+        }
+        Ok(found)
     }
 
     /// Every namespace there ever was.
@@ -440,14 +455,21 @@ pub fn number(name: &str) -> u8 {
     place.map_or(0, |i| i as u8 + 1)
 }
 
+/// Ends a process of a host at once.
+pub fn kill(pid: u32) -> Result<(), String> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or("pid out of range")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(|e| e.to_string())
+}
+
 /// Ends what `nsenter` and a wrapper started: they are a process group of their own.
-fn end_group(child: &mut Child, name: &str) -> Result<(), String> {
+pub fn end_group(child: &mut Child, name: &str) -> Result<(), String> {
     let pid = i32::try_from(child.id())
         .ok()
         .and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or("pid out of range")?;
     rustix::process::kill_process_group(pid, rustix::process::Signal::KILL)
-        .map_err(|e| format!("{name}: its controller: {e}"))?;
+        .map_err(|e| format!("{name}: {e}"))?;
     child.wait().map_err(|e| e.to_string()).map(|_| ())
 }
 
