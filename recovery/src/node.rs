@@ -159,11 +159,10 @@ impl Node {
         self.executor.reconcile(&surroundings!(self, now));
         // Most facts are datagrams that change nothing here or for the coordinator: what follows
         // from those is taken up by the next tick, a fifth of an election timeout away at most.
-        // What the lease has just called for waits for no tick.
-        let mut worth =
-            !passing(&fact) || now >= self.member.deadline() || self.executor.has_deeds();
+        let mut worth = !passing(&fact) || now >= self.member.deadline();
         self.take(now, fact, out);
-        worth |= self.executor.eager();
+        // What the lease, or what was just seen, calls for waits for no tick.
+        worth |= self.executor.has_deeds();
         self.member.tick(now);
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.

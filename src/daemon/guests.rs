@@ -90,6 +90,7 @@ fn domains(
         host: place.config.name.clone(),
         // Its id, for two clusters may have one name.
         cluster: place.cluster.to_string(),
+        evidence: Some(place.config.state_dir.join("evidence")),
     });
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
     let round = super::looks::Round {

@@ -269,9 +269,4 @@ impl Executor {
     pub(crate) fn host_remarks(&self) -> impl Iterator<Item = String> + '_ {
         self.host.remarks()
     }
-
-    /// Whether something is to be done that rests on what was just seen.
-    pub(crate) fn eager(&self) -> bool {
-        !self.deeds.is_empty()
-    }
 }
