@@ -1,7 +1,7 @@
 #!/bin/sh
-# What the lab needs (Debian 12, root): libvirt from packages; QEMU, the BMC simulator, fence agents
-# and busybox unpacked into the lab's directory, so that no package of this machine is changed or
-# removed for them. Fast when everything is there.
+# What the lab needs (Debian 12, root): libvirt and resource agents from packages; QEMU, the BMC
+# simulator, fence agents and busybox unpacked into the lab's directory, so that no package of this
+# machine is changed or removed for them. Fast when everything is there.
 #
 #   install.sh          installs
 #   install.sh --check  only says what is missing; exit 2 if anything is
@@ -24,6 +24,8 @@ need /usr/sbin/libvirtd libvirt-daemon
 need /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so libvirt-daemon-driver-qemu
 need /usr/bin/virsh libvirt-clients
 need /usr/bin/python3 python3
+# Agents find each other by absolute paths, too.
+need /usr/lib/ocf/resource.d/heartbeat/IPaddr2 resource-agents
 command -v ip >/dev/null || [ -x /sbin/ip ] || wanted="$wanted iproute2"
 command -v unshare >/dev/null || wanted="$wanted util-linux"
 pkg-config --atleast-version=6.0.0 libvirt 2>/dev/null || wanted="$wanted libvirt-dev pkg-config"

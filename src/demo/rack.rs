@@ -13,6 +13,7 @@
 //! Nothing outlives the process that holds a [`Rack`]: the rack's own pid 1 waits for the end of a
 //! pipe from it, and all hosts live below that pid namespace.
 
+use super::user::User;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
@@ -39,31 +40,6 @@ pub struct Rack {
     holder: Child,
     pid: u32,
     user: User,
-}
-
-/// Whose the namespaces are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum User {
-    /// Anybody's: a user namespace in which we are root.
-    Mapped,
-    /// Real root's, for what a user namespace forbids, as libvirt.
-    Root,
-}
-
-impl User {
-    fn unshare(self) -> &'static [&'static str] {
-        match self {
-            User::Mapped => &["-U", "-r"],
-            User::Root => &["-i"],
-        }
-    }
-
-    fn enter(self) -> &'static [&'static str] {
-        match self {
-            User::Mapped => &["-U", "--preserve-credentials"],
-            User::Root => &["-i"],
-        }
-    }
 }
 
 /// A host that has power.

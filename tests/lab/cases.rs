@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 7] = [
+pub const CASES: [Case; 8] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -59,6 +59,12 @@ pub const CASES: [Case; 7] = [
         text: "a host's network is cut, its controller is dead",
         fresh: true,
         play: cut_lease,
+    },
+    Case {
+        name: "resources",
+        text: "an address and a file system move with a host's power",
+        fresh: true,
+        play: super::resources::play,
     },
     Case {
         name: "control",
@@ -219,7 +225,7 @@ fn late_start(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     lab.wait("the guest to be stopped", || {
         let known = lab.known()?;
         match known.iter().find(|g| g.name == guest) {
-            Some(row) if row.state != "running" && row.host.is_none() => Ok(()),
+            Some(row) if row.state == "stopped" => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })?;
@@ -384,7 +390,7 @@ fn fail_over(
 }
 
 /// Somebody presses the power button; the host is a member again.
-fn power_back(lab: &mut Lab<'_>, victim: &str) -> Result<(), DemoError> {
+pub fn power_back(lab: &mut Lab<'_>, victim: &str) -> Result<(), DemoError> {
     lab.site.power_on(victim)?;
     lab.libvirt_answers(victim)?;
     lab.whole()?;

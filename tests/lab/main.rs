@@ -14,6 +14,7 @@ mod lab;
 mod leftovers;
 mod numbers;
 mod report;
+mod resources;
 mod site;
 mod tools;
 
@@ -32,12 +33,12 @@ fn main() -> ExitCode {
     if words.iter().any(|w| w == "--list") {
         return ExitCode::SUCCESS;
     }
-    let mut json = false;
+    let (mut json, mut check) = (false, false);
     let mut named = Vec::new();
     for word in words {
         match word.as_str() {
             "--json" => json = true,
-            "--run" => {}
+            "--check" => check = true,
             _ if word.starts_with('-') => {
                 eprintln!("lab: unknown argument {word}");
                 return ExitCode::from(2);
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
     if let Some(why) = tools.missing() {
         eprintln!("lab: {why}");
         return ExitCode::from(2);
+    }
+    if check {
+        return ExitCode::SUCCESS;
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [2, 15] {
@@ -94,7 +98,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!report.charges.is_empty()))
 }
 
-/// The cases of these names; `numbers` is a whole group, no name the other one.
+/// The cases of these names; `cases` and `numbers` are whole groups, no name is the first.
 fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
     if names.is_empty() {
         return Ok(cases::CASES.iter().collect());
@@ -102,10 +106,10 @@ fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
     let all = || cases::CASES.iter().chain(&numbers::NUMBERS);
     let mut chosen = Vec::new();
     for name in names {
-        let group = name == "numbers";
-        let found: Vec<&cases::Case> = match group {
-            true => numbers::NUMBERS.iter().collect(),
-            false => all().filter(|c| c.name == name).collect(),
+        let found: Vec<&cases::Case> = match name.as_str() {
+            "cases" => cases::CASES.iter().collect(),
+            "numbers" => numbers::NUMBERS.iter().collect(),
+            name => all().filter(|c| c.name == name).collect(),
         };
         if found.is_empty() {
             let known: Vec<String> = all().map(|c| format!("  {:<12} {}", c.name, c.text)).collect();

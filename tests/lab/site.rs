@@ -26,7 +26,7 @@ const BOOT: &str = r#"
 mount --bind "$1/etc" /etc/libvirt && mount --bind "$1/lib" /var/lib/libvirt &&
 mount --bind "$1/log" /var/log/libvirt && mount --bind "$2" /var/cache/libvirt &&
 mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group &&
-mkdir -p /run/libvirt || exit 1
+mkdir -p /run/libvirt /run/lab-files || exit 1
 while :; do
     if [ -e /run/no-libvirtd ]; then sleep 0.1; continue; fi
     rm -f /run/libvirtd.pid

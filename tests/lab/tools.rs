@@ -1,6 +1,7 @@
 //! Where the lab finds what it is made of.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Files and programs of the lab.
 #[derive(Clone, Debug)]
@@ -45,10 +46,24 @@ impl Tools {
             .chain(files.map(|name| self.guest().join(name)))
             .chain(["/usr/sbin/libvirtd".into(), "/usr/bin/virsh".into()]);
         let mut away = wanted.filter(|path: &PathBuf| !path.exists());
-        let away = away.next()?;
-        Some(format!(
-            "{} is not there: run scripts/lab.sh as root on Debian 12",
-            away.display()
-        ))
+        if let Some(away) = away.next() {
+            return Some(format!(
+                "{} is not there: run scripts/lab.sh as root on Debian 12",
+                away.display()
+            ));
+        }
+        let tried = Command::new("unshare")
+            .args(["-n", "-m", "-u", "-i", "-p", "-f", "--mount-proc", "--"])
+            .args(["ip", "link", "add", "br0", "type", "bridge"])
+            .stdin(Stdio::null())
+            .output();
+        match tried {
+            Ok(out) if out.status.success() => None,
+            Ok(out) => Some(format!(
+                "root may not make namespaces with a bridge here ({})",
+                String::from_utf8_lossy(&out.stderr).trim()
+            )),
+            Err(e) => Some(format!("unshare cannot be run: {e}")),
+        }
     }
 }
