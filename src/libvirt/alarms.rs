@@ -291,4 +291,56 @@ mod tests {
             "{said:?}"
         );
     }
+
+    #[test]
+    fn what_somebody_does_by_hand_shows_in_a_survey() {
+        use crate::clock;
+        use crate::guardian::records::RunDir;
+        use crate::libvirt::{Libvirt, Settings};
+        // The mock's domains are everybody's: this one is this test's by name and UUID.
+        const URI: &str = "test:///default";
+        const MINE: u128 = 0x7777_7777_2222_3333_4444_0000_0000_0001;
+        let xml = format!(
+            "<domain type='test'><name>by-hand</name><uuid>{}</uuid><memory>65536</memory>\
+             <os><type>hvm</type></os></domain>",
+            uuid(MINE)
+        );
+        let dir = tempfile::tempdir().expect("a directory");
+        let driver = Libvirt::new(Settings {
+            uri: URI.into(),
+            run: RunDir::create(&dir.path().join("run")).expect("made"),
+            boot: clock::boot_id(clock::BOOT_ID_FILE.as_ref()).expect("Linux"),
+            host: "here".into(),
+            cluster: "c1".into(),
+            evidence: None,
+        })
+        .expect("a driver");
+        let mut guest = spec();
+        guest.name = "by-hand".into();
+        guest.definition = Definition::Domain { xml: xml.clone() };
+        let protected = [Protected {
+            spec: &guest,
+            place: Place::There("h2"),
+        }];
+        let keys = || {
+            let found = driver.survey().expect("the mock answers");
+            let own = driver.own().expect("readable");
+            let said = judge(URI, "c1", &protected, &found, &|id| own.contains(&id));
+            let words = said.into_iter().map(|s| s.key);
+            words
+                .filter_map(|k| k.split(' ').next().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let connect = virt::connect::Connect::open(Some(URI)).expect("the mock");
+        let domain = connect.define_domain_xml(&xml).expect("defined");
+        assert!(keys().is_empty());
+        domain.set_autostart(true).expect("set");
+        assert_eq!(keys(), ["autostart"]);
+        domain.create().expect("started by hand");
+        assert_eq!(keys(), ["autostart", "copy"]);
+        domain.set_autostart(false).expect("unset");
+        domain.destroy().expect("ended");
+        assert!(keys().is_empty());
+        domain.undefine().expect("forgotten");
+    }
 }

@@ -131,7 +131,7 @@ impl House {
         self.spaces.push(space);
     }
 
-    fn uri(&self) -> String {
+    pub fn uri(&self) -> String {
         let socket = self.dir.path().join("run/libvirt-sock");
         format!("qemu+unix:///system?socket={}", socket.display())
     }
