@@ -49,10 +49,20 @@ mod qemu {
 
     type Told = mpsc::UnboundedReceiver<Notice>;
 
+    /// The next thing that is told.
+    fn next(house: &House, told: &mut Told) -> Notice {
+        let mut notice = None;
+        house.until("something is told", || {
+            notice = told.try_recv().ok();
+            notice.is_some()
+        });
+        notice.expect("told")
+    }
+
     /// The next end that is told.
-    fn gone(told: &mut Told) -> Gone {
+    fn gone(house: &House, told: &mut Told) -> Gone {
         loop {
-            if let Notice::Gone(gone) = told.blocking_recv().expect("the watch goes on") {
+            if let Notice::Gone(gone) = next(house, told) {
                 return gone;
             }
         }
@@ -60,9 +70,9 @@ mod qemu {
 
     /// Waits until this is told of the guest; what else happens to it meanwhile may be anything
     /// but an end.
-    fn heard(told: &mut Told, wanted: &GuestEvent) {
+    fn heard(house: &House, told: &mut Told, wanted: &GuestEvent) {
         loop {
-            match told.blocking_recv().expect("the watch goes on") {
+            match next(house, told) {
                 Notice::Seen(guest, _, Observation::Event(event)) => {
                     assert_eq!(guest, G);
                     if event == *wanted {
@@ -113,7 +123,7 @@ mod qemu {
         let spec = house.spec_with(PANIC);
         driver.create(G, E, &spec, &gate()).expect("created");
         driver.resume(G, E, &gate()).expect("runs");
-        heard(&mut told, &GuestEvent::Continued);
+        heard(&house, &mut told, &GuestEvent::Continued);
         let first = sampled(&house, &driver, "it reads its disk", |s| {
             s.disk_requests.is_some_and(|n| n > 10)
         });
@@ -123,7 +133,7 @@ mod qemu {
 
         let begun = Instant::now();
         tell(Tell::Panic);
-        heard(&mut told, &GuestEvent::Panicked);
+        heard(&house, &mut told, &GuestEvent::Panicked);
         println!(
             "a panic is told {} ms after its order",
             begun.elapsed().as_millis()
@@ -155,18 +165,18 @@ mod qemu {
 
         tell(Tell::Nothing);
         driver.reset(G, E, &gate()).expect("reset");
-        heard(&mut told, &GuestEvent::Rebooted);
-        heard(&mut told, &GuestEvent::Continued);
+        heard(&house, &mut told, &GuestEvent::Rebooted);
+        heard(&house, &mut told, &GuestEvent::Continued);
         assert_eq!(house.state(), "running");
         // A panic in its next life inside the same process is news again.
         tell(Tell::Panic);
-        heard(&mut told, &GuestEvent::Panicked);
+        heard(&house, &mut told, &GuestEvent::Panicked);
         tell(Tell::Nothing);
         driver.reset(G, E, &gate()).expect("reset");
-        heard(&mut told, &GuestEvent::Rebooted);
+        heard(&house, &mut told, &GuestEvent::Rebooted);
         // It resets itself: told, and no end.
         tell(Tell::Reset);
-        heard(&mut told, &GuestEvent::Rebooted);
+        heard(&house, &mut told, &GuestEvent::Rebooted);
         assert!(house.record(E).as_ref().and_then(leader).is_some());
         tell(Tell::Nothing);
         let before = sampled(&house, &driver, "it is there", |_| true);
@@ -176,7 +186,7 @@ mod qemu {
 
         let begun = Instant::now();
         tell(Tell::Off);
-        let end = gone(&mut told);
+        let end = gone(&house, &mut told);
         println!(
             "a shutdown is told {} ms after its order",
             begun.elapsed().as_millis()
@@ -216,7 +226,11 @@ mod qemu {
         let held = sampled(&house, &driver, "it is held", |s| s.held.is_some());
         assert_eq!(held.held, Some(Held::Told));
         let still = sampled(&house, &driver, "another", |s| s.at > held.at);
-        assert_eq!(still.cpu_ns, held.cpu_ns);
+        // The thread may have been on its way to bed.
+        assert!(
+            still.cpu_ns - held.cpu_ns < 10_000_000,
+            "{held:?} {still:?}"
+        );
         assert_eq!(still.disk_requests, held.disk_requests);
         let why = driver.reset(G, E, &gate()).expect_err("held");
         assert!(why.contains("Told"), "{why}");
@@ -408,7 +422,7 @@ mod qemu {
         end(&record);
         let Gone {
             epoch, how, cause, ..
-        } = gone(&mut told);
+        } = gone(&house, &mut told);
         println!(
             "an end is told {} ms after it: {how}",
             begun.elapsed().as_millis()
@@ -423,7 +437,7 @@ mod qemu {
         end(&record);
         let Gone {
             epoch, how, cause, ..
-        } = gone(&mut told);
+        } = gone(&house, &mut told);
         println!(
             "without libvirt {} ms after it: {how}",
             begun.elapsed().as_millis()
@@ -446,13 +460,13 @@ mod qemu {
         // What is ended from outside did not shut itself down.
         start(&house, Token(8));
         house.virsh(&["destroy", "web1"]).expect("destroyed");
-        let Gone { epoch, cause, .. } = gone(&mut told);
+        let Gone { epoch, cause, .. } = gone(&house, &mut told);
         assert_eq!((epoch, cause), (Token(8), Cause::Died));
         start(&house, Token(9));
         signal(&house, Token(9), Signal::TERM);
         let Gone {
             epoch, how, cause, ..
-        } = gone(&mut told);
+        } = gone(&house, &mut told);
         assert_eq!((epoch, cause), (Token(9), Cause::Died), "{how}");
     }
 

@@ -2,6 +2,7 @@
 
 use super::DaemonError;
 use super::alarms::Look;
+use super::host::Ask;
 use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::embedded::{Embedded, Settings};
@@ -40,6 +41,8 @@ pub(super) struct Guests {
     pub(super) kinds: Kinds,
     /// What is seen here that stands against the rules.
     pub(super) looks: mpsc::Receiver<Look>,
+    /// Who knows whether something here answers.
+    pub(super) asks: Vec<Ask>,
     /// Those who look.
     pub(super) tasks: Vec<JoinHandle<()>>,
 }
@@ -50,13 +53,14 @@ pub(super) struct Guests {
 /// The run directory cannot be read or written.
 pub(super) fn take_over(place: &Place<'_>) -> Result<Guests, DaemonError> {
     let (look, looks) = mpsc::channel(1);
-    let mut tasks = Vec::new();
+    let (mut asks, mut tasks) = (Vec::new(), Vec::new());
     // The most general first: it finds whatever carries the marks.
     let mut kinds = vec![commands(place)?];
-    kinds.extend(domains(place, look, &mut tasks)?);
+    kinds.extend(domains(place, look, &mut asks, &mut tasks)?);
     Ok(Guests {
         kinds: Kinds::new(kinds),
         looks,
+        asks,
         tasks,
     })
 }
@@ -78,6 +82,7 @@ fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {
 fn domains(
     place: &Place<'_>,
     look: mpsc::Sender<Look>,
+    asks: &mut Vec<Ask>,
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> Result<Option<Kind>, DaemonError> {
     let Some(settings) = &place.config.libvirt else {
@@ -93,6 +98,11 @@ fn domains(
         evidence: Some(place.config.state_dir.join("evidence")),
     });
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let ask = driver.clone();
+    asks.push(Ask {
+        source: "libvirt".to_owned(),
+        ask: Box::new(move || ask.answering()),
+    });
     let round = super::looks::Round {
         uri: settings.uri.clone(),
         cluster: place.cluster.to_string(),
@@ -106,6 +116,7 @@ fn domains(
 fn domains(
     _: &Place<'_>,
     _: mpsc::Sender<Look>,
+    _: &mut Vec<Ask>,
     _: &mut Vec<JoinHandle<()>>,
 ) -> Result<Option<Kind>, DaemonError> {
     Ok(None)

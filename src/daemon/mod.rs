@@ -4,6 +4,7 @@ mod alarms;
 mod api;
 mod driver;
 mod guests;
+mod host;
 mod join;
 #[cfg(feature = "libvirt")]
 mod looks;
@@ -216,6 +217,7 @@ impl Life {
         let mut present = Vec::new();
         let mut orders = None;
         let mut looks = None;
+        let mut asks = Vec::new();
         if !config.witness {
             let check = (founding.timing.pause_margin / 10)
                 .clamp(Duration::from_millis(20), Duration::from_millis(500));
@@ -243,6 +245,7 @@ impl Life {
             })?;
             tasks.extend(guests.tasks);
             looks = Some(guests.looks);
+            asks = guests.asks;
             let kinds = Arc::new(guests.kinds);
             let look = Arc::clone(&kinds);
             // A hypervisor that is away keeps no daemon from starting, but whatever runs here
@@ -264,6 +267,12 @@ impl Life {
                 tell.clone(),
             )));
         }
+        let health = host::Settings {
+            state_dir: config.state_dir.clone(),
+            run_dir: config.run_dir.clone(),
+            asks,
+        };
+        tasks.push(tokio::spawn(host::watch(health, tell.clone())));
         let lease = Lease::new(run_dir, boot, incarnation);
         let setup = Setup {
             image,

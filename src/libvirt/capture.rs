@@ -14,8 +14,8 @@
 use super::driver::{Inner, until};
 use super::hold::own;
 use super::link::Failure;
+use super::memory::{Build, XML_MAX};
 use super::registry::Life;
-use super::sense::{Build, XML_MAX};
 use super::stats::{self, Numbers};
 use crate::api::wall_time;
 use crate::hypervisor::Gate;

@@ -29,7 +29,7 @@ const RESYNC: Duration = Duration::from_secs(2);
 /// So many events are taken in before the next look.
 const NEWS_MAX: usize = 1000;
 /// Two resets within this time are one: libvirt tells of each twice.
-const ONE_RESET: Duration = Duration::from_secs(1);
+const ONE_RESET: Duration = Duration::from_millis(200);
 
 /// What libvirt said of the end of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
