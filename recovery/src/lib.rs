@@ -11,6 +11,7 @@ pub mod executor;
 pub mod guest;
 mod lrmd;
 pub mod machine;
+pub mod mutants;
 pub mod node;
 pub mod observation;
 pub mod placement;

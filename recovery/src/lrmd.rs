@@ -28,6 +28,9 @@ const GAP: Duration = Duration::from_secs(6);
 const LATE: Duration = Duration::from_secs(2);
 /// A guest that began anew is given so long to boot, unless its agent answers before.
 const BOOT: Duration = Duration::from_secs(60);
+/// What is said sooner than this after a guest began anew may be of the life before; it counts if
+/// the guest shows no life for so long after.
+const EARLY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// After it was held and goes on, nothing is judged for so long.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Silence of the agent for so long is worth a word. It is never more than that alone.

@@ -226,14 +226,15 @@ fn chase(
             seconds
         );
         say!(
-            "exposure: {} entries, {} verdicts, {} leases expired, {} hosts fenced, {} power cuts, {} kills at lease end, {} starts",
+            "exposure: {} entries, {} verdicts, {} leases expired, {} hosts fenced, {} power cuts, {} kills at lease end, {} starts, {} remedies",
             e.entries,
             e.revokes,
             e.expired,
             e.fenced,
             e.cuts,
             e.kills,
-            e.starts
+            e.starts,
+            e.remedies
         );
     }
     ExitCode::SUCCESS

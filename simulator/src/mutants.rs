@@ -6,6 +6,7 @@ pub fn bugs() -> Vec<(&'static str, &'static str)> {
     let of_membership = quorate_membership::mutants::BUGS.iter();
     of_membership
         .chain(quorate_fencing::mutants::BUGS)
+        .chain(quorate_recovery::mutants::BUGS)
         .copied()
         .chain([HOST_BUG])
         .collect()
@@ -26,6 +27,7 @@ pub fn plant(name: Option<&'static str>) {
     {
         quorate_membership::mutants::plant(name);
         quorate_fencing::mutants::plant(name);
+        quorate_recovery::mutants::plant(name);
         FRESH_LEASE.set(name == Some(HOST_BUG.0));
     }
     let _ = name;

@@ -5,12 +5,13 @@
 //! lease: a reset keeps the process, and a restart is an end after which `start_missing` judges
 //! anew.
 
+use super::Executor;
 use super::sight::{Deed, Phase, Surroundings};
-use super::{Executor, ORDER_PATIENCE};
 use crate::command::Closure;
 use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, OnHang, Policy};
 use crate::lrmd::{Context, Failure};
+use crate::mutants::planted;
 use crate::observation::{HostHealth, Observation};
 use quorate_membership::{Time, Token};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use std::time::Duration;
 /// With less than this left of the lease nothing is captured: an end for the lease's sake must
 /// not wait behind a capture, which may take 2.5 s.
 const CAPTURE_ROOM: Duration = Duration::from_secs(3);
+/// A reset is answered within seconds, unless this node stood still itself; until so long after it
+/// was ordered, its guest is left alone.
+const RESET_PATIENCE: Duration = Duration::from_secs(60);
 /// A probe that is not answered so long after its limit was not run.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -89,14 +93,14 @@ impl Executor {
             return;
         };
         if let Some((_, given)) = process.reset {
-            if s.now.since(given) >= ORDER_PATIENCE {
+            if s.now.since(given) >= RESET_PATIENCE {
                 process.reset = None;
                 self.restart(s, guest, "a reset was not answered");
             }
             return;
         }
         if let Some(failure) = process.watch.failure(&context)
-            && !(blind && matches!(failure, Failure::Hung(_)))
+            && (!blind || !matches!(failure, Failure::Hung(_)) || planted("blindness-is-silence"))
         {
             self.tell(s.now, guest, &spec.policy);
             return self.remedy(s, guest, &spec.policy, &failure, until);
@@ -238,7 +242,7 @@ impl Executor {
             let due = [
                 p.watch.deadline(),
                 p.reset
-                    .map_or(Time::NEVER, |(_, given)| given + ORDER_PATIENCE),
+                    .map_or(Time::NEVER, |(_, given)| given + RESET_PATIENCE),
                 if probed {
                     p.watch.probe_at
                 } else {

@@ -1,6 +1,7 @@
 //! Signs of life: what the counters of a guest say between two looks, and what is usual for it.
 
 use super::{Context, GAP, LATE, TOGETHER};
+use crate::mutants::planted;
 use crate::observation::{Agent, Sample};
 use quorate_membership::Time;
 use std::time::Duration;
@@ -239,8 +240,10 @@ impl Signs {
                 self.answered = Some(s.at);
                 self.silent_since = None;
             }
-            // Of one that is held nothing else can be expected.
-            Agent::Silent if s.held.is_some() || c.steady.is_none() => self.silent_since = None,
+            // Of one that is held, or never answered in this life, nothing else can be expected.
+            Agent::Silent if s.held.is_some() || c.steady.is_none() || self.answered.is_none() => {
+                self.silent_since = None;
+            }
             Agent::Silent => {
                 self.silent_since.get_or_insert(s.at);
             }
@@ -268,7 +271,13 @@ impl Signs {
             self.stretch = None;
             return life;
         }
-        if life == Sign::None && starved(c, &i) {
+        if planted("silence-is-death")
+            && let Some(since) = self.silent_since
+            && s.at.since(since) >= Duration::from_millis(c.policy.hang_ms)
+        {
+            return Sign::Hung("agent silent".into());
+        }
+        if life == Sign::None && starved(c, &i) && !planted("starved-is-hung") {
             // What it would have done with a CPU nobody knows: the evidence stands still.
             return Sign::None;
         }
@@ -327,7 +336,6 @@ impl Signs {
         if stretch.pending.len() < 64 {
             stretch.pending.push(i);
         }
-        let enough = Duration::from_millis(c.policy.hang_ms);
         // It answered until the guest was last seen to live, or nearly: the two went together.
         let together = self
             .answered
@@ -339,6 +347,7 @@ impl Signs {
             (false, true) => stretch.silent,
             (false, false) => Duration::ZERO,
         };
+        let enough = Duration::from_millis(c.policy.hang_ms);
         let evidence = self.evidence(s, &stretch, with_agent);
         self.stretch = Some(stretch);
         if counted >= enough {

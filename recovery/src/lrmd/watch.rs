@@ -2,8 +2,9 @@
 
 use super::signs::{Sign, Signs};
 use super::{
-    BOOT, Context, Failure, GAP, IO_PATIENCE, IO_RETRY, Report, SETTLE, SILENCE, Standing,
+    BOOT, Context, EARLY, Failure, GAP, IO_PATIENCE, IO_RETRY, Report, SETTLE, SILENCE, Standing,
 };
+use crate::mutants::planted;
 use crate::observation::{GuestEvent, Held, Observation, Sample};
 use quorate_membership::Time;
 use std::collections::VecDeque;
@@ -35,6 +36,10 @@ struct Io {
 pub(crate) struct Watch {
     signs: Signs,
     failed: Option<Failure>,
+    /// When its operating system began, as far as is known.
+    began: Time,
+    /// A failure said right after that: maybe of the life before, unless no life follows.
+    early: Option<(Failure, Time)>,
     io: Option<Io>,
     held: Option<Held>,
     odd: Option<String>,
@@ -53,6 +58,8 @@ impl Watch {
         Watch {
             signs: Signs::new(now, now + BOOT),
             failed: None,
+            began: now,
+            early: None,
             io: None,
             held: None,
             odd: None,
@@ -68,6 +75,8 @@ impl Watch {
     pub(crate) fn begins(&mut self, now: Time) {
         self.signs = Signs::new(now, now + BOOT);
         self.failed = None;
+        self.began = now;
+        self.early = None;
         self.io = None;
         self.held = None;
         self.odd = None;
@@ -107,9 +116,9 @@ impl Watch {
     fn event(&mut self, c: &Context<'_>, event: &GuestEvent) {
         self.note(c.now, words(event));
         match event {
-            GuestEvent::Panicked => self.fails(Failure::Panicked),
-            GuestEvent::Watchdog => self.fails(Failure::Watchdog),
-            GuestEvent::Failed(how) => self.fails(Failure::Monitor(short(how))),
+            GuestEvent::Panicked => self.says(c.now, Failure::Panicked),
+            GuestEvent::Watchdog => self.says(c.now, Failure::Watchdog),
+            GuestEvent::Failed(how) => self.says(c.now, Failure::Monitor(short(how))),
             GuestEvent::IoError { device, reason } => {
                 let full = reason == "enospc";
                 let what = if full {
@@ -135,6 +144,15 @@ impl Watch {
             }
             GuestEvent::Rebooted => self.begins(c.now),
             GuestEvent::Agent(_) => {}
+        }
+    }
+
+    /// It, or what looks after it, says that it failed.
+    fn says(&mut self, now: Time, failure: Failure) {
+        if now.since(self.began) >= EARLY.0 {
+            self.fails(failure);
+        } else if self.early.is_none() {
+            self.early = Some((failure, now));
         }
     }
 
@@ -197,6 +215,7 @@ impl Watch {
             Sign::None => {}
             Sign::Life => {
                 self.odd = None;
+                self.early = None;
                 if matches!(self.failed, Some(Failure::Hung(_))) {
                     self.failed = None;
                 }
@@ -305,6 +324,15 @@ impl Watch {
         {
             let failure = Failure::IoError(io.what.clone());
             self.fails(failure);
+        }
+        if let Some((failure, _)) = self.early.take_if(|(_, at)| c.now.since(*at) >= EARLY.1) {
+            self.fails(failure);
+        }
+        if planted("blindness-is-silence")
+            && let Some(last) = self.signs.last()
+            && c.now.since(last.at) >= Duration::from_millis(c.policy.hang_ms)
+        {
+            return Some(Failure::Hung("nothing was seen of it".into()));
         }
         let seen = self.signs.last().map(|s| c.now.since(s.at));
         if matches!(self.failed, Some(Failure::Hung(_))) && seen.is_none_or(|age| age > GAP) {

@@ -7,11 +7,11 @@ use quorate_membership::{
 };
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::{
-    Effect, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Request, To,
+    Effect, Event, EventKind, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Request, To,
 };
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
-use quorate_recovery::observation::Cause;
+use quorate_recovery::observation::{Cause, GuestEvent, Held, HostHealth, Observation};
 use quorate_recovery::{Node, Setup};
 use std::collections::BTreeMap;
 
@@ -61,6 +61,13 @@ pub(crate) struct Rig {
     number: u64,
     replies: BTreeMap<u64, Result<String, String>>,
     starts: BTreeMap<GuestId, usize>,
+    /// What was done with guests besides creating, holding and ending them.
+    pub(crate) done: Vec<&'static str>,
+    /// What nodes said.
+    pub(crate) said: Vec<Event>,
+    /// Whether a hypervisor resets when told to, and answers probes.
+    pub(crate) resets: bool,
+    pub(crate) probes: bool,
 }
 
 impl Rig {
@@ -97,6 +104,10 @@ impl Rig {
             number: 0,
             replies: BTreeMap::new(),
             starts: BTreeMap::new(),
+            done: Vec::new(),
+            said: Vec::new(),
+            resets: false,
+            probes: false,
         };
         for i in 1..=n {
             rig.start_daemon(NodeId(i));
@@ -251,6 +262,45 @@ impl Rig {
         );
     }
 
+    /// A monitor sees something of a guest, on whichever host has it.
+    pub(crate) fn see(&mut self, name: &str, seen: Observation) {
+        let guest = self.id(name);
+        let found = self.machines.iter();
+        let at = found.filter_map(|(n, m)| Some((*n, m.procs.get(&guest)?.0)));
+        for (host, epoch) in at.collect::<Vec<_>>() {
+            let seen = seen.clone();
+            self.post(host, Fact::Observed { guest, epoch, seen });
+        }
+    }
+
+    pub(crate) fn host_sees(&mut self, n: u32, health: HostHealth) {
+        self.post(NodeId(n), Fact::HostObserved(health));
+    }
+
+    /// A host's hypervisor does not answer a poll.
+    pub(crate) fn blind(&mut self, host: NodeId) {
+        let why = "no answer".to_owned();
+        self.post(host, Fact::HypervisorBlind { why });
+    }
+
+    /// Somebody holds the guest, or lets it go on.
+    pub(crate) fn by_hand(&mut self, name: &str, held: Option<Held>) {
+        let guest = self.id(name);
+        for m in self.machines.values_mut() {
+            if let Some(p) = m.procs.get_mut(&guest) {
+                p.1 = held.is_some();
+            }
+        }
+        let event = held.map_or(GuestEvent::Continued, GuestEvent::Held);
+        self.see(name, Observation::Event(event));
+    }
+
+    /// What any node said of health, in order.
+    pub(crate) fn heard(&self, kind: EventKind) -> Vec<&str> {
+        let of = self.said.iter().filter(|e| e.kind == kind);
+        of.map(|e| e.text.as_str()).collect()
+    }
+
     /// The guest's process is held, and then gone without a word: its end was ordered by an
     /// earlier life of the daemon.
     pub(crate) fn hold_and_lose(&mut self, name: &str) -> NodeId {
@@ -401,7 +451,7 @@ impl Rig {
                 Effect::Lease { end } => {
                     self.machines.get_mut(&n).expect("known").lease = Some(end);
                 }
-                Effect::Event(_) => {}
+                Effect::Event(e) => self.said.push(e),
                 Effect::Published { .. } => {}
                 Effect::Reply { client, result } => {
                     self.replies.insert(client, result);
@@ -436,14 +486,31 @@ impl Rig {
             GuestAction::Continue | GuestAction::Pause => match m.procs.get_mut(&order.guest) {
                 Some((_, held)) => {
                     *held = order.action == GuestAction::Pause;
+                    if !*held {
+                        self.done.push("continue");
+                    }
                     Ok(())
                 }
                 None => Err("no such process".into()),
             },
-            GuestAction::Reset | GuestAction::Capture { .. } | GuestAction::Probe(_) => {
+            GuestAction::Capture { .. } => {
+                self.done.push("capture");
                 Err("a process has none".into())
             }
+            GuestAction::Probe(_) => {
+                self.done.push("probe");
+                if !self.probes {
+                    return;
+                }
+                Err("could not be run".into())
+            }
+            GuestAction::Reset => {
+                self.done.push("reset");
+                let why = "a process has none".to_owned();
+                self.resets.then_some(()).ok_or(why)
+            }
             GuestAction::End => {
+                self.done.push("end");
                 m.procs.remove(&order.guest);
                 Ok(())
             }

@@ -4,7 +4,7 @@
 use quorate_fencing::Level;
 use quorate_membership::entry::{Entry, LogEntry, Proof, ProposalId};
 use quorate_membership::{BootId, Epoch, Incarnation, NodeId, ProofPolicy, Token};
-use quorate_recovery::command::Command;
+use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::guest::{GuestId, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -396,7 +396,7 @@ impl Audit {
                 epoch,
                 host,
                 incarnation,
-                ..
+                why,
             } => match self.guests.get_mut(guest) {
                 Some(g)
                     if g.holder
@@ -404,6 +404,10 @@ impl Audit {
                         && !g.closed
                         && *epoch >= g.epoch =>
                 {
+                    if *why == Closure::ShutDown {
+                        // Its owner switched it off.
+                        g.wanted = Wanted::Stopped;
+                    }
                     g.closed = true;
                     Finding::Closed {
                         guest: *guest,

@@ -11,6 +11,7 @@ pub mod s2;
 pub mod s3_s5;
 pub mod s6;
 pub mod s8;
+pub mod s9;
 
 #[cfg(test)]
 mod tests_support;

@@ -65,6 +65,32 @@ pub enum Ask {
     Leave(Away),
 }
 
+/// What befalls a guest. Lengths are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ill {
+    /// Its kernel panics and stays there.
+    Panics,
+    /// Its kernel dies without a word.
+    Hangs {
+        /// At 100 % CPU, or halted.
+        spins: bool,
+    },
+    /// What it is for works no more; its probe says so.
+    Sickens,
+    /// The agent inside is stopped.
+    AgentStops,
+    /// It computes and writes nothing.
+    Computes(u64),
+    /// Its file systems are frozen through its agent.
+    Freezes(u64),
+    /// A person holds it.
+    Suspended(u64),
+    /// Its disk has no room, and it is held for that.
+    DiskFull(u64),
+    /// It shuts down from inside.
+    ShutsDown,
+}
+
 /// One thing done to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -168,6 +194,15 @@ pub enum Action {
     },
     /// A guest's process ends by itself.
     GuestCrash(usize),
+    /// Something befalls a guest.
+    Guest(usize, Ill),
+    /// Other processes take the CPUs of a host's guests for so long.
+    Starve {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
     /// A host's fence device behaves like this from now on.
     Device {
         /// Whose.

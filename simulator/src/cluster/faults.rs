@@ -149,6 +149,7 @@ impl<N: SimNode> Sim<N> {
             Action::Stop { who, length } => {
                 let host = self.who(who);
                 self.world.stop(host, *length);
+                self.disturb(host, *length);
             }
             Action::Freeze { who, length } => {
                 let host = self.who(who);
@@ -166,6 +167,15 @@ impl<N: SimNode> Sim<N> {
                 (0..n).for_each(|host| self.power_off(host, Some(*back)));
             }
             Action::GuestCrash(guest) => self.guest_crashes(*guest),
+            Action::Guest(guest, ill) => self.befalls(*guest, ill),
+            Action::Starve { who, length } => {
+                let host = self.who(who);
+                for at in 0..self.hosts[host].procs.len() {
+                    self.count(host, at);
+                }
+                let until = self.world.now() + length;
+                self.hosts[host].starved_until = until;
+            }
             Action::Device { who, mode } => {
                 let host = self.who(who);
                 self.hosts[host].device = Some(*mode);
@@ -173,6 +183,7 @@ impl<N: SimNode> Sim<N> {
             Action::Silent { who, length } => {
                 let host = self.who(who);
                 self.hosts[host].silent_until = self.world.now() + length;
+                self.disturb(host, *length);
             }
             Action::SlowCreate { who, longest } => {
                 let host = self.who(who);
@@ -236,6 +247,7 @@ impl<N: SimNode> Sim<N> {
         self.plan.create_hangs = 0;
         self.plan.create_fails = 0;
         let now = self.world.now();
+        (0..self.plan.guests).for_each(|guest| self.released(guest));
         for host in 0..self.plan.hosts {
             for to in 0..self.plan.hosts {
                 let net = self.plan.networks;
@@ -249,6 +261,7 @@ impl<N: SimNode> Sim<N> {
             let h = &mut self.hosts[host];
             h.slow_create = 0;
             h.silent_until = 0;
+            h.starved_until = 0;
             h.stuck_kill = false;
             if matches!(
                 h.device,
@@ -271,6 +284,12 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
+    /// The daemon of a host cannot look for so long.
+    pub(super) fn disturb(&mut self, host: usize, length: u64) {
+        let h = &mut self.hosts[host];
+        h.disturbed = h.disturbed.max(self.world.now() + length);
+    }
+
     /// Whether datagrams and sessions pass both ways between two hosts.
     pub(super) fn linked(&self, a: usize, b: usize) -> bool {
         (0..self.plan.networks).any(|net| {
@@ -280,22 +299,10 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn add_guest(&mut self, host: usize, guest: usize) {
-        use quorate_recovery::guest::{Definition, GuestSpec};
-        let spec = GuestSpec {
-            name: format!("g{}", guest + 1),
-            definition: Definition::Command {
-                argv: vec!["sleep".into(), "infinity".into()],
-                env: Default::default(),
-            },
-            needs: Default::default(),
-            priority: 0,
-            policy: Default::default(),
-            probe: None,
-        };
         self.requests += 1;
         let client = self.requests;
         self.asked.push((client, guest));
-        let request = Request::AddGuest(spec);
+        let request = Request::AddGuest(Self::spec(guest));
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::Fact(fact));
     }

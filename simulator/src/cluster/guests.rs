@@ -87,13 +87,21 @@ impl<N: SimNode> Sim<N> {
             (GuestAction::Create(_), _) => self.create(host, life, order),
             (GuestAction::Continue | GuestAction::Pause, Some(at)) => {
                 self.hosts[host].procs[at].paused = order.action == GuestAction::Pause;
+                if order.action == GuestAction::Continue {
+                    self.let_go(host, at);
+                }
                 self.set_writing(host, at);
                 self.done(host, life, order.order, Ok(()));
             }
-            (GuestAction::Reset | GuestAction::Capture { .. } | GuestAction::Probe(_), _) => {
-                self.done(host, life, order.order, Err("a process has none".into()));
+            (GuestAction::Reset, Some(at)) => {
+                self.reset(host, at);
+                self.done(host, life, order.order, Ok(()));
             }
-            (GuestAction::Continue | GuestAction::Pause, None) => {
+            (GuestAction::Capture { .. }, _) => {
+                self.done(host, life, order.order, Err("nothing to show".into()));
+            }
+            (GuestAction::Probe(_), _) => self.probe(host, life, order),
+            (GuestAction::Continue | GuestAction::Pause | GuestAction::Reset, None) => {
                 self.done(host, life, order.order, Err("no such process".into()));
             }
             (GuestAction::End, _) => {
@@ -166,11 +174,13 @@ impl<N: SimNode> Sim<N> {
         if fails {
             self.done(host, life, order, Err("the hypervisor refused".into()));
         } else {
-            h.procs.push(Proc {
+            let mind = self.mind(c.guest);
+            self.hosts[host].procs.push(Proc {
                 guest: c.guest,
                 epoch: c.epoch,
                 paused: true,
                 writing: false,
+                mind,
             });
             match self.starts.iter_mut().find(|(g, _)| *g == c.guest) {
                 Some((_, n)) => *n += 1,
@@ -203,7 +213,7 @@ impl<N: SimNode> Sim<N> {
         self.done(host, life, order, Ok(()));
     }
 
-    fn done(&mut self, host: usize, life: u32, order: u64, result: Result<(), String>) {
+    pub(super) fn done(&mut self, host: usize, life: u32, order: u64, result: Result<(), String>) {
         if self.world.life(host) == life {
             let delay = self.guest_rng.range(MS / 10, 2 * MS);
             let fact = Fact::GuestDone { order, result };
@@ -219,20 +229,20 @@ impl<N: SimNode> Sim<N> {
         for host in 0..self.plan.hosts {
             let procs = &self.hosts[host].procs;
             if let Some(at) = procs.iter().position(|p| p.guest == id) {
-                self.gone(host, at, "exit status 1");
+                self.gone(host, at, "exit status 1", Cause::Died);
             }
         }
     }
 
     /// Removes a process that nobody told to end, and tells the daemon.
-    fn gone(&mut self, host: usize, at: usize, how: &str) {
+    pub(super) fn gone(&mut self, host: usize, at: usize, how: &str, cause: Cause) {
         let p = self.hosts[host].procs[at];
         self.remove(host, at);
         let fact = Fact::GuestGone {
             guest: p.guest,
             epoch: p.epoch,
             how: how.into(),
-            cause: Cause::Died,
+            cause,
         };
         let delay = self.guest_rng.range(MS, 50 * MS);
         self.world.tell(host, delay, Local::Fact(fact));
@@ -247,13 +257,16 @@ impl<N: SimNode> Sim<N> {
     /// Looks again whether the process can write, after anything it depends on changed.
     pub(super) fn set_writing(&mut self, host: usize, at: usize) {
         let now = self.world.now();
-        let h = &mut self.hosts[host];
+        let h = &self.hosts[host];
         let can = h.on && h.frozen_until <= now;
-        let p = &mut h.procs[at];
-        let writing = can && !p.paused;
+        let p = &h.procs[at];
+        let writing = can && !p.paused && p.mind.hold.is_none();
         if p.writing == writing {
             return;
         }
+        self.count(host, at);
+        self.ran(host, at);
+        let p = &mut self.hosts[host].procs[at];
         p.writing = writing;
         let p = *p;
         self.hash
@@ -403,7 +416,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         while !self.hosts[host].procs.is_empty() {
-            self.gone(host, 0, "the guardian ended it");
+            self.gone(host, 0, "the guardian ended it", Cause::Died);
         }
         // The kill goes on until no start is pending: what appears later is ended as well (V7).
         let h = &mut self.hosts[host];

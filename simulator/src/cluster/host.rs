@@ -1,6 +1,7 @@
 //! A machine: power, hypervisor, guardian, watchdog and what its disk holds.
 
 use super::action::DeviceMode;
+use super::minds::Mind;
 use quorate_membership::entry::{ArmedClass, Profile};
 use quorate_membership::store::{Image, Write};
 use quorate_membership::{Time, Token};
@@ -16,8 +17,10 @@ pub(super) struct Proc {
     pub(super) guest: GuestId,
     pub(super) epoch: Token,
     pub(super) paused: bool,
-    /// It can write: not paused, and its host has power and is not frozen.
+    /// It can write: not paused, not held by others, and its host has power and is not frozen.
     pub(super) writing: bool,
+    /// The operating system in it.
+    pub(super) mind: Mind,
 }
 
 /// A creation the hypervisor has not answered.
@@ -55,6 +58,10 @@ pub(super) struct Host {
     pub(super) boot: u32,
     /// True time until which the whole host is frozen.
     pub(super) frozen_until: u64,
+    /// True time until which other processes take its guests' CPUs.
+    pub(super) starved_until: u64,
+    /// True time of the last end of anything that kept its daemon from looking.
+    pub(super) disturbed: u64,
     pub(super) watchdog: bool,
     pub(super) stuck_kill: bool,
     pub(super) guardian: Guardian,

@@ -7,6 +7,7 @@ mod faults;
 mod fingerprint;
 mod guests;
 mod host;
+mod minds;
 pub mod node;
 mod nodes;
 pub mod plan;
@@ -120,6 +121,12 @@ pub(crate) enum Event {
     Poll {
         host: usize,
     },
+    Look {
+        host: usize,
+    },
+    LetGo {
+        guest: usize,
+    },
     Created {
         host: usize,
         boot: u32,
@@ -168,6 +175,7 @@ pub struct Sim<N> {
 
     fence_rng: Rng,
     guest_rng: Rng,
+    look_rng: Rng,
     process_rng: Rng,
     client_rng: Rng,
 
@@ -196,6 +204,7 @@ pub struct Sim<N> {
     /// Scenario expectations that hold from some time on.
     standing: Vec<usize>,
     kills: u32,
+    remedies: u32,
 }
 
 impl<N: SimNode> Sim<N> {
@@ -242,6 +251,7 @@ impl<N: SimNode> Sim<N> {
             violation: None,
             fence_rng: Rng::new(plan.seed, Stream::Fence),
             guest_rng: Rng::new(plan.seed, Stream::Guests),
+            look_rng: Rng::new(plan.seed, Stream::Minds),
             process_rng: Rng::new(plan.seed, Stream::Process),
             client_rng: Rng::new(plan.seed, Stream::Clients),
             audit: Audit::new(plan.proof),
@@ -264,6 +274,7 @@ impl<N: SimNode> Sim<N> {
             acknowledged: Vec::new(),
             standing: Vec::new(),
             kills: 0,
+            remedies: 0,
             plan,
         };
         sim.begin();
@@ -277,6 +288,8 @@ impl<N: SimNode> Sim<N> {
             self.world.after(delay, Event::DaemonStart { host, boot });
             let poll = self.process_rng.range(0, SECOND);
             self.world.after(poll, Event::Poll { host });
+            let look = self.look_rng.range(0, 2 * SECOND);
+            self.world.after(look, Event::Look { host });
             if self.hosts[host].watchdog {
                 self.world.after(MS, Event::FeedLook { host, boot });
             }
@@ -374,6 +387,8 @@ impl<N: SimNode> Sim<N> {
             }
             Event::Thaw { host, until } => self.thaw(host, until),
             Event::Poll { host } => self.poll(host),
+            Event::Look { host } => self.look(host),
+            Event::LetGo { guest } => self.released(guest),
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),

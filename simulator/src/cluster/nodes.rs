@@ -43,6 +43,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 on: true,
                 boot: 1,
                 frozen_until: 0,
+                starved_until: 0,
+                disturbed: 0,
                 watchdog: plan.watchdogs[h],
                 stuck_kill: false,
                 guardian: Guardian::default(),
@@ -178,6 +180,7 @@ impl<N: SimNode> Sim<N> {
             // The daemon stalls between deciding and doing.
             gap = self.process_rng.range(0, 1500 * MS);
             self.world.stop(host, gap);
+            self.disturb(host, gap);
         }
         for effect in out.drain(..) {
             self.effect(host, now, gap, effect);
@@ -230,7 +233,10 @@ impl<N: SimNode> Sim<N> {
             }
             Effect::Lease { end } if gap == 0 => self.lease(host, end),
             Effect::Lease { end } => self.world.tell(host, gap, Local::Lease(end)),
-            Effect::Event(e) => trace!(self, "{} says {:?}: {}", self.name(host), e.kind, e.text),
+            Effect::Event(e) => {
+                trace!(self, "{} says {:?}: {}", self.name(host), e.kind, e.text);
+                self.said(host, &e);
+            }
             Effect::Published { .. } => {}
             Effect::Reply { client, result } => self.replied(client, result.is_ok()),
             Effect::Restart { why } => {

@@ -17,6 +17,8 @@ pub struct Plan {
     pub witnesses: usize,
     /// Guests that are added when the cluster stands.
     pub guests: usize,
+    /// Which of them have an agent inside.
+    pub agents: Vec<bool>,
     /// The timing every node runs.
     pub timing: Timing,
     /// What counts as proof.
@@ -97,6 +99,8 @@ pub enum Expected {
     },
     /// Nobody acts as coordinator at that time.
     NoCoordinator,
+    /// The guest can write somewhere and nothing is wrong inside it at that time.
+    Well(usize),
     /// Every guest runs at that time.
     AllRun,
     /// No guest runs at that time.
@@ -115,6 +119,7 @@ impl Plan {
             voters,
             witnesses: 0,
             guests,
+            agents: vec![true; guests],
             timing: Timing::fast(),
             proof: ProofPolicy::Device,
             networks: 1,

@@ -45,6 +45,8 @@ pub struct Exposure {
     pub kills: u64,
     /// Guest processes created.
     pub starts: u64,
+    /// Times a host remedied a guest that was there.
+    pub remedies: u64,
 }
 
 impl Exposure {
@@ -57,6 +59,7 @@ impl Exposure {
         self.cuts += o.cuts;
         self.kills += o.kills;
         self.starts += o.starts;
+        self.remedies += o.remedies;
     }
 }
 
@@ -226,6 +229,20 @@ impl<N: SimNode> Sim<N> {
                 let acting = self.s6.acting(now);
                 acting.map(|host| format!("{} acts as coordinator", HostName(host)))
             }
+            Expected::Well(guest) => {
+                let at = runs_on(self, *guest);
+                let id = self.guest_ids[*guest];
+                let ill = at.and_then(|host| {
+                    let procs = self.hosts[host].procs.iter();
+                    let mut found = procs.filter(|p| Some(p.guest) == id);
+                    found.find(|p| !p.mind.mood.well()).map(|p| p.mind.mood)
+                });
+                match (at, ill) {
+                    (None, _) => Some(format!("guest g{} runs nowhere", guest + 1)),
+                    (_, Some(mood)) => Some(format!("guest g{} is {mood:?}", guest + 1)),
+                    _ => None,
+                }
+            }
             Expected::AllRun => (0..self.plan.guests)
                 .find(|g| runs_on(self, *g).is_none())
                 .map(|g| format!("guest g{} runs nowhere", g + 1)),
@@ -272,6 +289,7 @@ impl<N: SimNode> Sim<N> {
         let mut exposure = Exposure {
             entries: self.audit.log.len() as u64,
             kills: self.kills.into(),
+            remedies: self.remedies.into(),
             starts: self.starts.iter().map(|(_, n)| u64::from(*n)).sum(),
             cuts: self.hosts.iter().map(|h| u64::from(h.cuts)).sum(),
             ..Exposure::default()

@@ -71,6 +71,7 @@ pub fn plan(seed: u64) -> Plan {
     plan.create_hangs = if rng.chance(500_000) { 120_000 } else { 0 };
     plan.create_fails = if rng.chance(300_000) { 50_000 } else { 0 };
     trouble(rng, &mut plan);
+    super::ills::add(&mut plan, BEGIN, HEAL);
     // What follows the end of trouble by its own delay would not be healed by anything.
     let harmless = |a: &Action| matches!(a, Action::Ask(..));
     plan.timeline

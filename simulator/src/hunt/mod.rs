@@ -1,6 +1,7 @@
 //! Hunting: many seeds, each with its own plan, on as many threads as there are cores.
 
 pub mod generate;
+mod ills;
 
 use crate::check::Violation;
 use crate::cluster::report::{Exposure, Report};

@@ -76,6 +76,10 @@ const EXPECTATIONS: &[(&str, &str)] = &[
         "it cannot (not there); with `after`: from then on",
     ),
     (
+        "guest, well = true",
+        "it can write and nothing is wrong inside it at that time",
+    ),
+    (
         "guest, starts-at-most = N",
         "so often at most it was started up to then",
     ),
@@ -218,6 +222,9 @@ fn shape(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     if let Some(on) = f.truth("watchdogs")? {
         plan.watchdogs.fill(on);
     }
+    if let Some(on) = f.truth("agents")? {
+        plan.agents.fill(on);
+    }
     if let Some(rates) = f.array("clock-ppm")? {
         if rates.len() > hosts {
             return Err((at, format!("clock-ppm names more than {hosts} hosts")));
@@ -256,6 +263,9 @@ fn expected(
             } else {
                 Expected::NotRuns { guest, on: host }
             });
+        }
+        if f.truth("well")? == Some(true) && host.is_none() {
+            return Ok(Expected::Well(guest));
         }
         if let Some(starts) = f.whole("starts-at-most", 0, 1000)? {
             let starts = starts as u32;

@@ -2,7 +2,7 @@
 
 use super::Bad;
 use super::fields::{Fields, who};
-use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
+use crate::cluster::action::{Action, Ask, Class, DeviceMode, Ill, Who};
 use crate::world::MS;
 use quorate_membership::entry::Away;
 use toml::de::DeValue;
@@ -66,6 +66,24 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ("power-on", "host", "it gets its power back"),
     ("all-power-off", "back", "every host loses power at once"),
     ("guest-crash", "guest", "its process ends by itself"),
+    ("guest-panic", "guest", "its kernel panics and stays"),
+    (
+        "guest-hang",
+        "guest [, spins = false]",
+        "its kernel dies, spinning or halted",
+    ),
+    ("guest-sick", "guest", "what it is for works no more"),
+    ("guest-agent-stop", "guest", "the agent inside is stopped"),
+    (
+        "guest-compute",
+        "guest, for",
+        "it computes and writes nothing",
+    ),
+    ("guest-freeze", "guest, for", "its file systems are frozen"),
+    ("guest-suspend", "guest, for", "a person holds it"),
+    ("guest-disk-full", "guest, for", "its disk has no room"),
+    ("guest-shutdown", "guest", "it shuts down from inside"),
+    ("starve", "host, for", "others take the CPUs of its guests"),
     ("device", "host, mode", "how its fence device behaves"),
     ("silent", "host, for", "its hypervisor answers nothing"),
     (
@@ -216,6 +234,22 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
             back: seconds!("back"),
         },
         "guest-crash" => Action::GuestCrash(guest!()),
+        "guest-panic" => Action::Guest(guest!(), Ill::Panics),
+        "guest-hang" => {
+            let spins = f.truth("spins")?.unwrap_or(true);
+            Action::Guest(guest!(), Ill::Hangs { spins })
+        }
+        "guest-sick" => Action::Guest(guest!(), Ill::Sickens),
+        "guest-agent-stop" => Action::Guest(guest!(), Ill::AgentStops),
+        "guest-compute" => Action::Guest(guest!(), Ill::Computes(seconds!("for"))),
+        "guest-freeze" => Action::Guest(guest!(), Ill::Freezes(seconds!("for"))),
+        "guest-suspend" => Action::Guest(guest!(), Ill::Suspended(seconds!("for"))),
+        "guest-disk-full" => Action::Guest(guest!(), Ill::DiskFull(seconds!("for"))),
+        "guest-shutdown" => Action::Guest(guest!(), Ill::ShutsDown),
+        "starve" => Action::Starve {
+            who: host!("host"),
+            length: seconds!("for"),
+        },
         "device" => {
             let who = host!("host");
             let (word, at) = f.word("mode")?.ok_or_else(|| missing("mode"))?;

@@ -25,6 +25,10 @@ pub enum Stream {
     Process = 8,
     /// What clients ask.
     Clients = 9,
+    /// What goes on inside guests.
+    Minds = 10,
+    /// What befalls guests.
+    Ills = 11,
 }
 
 /// One stream of random numbers.

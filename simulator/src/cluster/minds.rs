@@ -1,0 +1,445 @@
+//! What goes on inside guests, and what monitors see of it.
+
+use super::action::Ill;
+use super::host::Proc;
+use super::{Event, Local, Sim, SimNode, nodes, trace};
+use crate::check::s9::{self, Mood, Sight};
+use crate::world::{MS, SECOND};
+use quorate_membership::Time;
+use quorate_recovery::contract::{Event as Said, EventKind, Fact, GuestOrder};
+use quorate_recovery::guest::{GuestId, GuestSpec, Probe, Wanted};
+use quorate_recovery::observation::{Agent, Cause, GuestEvent, Held, Observation, Sample};
+
+/// The operating system in a guest's process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mind {
+    pub(super) mood: Mood,
+    /// True time of its last change of mood.
+    pub(super) since: u64,
+    /// It has an agent; and that was stopped.
+    agent: bool,
+    agent_stopped: bool,
+    /// Held by a person or for a full disk, and until when there is no room.
+    pub(super) hold: Option<Held>,
+    full_until: u64,
+    /// Its file systems are frozen until.
+    frozen_until: u64,
+    /// Until when it boots; not before it first ran.
+    boots_until: Option<u64>,
+    computes_until: u64,
+    /// Counters, up to `counted`: nanoseconds and thousandths.
+    cpu: u64,
+    wait: u64,
+    disk: u64,
+    packets: u64,
+    counted: u64,
+    /// True time of the last look, the life of the daemon that made it, and since when it runs.
+    looked: u64,
+    life: u32,
+    pub(super) runs_since: u64,
+    sight: Sight,
+}
+
+impl Mind {
+    pub(super) fn new(now: u64, agent: bool) -> Mind {
+        Mind {
+            mood: Mood::Works,
+            since: now,
+            agent,
+            agent_stopped: false,
+            hold: None,
+            full_until: 0,
+            frozen_until: 0,
+            boots_until: None,
+            computes_until: 0,
+            cpu: 0,
+            wait: 0,
+            disk: 0,
+            packets: 0,
+            counted: now,
+            looked: 0,
+            life: 0,
+            runs_since: now,
+            sight: Sight::default(),
+        }
+    }
+
+    fn feels(&mut self, now: u64, mood: Mood) {
+        (self.mood, self.since) = (mood, now);
+    }
+
+    /// Whether the agent inside would answer.
+    fn answers(&self, now: u64) -> bool {
+        let booted = self.boots_until.is_some_and(|t| t <= now);
+        self.agent && !self.agent_stopped && booted && !self.mood.dead()
+    }
+
+    /// Counts up to now.
+    fn count(&mut self, now: u64, runs: bool, starved: bool) {
+        let length = now - self.counted;
+        self.counted = now;
+        if !runs {
+            return;
+        }
+        let boots = self.boots_until.is_none_or(|t| t > now) && !self.mood.dead();
+        // CPU and waiting in thousandths of one, requests and packets a second.
+        let (cpu, disk, packets) = match self.mood {
+            _ if boots => (900, 50, 0),
+            _ if self.frozen_until > now && !self.mood.dead() => (20, 0, 0),
+            Mood::Works | Mood::Sick => (50, 4, 1),
+            Mood::Computes | Mood::Spins => (1000, 0, 0),
+            Mood::Panicked | Mood::Halted => (0, 0, 0),
+        };
+        let (cpu, wait, disk) = match starved {
+            true => (cpu / 3, 650, 0),
+            false => (cpu, 5, disk),
+        };
+        self.cpu += cpu * (length / 1000);
+        self.wait += wait * (length / 1000);
+        self.disk += disk * (length / 1_000_000);
+        self.packets += packets * (length / 1_000_000);
+    }
+}
+
+impl<N: SimNode> Sim<N> {
+    /// The description clients give of a guest: policies differ.
+    pub(super) fn spec(guest: usize) -> GuestSpec {
+        use quorate_recovery::guest::{Definition, Policy};
+        let probe = Probe {
+            argv: vec!["check".into()],
+            every_ms: 3000,
+            limit_ms: 1000,
+            failures: 3,
+        };
+        GuestSpec {
+            name: format!("g{}", guest + 1),
+            definition: Definition::Command {
+                argv: vec!["sleep".into(), "infinity".into()],
+                env: Default::default(),
+            },
+            needs: Default::default(),
+            priority: 0,
+            policy: Policy {
+                resets_here: guest as u32 % 2,
+                hang_ms: [20_000, 10_000, 5_000][guest % 3],
+                ..Policy::default()
+            },
+            probe: (guest % 3 == 2).then_some(probe),
+        }
+    }
+
+    fn index_of(&self, guest: GuestId) -> Option<usize> {
+        let known = self.guest_ids.iter().position(|g| *g == Some(guest));
+        known.or_else(|| {
+            let name = &self.audit.guests.get(&guest)?.name;
+            name.strip_prefix('g')?
+                .parse::<usize>()
+                .ok()?
+                .checked_sub(1)
+        })
+    }
+
+    pub(super) fn mind(&self, guest: GuestId) -> Mind {
+        let agents = &self.plan.agents;
+        let index = self.index_of(guest);
+        let agent = index.is_none_or(|g| agents.get(g).copied().unwrap_or(true));
+        Mind::new(self.world.now(), agent)
+    }
+
+    /// Counts what a process did until now; called before anything about it changes.
+    pub(super) fn count(&mut self, host: usize, at: usize) {
+        let now = self.world.now();
+        let h = &mut self.hosts[host];
+        let starved = h.starved_until > h.procs[at].mind.counted;
+        let p = &mut h.procs[at];
+        p.mind.count(now, p.writing, starved);
+    }
+
+    /// It begins to run, or no longer does.
+    pub(super) fn ran(&mut self, host: usize, at: usize) {
+        let now = self.world.now();
+        let boots = now + self.look_rng.range(500 * MS, 5 * SECOND);
+        let mind = &mut self.hosts[host].procs[at].mind;
+        mind.runs_since = now;
+        mind.boots_until.get_or_insert(boots);
+    }
+
+    /// What the hypervisor does when a guest is reset.
+    pub(super) fn reset(&mut self, host: usize, at: usize) {
+        self.count(host, at);
+        let now = self.world.now();
+        let boots = now + self.look_rng.range(500 * MS, 5 * SECOND);
+        let p = &mut self.hosts[host].procs[at];
+        p.mind.feels(now, Mood::Works);
+        p.mind.boots_until = Some(boots);
+        p.mind.agent_stopped = false;
+        p.mind.sight.blurred();
+        let p = *p;
+        trace!(self, "{} resets {}", self.name(host), p.guest);
+        self.see(host, &p, GuestEvent::Rebooted);
+    }
+
+    /// The cluster lets a guest go on, whoever held it; one whose disk is full stops again.
+    pub(super) fn let_go(&mut self, host: usize, at: usize) {
+        let now = self.world.now();
+        let p = &mut self.hosts[host].procs[at];
+        if p.mind.hold == Some(Held::IoError) && p.mind.full_until > now {
+            let p = *p;
+            self.see(host, &p, GuestEvent::Held(Held::IoError));
+            return;
+        }
+        p.mind.hold = None;
+    }
+
+    /// Tells the daemon, if it listens and the hypervisor speaks.
+    fn see(&mut self, host: usize, p: &Proc, event: GuestEvent) {
+        if self.hosts[host].silent_until > self.world.now() {
+            return;
+        }
+        let delay = self.look_rng.range(MS, 50 * MS);
+        let fact = Fact::Observed {
+            guest: p.guest,
+            epoch: p.epoch,
+            seen: Observation::Event(event),
+        };
+        self.world.tell(host, delay, Local::Fact(fact));
+    }
+
+    /// Something befalls a guest, wherever it is.
+    pub(super) fn befalls(&mut self, guest: usize, ill: &Ill) {
+        let Some(id) = self.guest_ids[guest] else {
+            return;
+        };
+        for host in 0..self.plan.hosts {
+            let procs = &self.hosts[host].procs;
+            if let Some(at) = procs.iter().position(|p| p.guest == id) {
+                self.befalls_here(host, at, guest, ill);
+            }
+        }
+    }
+
+    fn befalls_here(&mut self, host: usize, at: usize, guest: usize, ill: &Ill) {
+        self.count(host, at);
+        let now = self.world.now();
+        let p = &mut self.hosts[host].procs[at];
+        // Nothing befalls what is dead, held, or has not run.
+        let lives = p.writing && !p.mind.mood.dead();
+        match ill {
+            Ill::ShutsDown if lives => return self.gone(host, at, "shut down", Cause::ShutDown),
+            _ if !lives => return,
+            Ill::ShutsDown => {}
+            Ill::Panics => p.mind.feels(now, Mood::Panicked),
+            Ill::Hangs { spins: true } => p.mind.feels(now, Mood::Spins),
+            Ill::Hangs { spins: false } => p.mind.feels(now, Mood::Halted),
+            Ill::Sickens => p.mind.feels(now, Mood::Sick),
+            Ill::AgentStops => p.mind.agent_stopped = true,
+            Ill::Computes(length) => {
+                p.mind.feels(now, Mood::Computes);
+                p.mind.computes_until = now + length;
+            }
+            Ill::Freezes(length) => p.mind.frozen_until = now + length,
+            Ill::Suspended(length) => {
+                p.mind.hold = Some(Held::Told);
+                self.world.after(*length, Event::LetGo { guest });
+            }
+            Ill::DiskFull(length) => {
+                p.mind.hold = Some(Held::IoError);
+                p.mind.full_until = now + length;
+            }
+        }
+        let p = *p;
+        trace!(self, "TRUTH {} on {}: {ill:?}", p.guest, self.name(host));
+        match ill {
+            Ill::Panics => self.see(host, &p, GuestEvent::Panicked),
+            Ill::Suspended(_) => self.see(host, &p, GuestEvent::Held(Held::Told)),
+            Ill::DiskFull(_) => {
+                let device = "vda".to_owned();
+                let reason = "enospc".to_owned();
+                self.see(host, &p, GuestEvent::IoError { device, reason });
+                self.see(host, &p, GuestEvent::Held(Held::IoError));
+            }
+            _ => {}
+        }
+        self.set_writing(host, at);
+    }
+
+    /// A person lets a guest go on.
+    pub(super) fn released(&mut self, guest: usize) {
+        let Some(id) = self.guest_ids[guest] else {
+            return;
+        };
+        for host in 0..self.plan.hosts {
+            for at in 0..self.hosts[host].procs.len() {
+                let p = &mut self.hosts[host].procs[at];
+                if p.guest == id && p.mind.hold == Some(Held::Told) {
+                    p.mind.hold = None;
+                    let p = *p;
+                    self.see(host, &p, GuestEvent::Continued);
+                    self.set_writing(host, at);
+                }
+            }
+        }
+    }
+
+    /// Every two seconds the daemon's driver looks at how guests stand.
+    pub(super) fn look(&mut self, host: usize) {
+        let wait = self.look_rng.range(1950 * MS, 2050 * MS);
+        self.world.after(wait, Event::Look { host });
+        let now = self.world.now();
+        let h = &self.hosts[host];
+        if !h.on || h.frozen_until > now {
+            return;
+        }
+        for at in 0..self.hosts[host].procs.len() {
+            self.count(host, at);
+            let mind = &mut self.hosts[host].procs[at].mind;
+            if mind.mood == Mood::Computes && mind.computes_until <= now {
+                mind.feels(now, Mood::Works);
+            }
+        }
+        if !self.world.is_running(host) || self.hosts[host].silent_until > now {
+            return;
+        }
+        for at in 0..self.hosts[host].procs.len() {
+            self.look_at(host, at);
+        }
+    }
+
+    fn look_at(&mut self, host: usize, at: usize) {
+        let now = self.world.now();
+        let h = &self.hosts[host];
+        let starved = h.starved_until > now;
+        let p = h.procs[at];
+        let answers =
+            p.writing && p.mind.answers(now) && !(starved && self.look_rng.chance(600_000));
+        let agent = match (p.mind.agent, answers) {
+            (false, _) => Agent::None,
+            (true, true) if p.mind.frozen_until > now => Agent::Frozen,
+            (true, true) => Agent::Answered,
+            (true, false) => Agent::Silent,
+        };
+        let held = p.mind.hold.or(p.paused.then_some(Held::Told));
+        let seen = Observation::Sample(Sample {
+            at: Time(self.world.reading(host)),
+            held,
+            vcpus: 1,
+            cpu_ns: p.mind.cpu,
+            wait_ns: Some(p.mind.wait),
+            disk_requests: Some(p.mind.disk / 1000),
+            packets_sent: Some(p.mind.packets / 1000),
+            agent,
+            job: None,
+        });
+        // An agent that does not answer is waited for.
+        let delay = if agent == Agent::Silent {
+            self.look_rng.range(300 * MS, 1500 * MS)
+        } else {
+            self.look_rng.range(MS, 100 * MS)
+        };
+        let (guest, epoch) = (p.guest, p.epoch);
+        let fact = Fact::Observed { guest, epoch, seen };
+        self.world.tell(host, delay, Local::Fact(fact));
+        if p.mind.mood == Mood::Panicked {
+            // The driver looks for what it may have missed.
+            self.see(host, &p, GuestEvent::Panicked);
+        }
+        self.attend(host, at, starved, agent == Agent::Answered);
+    }
+
+    /// A dead guest that was seen well must be remedied.
+    fn attend(&mut self, host: usize, at: usize, starved: bool, answers: bool) {
+        let now = self.world.now();
+        let life = self.world.life(host);
+        let t = &self.plan.timing;
+        let room = t.pause_margin + t.heartbeat;
+        let clock = Time(self.world.reading(host));
+        let h = &self.hosts[host];
+        let p = h.procs[at];
+        let leased = h.guardian.end.is_some_and(|end| end.since(clock) > room);
+        let record = self.audit.hosts.get(&nodes::id(host));
+        let admitted = record.is_some_and(|r| {
+            r.incarnation == h.image.incarnation && r.revoke.is_none() && !r.proved && !r.away
+        });
+        let ours = self.audit.guests.get(&p.guest).is_some_and(|g| {
+            g.wanted == Wanted::Running
+                && !g.closed
+                && g.epoch == p.epoch
+                && g.holder == Some((nodes::id(host), h.image.incarnation))
+        });
+        let undisturbed = leased
+            && admitted
+            && ours
+            && p.writing
+            && !starved
+            && p.mind.frozen_until <= now
+            && p.mind.life == life
+            && now - p.mind.looked < 2200 * MS
+            && h.disturbed <= p.mind.looked
+            && p.mind.runs_since <= p.mind.looked;
+        let hang = self
+            .index_of(p.guest)
+            .map_or(20_000, |g| Self::spec(g).policy.hang_ms);
+        let most = if p.mind.mood == Mood::Panicked {
+            8
+        } else {
+            (hang / 2000) as u32 + 10
+        };
+        let mind = &mut self.hosts[host].procs[at].mind;
+        (mind.looked, mind.life) = (now, life);
+        if mind.mood == Mood::Computes {
+            mind.sight.blurred();
+        }
+        let seen = mind.sight.look(
+            now,
+            host,
+            p.guest,
+            (p.mind.mood, p.mind.since),
+            (undisturbed, answers, most),
+        );
+        self.hold(seen);
+    }
+
+    /// What a node says of health may be a remedy.
+    pub(super) fn said(&mut self, host: usize, e: &Said) {
+        let remedy = e.text.starts_with("is reset: ") || e.text.starts_with("is ended");
+        if e.kind == EventKind::Health
+            && remedy
+            && let Some(guest) = e.guest.as_ref().and_then(|g| self.audit.guest_named(g))
+        {
+            self.remedies(host, guest, &e.text);
+        }
+    }
+
+    /// A host does something about a guest that it takes for ill.
+    pub(super) fn remedies(&mut self, host: usize, guest: GuestId, said: &str) {
+        let now = self.world.now();
+        let procs = &mut self.hosts[host].procs;
+        let Some(p) = procs.iter_mut().find(|p| p.guest == guest) else {
+            return;
+        };
+        p.mind.sight.remedied();
+        let mood = (p.mind.mood, p.mind.since);
+        let right = s9::remedied(now, host, guest, mood, said);
+        self.remedies += 1;
+        self.hold(right);
+    }
+
+    /// The driver runs a guest's probe through its agent.
+    pub(super) fn probe(&mut self, host: usize, life: u32, order: &GuestOrder) {
+        let now = self.world.now();
+        let found = self.hosts[host].proc(order);
+        let can = found.map(|at| self.hosts[host].procs[at].mind);
+        let Some(mind) = can.filter(|m| m.answers(now) && m.hold.is_none()) else {
+            let why = "the agent does not answer".to_owned();
+            return self.done(host, life, order.order, Err(why));
+        };
+        let seen = Observation::Probe(match mind.mood {
+            Mood::Sick => Err("exit status 1".into()),
+            _ => Ok(()),
+        });
+        let (guest, epoch) = (order.guest, order.epoch);
+        let fact = Fact::Observed { guest, epoch, seen };
+        self.world.tell(host, 0, Local::Fact(fact));
+        self.done(host, life, order.order, Ok(()));
+    }
+}
