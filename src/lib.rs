@@ -14,6 +14,7 @@ pub mod hypervisor;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 pub mod net;
+pub mod ocf;
 pub mod store;
 
 pub use cluster::{Cluster, Options};

@@ -158,7 +158,9 @@ impl GuestSpec {
                 }
             }
             Definition::Ocf {
-                agent, every_ms, ..
+                agent,
+                parameters,
+                every_ms,
             } => {
                 let parts: Vec<&str> = agent.split(':').collect();
                 let plain = |p: &&str| !p.is_empty() && !p.starts_with('.') && p.chars().all(fine);
@@ -166,6 +168,19 @@ impl GuestSpec {
                     return Err(format!(
                         "definition.ocf.agent is {agent:?}: ocf:PROVIDER:TYPE is expected, as ocf:heartbeat:IPaddr2"
                     ));
+                }
+                // Each becomes a variable of an environment.
+                let bad = |(k, v): &(&String, &String)| {
+                    k.is_empty() || k.len() > 128 || !k.chars().all(fine) || v.contains('\0')
+                };
+                if let Some((name, _)) = parameters.iter().find(bad) {
+                    return Err(format!(
+                        "definition.ocf.parameters.{name:?}: names of 1 to 128 characters of a-z A-Z 0-9 . _ - and values without zero bytes are allowed"
+                    ));
+                }
+                let length: usize = parameters.iter().map(|(k, v)| k.len() + v.len()).sum();
+                if length > 32_768 {
+                    return Err("definition.ocf.parameters are longer than 32 KiB".into());
                 }
                 if *every_ms < 1000 {
                     return Err("definition.ocf.every_ms must be at least 1000".into());

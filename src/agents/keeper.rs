@@ -170,14 +170,14 @@ fn wait(child: &mut Child, line: &UnixStream, until: Time) -> AgentEnding {
     }
 }
 
-fn handle_of(child: &Child) -> Option<OwnedFd> {
+pub(crate) fn handle_of(child: &Child) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(child.id()).ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 /// Ends every process below this one; says how many there were. Orphans come to the keeper, so
 /// none is elsewhere. They are frozen first, lest one starts another unseen.
-fn end_descendants() -> io::Result<usize> {
+pub(crate) fn end_descendants() -> io::Result<usize> {
     let mut frozen = BTreeSet::new();
     let mut found;
     loop {

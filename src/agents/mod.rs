@@ -9,6 +9,7 @@ mod keeper;
 mod level;
 
 pub use keeper::agent_run_main;
+pub(crate) use keeper::{end_descendants, handle_of};
 pub use level::run_level;
 
 use quorate_membership::Time;
@@ -74,7 +75,7 @@ pub struct AgentExit {
 }
 
 impl AgentExit {
-    fn silent(ending: AgentEnding) -> AgentExit {
+    pub(crate) fn silent(ending: AgentEnding) -> AgentExit {
         AgentExit {
             ending,
             stdout: String::new(),
@@ -82,7 +83,7 @@ impl AgentExit {
         }
     }
 
-    fn not_started(why: impl ToString) -> AgentExit {
+    pub(crate) fn not_started(why: impl ToString) -> AgentExit {
         AgentExit::silent(AgentEnding::NotStarted(why.to_string()))
     }
 }

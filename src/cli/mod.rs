@@ -34,6 +34,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Some("guardian") => return crate::guardian::guardian_main(&args[1..]),
         Some("guest-launch") => return crate::hypervisor::guest_launch_main(&args[1..]),
         Some("agent-run") => return crate::agents::agent_run_main(&args[1..]),
+        Some("ocf-run") => return crate::ocf::ocf_run_main(&args[1..]),
+        Some("ocf-stop") => return crate::ocf::ocf_stop_main(&args[1..]),
         Some("demo-guest") => {
             return match args.get(1) {
                 Some(record) => demo::guest(Path::new(record)),

@@ -3,12 +3,17 @@
 //! The guardian is a small process of its own that outlives the daemon. The daemon tells it only
 //! one thing, the lease end, through a file; everything else the guardian sees for itself.
 
+mod arguments;
 pub mod logic;
 pub mod processes;
 pub mod records;
+mod reset;
+mod resources;
 mod run;
+mod schedule;
 
 pub use run::guardian_main;
+pub(crate) use schedule::ordinary;
 
 use crate::clock::{self, Clock};
 use processes::Process;

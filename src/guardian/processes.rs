@@ -114,6 +114,18 @@ impl Scan {
     /// # Errors
     /// `/proc` cannot be read to its end.
     pub fn take(dir: Option<&Path>) -> io::Result<Scan> {
+        Scan::marked_by(dir, MARK_DIR)
+    }
+
+    /// The same by another mark than that of guests' processes.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read to its end.
+    pub fn take_by(dir: &Path, mark: &str) -> io::Result<Scan> {
+        Scan::marked_by(Some(dir), mark)
+    }
+
+    fn marked_by(dir: Option<&Path>, mark: &str) -> io::Result<Scan> {
         let mut scan = Scan::default();
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
@@ -124,7 +136,7 @@ impl Scan {
                 continue;
             };
             scan.all.insert(pid, process);
-            if let Some(marks) = dir.and_then(|dir| marks(pid, dir)) {
+            if let Some(marks) = dir.and_then(|dir| marks(pid, dir, mark)) {
                 scan.marked.insert(pid, marks);
             }
         }
@@ -151,7 +163,7 @@ impl Scan {
 /// Whose a process is by the marks in its environment. `None` without the mark of this run
 /// directory; an id that cannot be read comes back as `None` inside.
 #[must_use]
-fn marks(pid: i32, dir: &Path) -> Option<Marks> {
+fn marks(pid: i32, dir: &Path, mark: &str) -> Option<Marks> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let value = |name: &str| {
         environ.split(|b| *b == 0).find_map(|pair| {
@@ -159,7 +171,7 @@ fn marks(pid: i32, dir: &Path) -> Option<Marks> {
             rest.strip_prefix(b"=")
         })
     };
-    if value(MARK_DIR)? != dir.as_os_str().as_bytes() {
+    if value(mark)? != dir.as_os_str().as_bytes() {
         return None;
     }
     let guest = value(MARK_GUEST)?;

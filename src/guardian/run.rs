@@ -1,14 +1,17 @@
 //! The guardian process: ends every guest when the lease is over, whatever becomes of the daemon.
 
+use super::arguments::{Arguments, parse};
 use super::logic::{Logic, Sight, Step};
 use super::processes::{Process, Scan, Wanted, leader};
 use super::records::{self, Entry, GuardianState, GuestRecord, RunDir};
+use super::reset::Kernel;
+use super::resources::Resources;
+use super::schedule::{realtime, sleep_until};
 use crate::clock::{self, Clock};
 use quorate_membership::{BootId, Time};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{geteuid, setsid};
-use rustix::thread::{ClockId, clock_nanosleep_absolute};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -30,52 +33,6 @@ const LOCK_WAIT: Duration = Duration::from_millis(300);
 const EMPTY_ROUNDS: u8 = 2;
 /// Exit status of a guardian that found another in office.
 const REFUSED: u8 = 75;
-
-/// What a guardian is told when it starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Arguments {
-    run_dir: PathBuf,
-    boot_id_file: PathBuf,
-    check: Duration,
-    detached: bool,
-}
-
-fn parse(args: &[OsString]) -> Result<Arguments, String> {
-    let mut parsed = Arguments {
-        run_dir: PathBuf::new(),
-        boot_id_file: clock::BOOT_ID_FILE.into(),
-        check: Duration::from_millis(100),
-        detached: false,
-    };
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let mut value = || {
-            rest.next()
-                .ok_or(format!("{} needs a value", arg.display()))
-        };
-        match arg.to_str() {
-            Some("--run-dir") => parsed.run_dir = value()?.into(),
-            Some("--boot-id-file") => parsed.boot_id_file = value()?.into(),
-            Some("--lease-check") => {
-                let text = value()?.to_string_lossy().into_owned();
-                let ms = text
-                    .parse::<u64>()
-                    .ok()
-                    .filter(|ms| (1..=1000).contains(ms));
-                let ms = ms.ok_or(format!(
-                    "--lease-check: found {text:?}, 1 to 1000 milliseconds are allowed"
-                ))?;
-                parsed.check = Duration::from_millis(ms);
-            }
-            Some("--detached") => parsed.detached = true,
-            _ => return Err(format!("unknown argument {:?}", arg.display().to_string())),
-        }
-    }
-    if parsed.run_dir.as_os_str().is_empty() {
-        return Err("--run-dir is missing".into());
-    }
-    Ok(parsed)
-}
 
 /// `quorate guardian --run-dir DIR [--lease-check MS] [--boot-id-file FILE]`: starts a guardian
 /// that belongs to nobody and returns at once; with `--detached` this process itself is it.
@@ -129,6 +86,7 @@ struct Guard {
     lock: File,
     logic: Logic,
     known: BTreeMap<PathBuf, Known>,
+    resources: Resources,
     state: GuardianState,
     written: Option<GuardianState>,
     swept: Time,
@@ -186,7 +144,11 @@ impl Guard {
             MlockAllFlags::CURRENT
         };
         let me = Process::me()?;
+        // By this name it is found whatever became of its file, and of the disk that lies on.
+        let program = Path::new("/proc/self/exe");
+        let resources = Resources::new(run.clone(), boot, program, Box::new(Kernel));
         Ok(Guard {
+            resources,
             logic: Logic::new(arguments.check, REPEAT),
             state: GuardianState {
                 pid: me.pid,
@@ -229,8 +191,11 @@ impl Guard {
                 });
             }
             let began = self.logic.ending();
-            let guests =
-                self.strays || look.blind || self.known.values().any(|k| k.empty < EMPTY_ROUNDS);
+            let resources = self.resources.left(look.displaced);
+            let guests = self.strays
+                || look.blind
+                || resources
+                || self.known.values().any(|k| k.empty < EMPTY_ROUNDS);
             let step = self.logic.step(Sight {
                 now,
                 lease_end: look.lease_end,
@@ -242,6 +207,7 @@ impl Guard {
                     if !began {
                         self.state.endings += 1;
                         self.known.values_mut().for_each(|k| k.empty = 0);
+                        self.resources.begin(now, look.lease_end.unwrap_or(now));
                     }
                     self.end(&look);
                     sleep_until(again);
@@ -364,6 +330,14 @@ impl Guard {
             nothing = wanted.end()? == 0;
             Ok(false)
         });
+        // After the processes, which end at once; nothing here waits for an agent.
+        match self.resources.end(look.displaced) {
+            Ok(left) => nothing &= left == 0,
+            Err(why) => {
+                nothing = false;
+                self.alarm(why);
+            }
+        }
         if failed {
             nothing = false;
         }
@@ -419,62 +393,4 @@ fn left(dir: &Path, record: GuestRecord) -> bool {
         marked: &|marks| marks == Some((record.guest, record.epoch)),
     };
     Scan::take(Some(dir)).map_or(true, |scan| !wanted.among(&scan).is_empty())
-}
-
-/// Runs before ordinary processes, if this is allowed here.
-fn realtime() -> bool {
-    use thread_priority::{
-        RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-        set_thread_priority_and_policy, thread_native_id,
-    };
-    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
-    u8::try_from(1)
-        .ok()
-        .and_then(|p| p.try_into().ok())
-        .is_some_and(|p| {
-            let priority = ThreadPriority::Crossplatform(p);
-            set_thread_priority_and_policy(thread_native_id(), priority, policy).is_ok()
-        })
-}
-
-/// Sleeps on the clock of the leases, so that waking from suspension counts.
-fn sleep_until(t: Time) {
-    let nanos = i64::try_from(t.0).unwrap_or(i64::MAX);
-    let until = rustix::time::Timespec {
-        tv_sec: nanos / 1_000_000_000,
-        tv_nsec: nanos % 1_000_000_000,
-    };
-    // A signal wakes it early, which only means an early look.
-    if clock_nanosleep_absolute(ClockId::Boottime, &until) == Err(rustix::io::Errno::INVAL) {
-        let rest = t.since(Clock.now()).min(Duration::from_millis(100));
-        std::thread::sleep(rest);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(args: &[&str]) -> Result<Arguments, String> {
-        parse(&args.iter().map(OsString::from).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn bad_arguments_are_named() {
-        let error = |args: &[&str]| parsed(args).expect_err("refused");
-        assert!(error(&[]).contains("--run-dir"));
-        assert!(error(&["--run-dir"]).contains("needs a value"));
-        assert!(error(&["--run-dir", "/x", "--lease-check", "0"]).contains("1 to 1000"));
-        assert!(error(&["--what"]).contains("--what"));
-    }
-
-    #[test]
-    fn good_arguments_are_taken() {
-        let got = parsed(&["--run-dir", "/x", "--lease-check", "50"]).expect("good");
-        assert_eq!(got.run_dir, PathBuf::from("/x"));
-        assert_eq!(
-            (got.check, got.detached),
-            (Duration::from_millis(50), false)
-        );
-    }
 }
