@@ -406,7 +406,9 @@ fn every_script_is_named_by_something_that_runs_it() {
         .filter(|path| {
             // What a script reads stands beside it and is named by its name alone.
             let name = path.rsplit('/').next().unwrap_or_default();
-            let read = files.get("scripts/lab/guest.sh").is_some_and(|s| s.contains(name));
+            let read = files
+                .get("scripts/lab/guest.sh")
+                .is_some_and(|s| s.contains(name));
             path.starts_with("scripts/") && !callers.contains(path.as_str()) && !read
         })
         .collect();

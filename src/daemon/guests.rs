@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::kinds::{Kind, Kinds};
+use crate::ocf;
 use quorate_membership::{BootId, ClusterId};
 use quorate_recovery::guest::Definition;
 use std::path::Path;
@@ -16,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// A process tree is created in moments.
 const COMMAND: Duration = Duration::from_secs(10);
+/// Creating a resource asks its agent twice: what it is, and that it does not run.
+const RESOURCE: Duration = Duration::from_secs(30);
 /// libvirt looks at its emulators when it is first asked, which takes up to half a minute on a
 /// busy host.
 #[cfg(feature = "libvirt")]
@@ -28,6 +31,8 @@ pub(super) struct Place<'a> {
     pub(super) exe: &'a Path,
     pub(super) run: &'a RunDir,
     pub(super) boot: BootId,
+    /// The longest that ending all guests of a host may take.
+    pub(super) kill: Duration,
     #[cfg_attr(
         not(feature = "libvirt"),
         expect(dead_code, reason = "domains are tagged with it")
@@ -55,7 +60,7 @@ pub(super) fn take_over(place: &Place<'_>) -> Result<Guests, DaemonError> {
     let (look, looks) = mpsc::channel(1);
     let (mut asks, mut tasks) = (Vec::new(), Vec::new());
     // The most general first: it finds whatever carries the marks.
-    let mut kinds = vec![commands(place)?];
+    let mut kinds = vec![commands(place)?, resources(place)?];
     kinds.extend(domains(place, look, &mut asks, &mut tasks)?);
     Ok(Guests {
         kinds: Kinds::new(kinds),
@@ -63,6 +68,20 @@ pub(super) fn take_over(place: &Place<'_>) -> Result<Guests, DaemonError> {
         asks,
         tasks,
     })
+}
+
+fn resources(place: &Place<'_>) -> Result<Kind, DaemonError> {
+    let driver = ocf::Ocf::new(ocf::Settings {
+        program: place.exe.to_owned(),
+        run: place.run.clone(),
+        boot: place.boot,
+        host: place.config.name.clone(),
+        dirs: ocf::default_dirs(),
+        kill: Some(place.kill),
+    });
+    let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let runs = |d: &Definition| matches!(d, Definition::Ocf { .. });
+    Ok(Kind::new("resource agents", runs, RESOURCE, driver))
 }
 
 fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {

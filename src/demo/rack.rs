@@ -112,15 +112,7 @@ impl Rack {
         let mut holder = Command::new("unshare");
         holder
             .args(user.unshare())
-            .args([
-                "-n",
-                "-m",
-                "-p",
-                "-f",
-                "--kill-child",
-                "--mount-proc",
-                "--",
-            ])
+            .args(["-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", "--"])
             .args(["sh", "-c", "echo ready; exec cat >/dev/null 2>&1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

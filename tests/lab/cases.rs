@@ -120,7 +120,10 @@ fn with_guests(lab: &mut Lab<'_>, host: &str) -> Result<Vec<String>, DemoError> 
 
 fn power(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let (victim, guests) = other_host(lab)?;
-    lab.begin("power", &format!("{victim} loses power with {}", guests.join(", ")));
+    lab.begin(
+        "power",
+        &format!("{victim} loses power with {}", guests.join(", ")),
+    );
     lab.site.power_off(&victim)?;
     fail_over(lab, &victim, &guests, true)?;
     power_back(lab, &victim)
@@ -131,7 +134,10 @@ fn coordinator(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let guests = with_guests(lab, &victim)?;
     lab.begin(
         "coordinator",
-        &format!("{victim}, the coordinator's host, loses power with {}", guests.join(", ")),
+        &format!(
+            "{victim}, the coordinator's host, loses power with {}",
+            guests.join(", ")
+        ),
     );
     lab.site.power_off(&victim)?;
     fail_over(lab, &victim, &guests, true)?;
@@ -141,9 +147,17 @@ fn coordinator(lab: &mut Lab<'_>) -> Result<(), DemoError> {
 fn daemon(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let (victim, guests) = other_host(lab)?;
     let before = lab.starts()?;
-    lab.begin("daemon", &format!("{victim}'s daemon is killed; {} run there", guests.join(", ")));
+    lab.begin(
+        "daemon",
+        &format!(
+            "{victim}'s daemon is killed; {} run there",
+            guests.join(", ")
+        ),
+    );
     lab.site.signal(&victim, "daemon", "KILL")?;
-    let answers = lab.wait("the daemon to answer", || lab.status(&victim).map(|_| now()))?;
+    let answers = lab.wait("the daemon to answer", || {
+        lab.status(&victim).map(|_| now())
+    })?;
     lab.step("daemon answers", answers, "started again by its supervisor");
     lab.renewed(&victim)?;
     lab.step("lease renewed", now(), "by the new daemon");
@@ -159,7 +173,11 @@ fn daemon(lab: &mut Lab<'_>) -> Result<(), DemoError> {
                 _ => Err(format!("{last:?}")),
             }
         })?;
-        lab.step("goes on", later, &format!("{guest} wrote five further records"));
+        lab.step(
+            "goes on",
+            later,
+            &format!("{guest} wrote five further records"),
+        );
     }
     if lab.starts()? != before {
         return Err(DemoError::Failed(format!(
@@ -169,7 +187,11 @@ fn daemon(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     }
     let judged = |e: &Event| e.kind == "verdict" && e.host.as_deref() == Some(&victim);
     let since = lab.since();
-    if lab.events.values().any(|s| s.first(since, judged).is_some()) {
+    if lab
+        .events
+        .values()
+        .any(|s| s.first(since, judged).is_some())
+    {
         return Err(DemoError::Failed(format!("{victim} was judged lost")));
     }
     Ok(())
@@ -188,7 +210,11 @@ fn cut(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         let alive = lab.site.alive(&victim);
         (!alive).then(now).ok_or("it still has power".into())
     })?;
-    lab.step("power seen off", off, "by its controller, as the agent asked");
+    lab.step(
+        "power seen off",
+        off,
+        "by its controller, as the agent asked",
+    );
     power_back(lab, &victim)
 }
 
@@ -204,7 +230,11 @@ fn cut_lease(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     );
     lab.site.cable(&victim, false)?;
     let ended = emptied(lab, &victim)?;
-    lab.step("guests ended there", ended, "by the guardian, at the end of the lease");
+    lab.step(
+        "guests ended there",
+        ended,
+        "by the guardian, at the end of the lease",
+    );
     fail_over(lab, &victim, &guests, false)?;
     if !lab.site.alive(&victim) {
         return Err(DemoError::Failed(format!(
@@ -261,7 +291,11 @@ fn late_start(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     fail_over(lab, &victim, &moved, false)?;
     lab.site.signal(&victim, "libvirtd", "CONT")?;
     lab.libvirt_answers(&victim)?;
-    lab.step("libvirt goes on", now(), "there, with the order it was given");
+    lab.step(
+        "libvirt goes on",
+        now(),
+        "there, with the order it was given",
+    );
     lab.wait("nothing of it to be left there", || {
         match lab.site.emulators(&victim)?.as_slice() {
             [] => Ok(()),
@@ -283,7 +317,10 @@ fn late_start(lab: &mut Lab<'_>) -> Result<(), DemoError> {
 
 /// The lab could see two writers: without this, its silence would mean nothing.
 fn control(lab: &mut Lab<'_>) -> Result<(), DemoError> {
-    lab.begin("control", "a domain nobody protects is created on two hosts by hand");
+    lab.begin(
+        "control",
+        "a domain nobody protects is created on two hosts by hand",
+    );
     let disk = lab.site.disk("twin");
     disk::make(&disk).map_err(|e| format!("{}: {e}", disk.display()))?;
     let xml = domain::describe(lab.setting.tools, "twin", 99, &disk, Kit::BARE);
@@ -293,17 +330,18 @@ fn control(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     for host in &HOSTS[..2] {
         lab.site.virsh(host, &["create", &path])?;
         // One after the other, or both would choose the same place on the disk.
-        lab.wait("it to write", || {
-            match lab.last("twin")? {
-                Some(r) if r.host == *host && r.counter >= 2 => Ok(()),
-                last => Err(format!("{last:?}")),
-            }
+        lab.wait("it to write", || match lab.last("twin")? {
+            Some(r) if r.host == *host && r.counter >= 2 => Ok(()),
+            last => Err(format!("{last:?}")),
         })?;
     }
     let found = lab.wait("the judge to see it", || {
         let slots = disk::read(&disk).map_err(|e| e.to_string())?;
         let (_, charges) = judge::judge(&slots);
-        charges.first().map(ToString::to_string).ok_or("no charge".into())
+        charges
+            .first()
+            .map(ToString::to_string)
+            .ok_or("no charge".into())
     })?;
     lab.step("seen by the judge", now(), &found);
     for host in &HOSTS[..2] {
@@ -329,7 +367,9 @@ fn nothing_left(lab: &Lab<'_>, host: &str, guests: &[String]) -> Result<(), Demo
         let there = lab.last(guest)?.is_some_and(|r| r.host == host);
         let named = format!("guest={guest},");
         if !there && left.iter().any(|(_, line)| line.contains(&named)) {
-            return Err(DemoError::Failed(format!("{guest} has a process on {host}")));
+            return Err(DemoError::Failed(format!(
+                "{guest} has a process on {host}"
+            )));
         }
     }
     Ok(())
@@ -384,7 +424,11 @@ fn fail_over(
         }
         let at = first.get(guest).copied().unwrap_or(0);
         let boot = at.saturating_sub(before) as f64 / 1e9;
-        lab.step("first record", at, &format!("{guest}, of these {boot:.1} s boot"));
+        lab.step(
+            "first record",
+            at,
+            &format!("{guest}, of these {boot:.1} s boot"),
+        );
     }
     Ok(())
 }

@@ -93,7 +93,12 @@ pub fn read(path: &Path) -> io::Result<Slots> {
         file.read_exact_at(&mut bytes, (slot + 1) * SLOT)?;
         let sectors: Vec<_> = bytes.chunks(SECTOR as usize).map(parse).collect();
         let used = sectors.iter().rposition(|s| !matches!(s, Ok(None)));
-        slots.push(sectors.into_iter().take(used.map_or(0, |i| i + 1)).collect());
+        slots.push(
+            sectors
+                .into_iter()
+                .take(used.map_or(0, |i| i + 1))
+                .collect(),
+        );
     }
     // A start takes the first free slot, so behind an unused one there is none; if there is,
     // the judge sees it.

@@ -56,7 +56,11 @@ pub fn describe(tools: &Tools, name: &str, number: u8, disk: &Path, kit: Kit) ->
     if kit.watchdog {
         devices.push_str("<watchdog model='i6300esb' action='none'/>\n");
     }
-    let feed = if kit.watchdog { " quorate.feed=yes" } else { "" };
+    let feed = if kit.watchdog {
+        " quorate.feed=yes"
+    } else {
+        ""
+    };
     let panic = if kit.panic { "" } else { " quorate.panic=no" };
     format!(
         "<domain type='qemu'>

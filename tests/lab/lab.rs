@@ -52,8 +52,8 @@ pub struct Lab<'a> {
     pub events: BTreeMap<String, Events>,
     pub guests: Vec<Protected>,
     pub report: Report,
-    /// A case was played here.
-    pub used: bool,
+    /// The cases that were played here.
+    pub played: Vec<&'static str>,
     case: String,
     began: u64,
     commands: u64,
@@ -82,7 +82,7 @@ impl<'a> Lab<'a> {
             events: BTreeMap::new(),
             guests: Vec::new(),
             report: Report::default(),
-            used: false,
+            played: Vec::new(),
             case: "form".to_owned(),
             began: now(),
             commands: 0,
@@ -94,7 +94,10 @@ impl<'a> Lab<'a> {
     }
 
     fn make_cluster(&mut self) -> Result<(), DemoError> {
-        self.begin("form", "three hosts with a libvirt each, a witness, a bridge, controllers");
+        self.begin(
+            "form",
+            "three hosts with a libvirt each, a witness, a bridge, controllers",
+        );
         let key = self.site.key().display().to_string();
         self.site.quorate(NODES[0], &["key", "generate", &key])?;
         // The founder waits for the stores of all voters, so all are asked at once.
@@ -106,7 +109,10 @@ impl<'a> Lab<'a> {
             } else {
                 &["join"]
             };
-            command.args(words).arg("--config").arg(self.site.config(name));
+            command
+                .args(words)
+                .arg("--config")
+                .arg(self.site.config(name));
             let what = format!("quorate {} (on {name})", words.join(" "));
             asked.push((watch::start(&mut command, &what)?, what));
         }
@@ -125,7 +131,13 @@ impl<'a> Lab<'a> {
         let emulator = self.setting.tools.program("qemu-system-x86_64");
         let emulator = emulator.display().to_string();
         for name in HOSTS {
-            let words = ["domcapabilities", "--virttype", "qemu", "--emulatorbin", &emulator];
+            let words = [
+                "domcapabilities",
+                "--virttype",
+                "qemu",
+                "--emulatorbin",
+                &emulator,
+            ];
             self.wait("libvirt to know the emulator", || {
                 self.site.virsh(name, &words).map(|_| ())
             })?;
@@ -154,7 +166,9 @@ impl<'a> Lab<'a> {
                 let mut all = status.view.members.iter();
                 all.any(|m| m.name == **name && m.state == "member")
             };
-            if status.quorate && status.view.coordinator.is_some() && NODES.iter().all(|n| member(&n))
+            if status.quorate
+                && status.view.coordinator.is_some()
+                && NODES.iter().all(|n| member(&n))
             {
                 Ok(())
             } else {
@@ -277,7 +291,10 @@ impl<'a> Lab<'a> {
             };
             let last = self.last(guest)?.ok_or("it has written nothing")?;
             if Some(&last.host) != host.as_ref() {
-                return Err(format!("the log has it on {host:?}, it writes on {}", last.host));
+                return Err(format!(
+                    "the log has it on {host:?}, it writes on {}",
+                    last.host
+                ));
             }
             match &first {
                 Some(first) if first.start == last.start && last.counter >= first.counter + 2 => {
@@ -314,7 +331,9 @@ impl<'a> Lab<'a> {
 
     /// Tells the youngest start of a guest to do something.
     pub fn tell_guest(&mut self, guest: &str, words: &str) -> Result<Record, DemoError> {
-        let last = self.last(guest)?.ok_or(format!("{guest} has written nothing"))?;
+        let last = self
+            .last(guest)?
+            .ok_or(format!("{guest} has written nothing"))?;
         self.commands += 1;
         disk::command(&self.disk(guest), self.commands, &last.start, words)
             .map_err(|e| format!("{guest}: {e}"))?;
@@ -472,7 +491,8 @@ impl<'a> Lab<'a> {
             let (lives, charges) = judge::judge(&slots);
             let charges = charges.iter().map(|c| format!("{}: {c}", guest.name));
             self.report.charges.extend(charges);
-            self.report.guests.push(line(&guest.name, &lives));
+            let cases = self.played.join(", ");
+            self.report.guests.push(line(&guest.name, &lives, cases));
         }
         Ok(())
     }
@@ -489,7 +509,10 @@ impl<'a> Lab<'a> {
         let DemoError::Failed(why) = e else { return e };
         let mut out = format!("{}: {why}\n", self.case);
         for name in NODES {
-            let files = [self.site.daemon_log(name), self.dir.0.join(name).join("libvirtd.out")];
+            let files = [
+                self.site.daemon_log(name),
+                self.dir.0.join(name).join("libvirtd.out"),
+            ];
             for file in files {
                 let text = std::fs::read(&file).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text);
@@ -516,8 +539,9 @@ impl Drop for Lab<'_> {
     }
 }
 
-fn line(guest: &str, lives: &[Life]) -> GuestLine {
+fn line(guest: &str, lives: &[Life], cases: String) -> GuestLine {
     GuestLine {
+        cases,
         guest: guest.to_owned(),
         hosts: lives.iter().map(|l| l.host.clone()).collect(),
         records: lives.iter().map(|l| l.last.counter + 1).sum(),

@@ -23,8 +23,8 @@ use quorate::demo::DemoError;
 use quorate::demo::record::now;
 use report::Report;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tools::Tools;
 
 fn main() -> ExitCode {
@@ -112,7 +112,9 @@ fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
             name => all().filter(|c| c.name == name).collect(),
         };
         if found.is_empty() {
-            let known: Vec<String> = all().map(|c| format!("  {:<12} {}", c.name, c.text)).collect();
+            let known: Vec<String> = all()
+                .map(|c| format!("  {:<12} {}", c.name, c.text))
+                .collect();
             return Err(format!("no case {name:?}; there are\n{}", known.join("\n")));
         }
         chosen.extend(found);
@@ -124,7 +126,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
 fn play(setting: &Setting<'_>, cases: &[&cases::Case], report: &mut Report) {
     let mut open: Option<Lab<'_>> = None;
     for case in cases {
-        if let Some(lab) = open.take_if(|lab| case.fresh && lab.used) {
+        if let Some(lab) = open.take_if(|lab| case.fresh && !lab.played.is_empty()) {
             close(lab, report);
         }
         let result = match open.take() {
@@ -134,16 +136,16 @@ fn play(setting: &Setting<'_>, cases: &[&cases::Case], report: &mut Report) {
                 Err(e) => Err(lab.explain(e)),
             }),
         };
-        let played = result.and_then(|mut lab| match (case.play)(&mut lab) {
-            Ok(()) => {
-                lab.used = true;
-                Ok(lab)
-            }
-            Err(e) => {
-                let e = lab.explain(e);
-                // What the disks say counts also then.
-                close(lab, report);
-                Err(e)
+        let played = result.and_then(|mut lab| {
+            lab.played.push(case.name);
+            match (case.play)(&mut lab) {
+                Ok(()) => Ok(lab),
+                Err(e) => {
+                    let e = lab.explain(e);
+                    // What the disks say counts also then.
+                    close(lab, report);
+                    Err(e)
+                }
             }
         });
         match played {

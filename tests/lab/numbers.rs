@@ -76,7 +76,10 @@ fn killed(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         Ok(ours.next().map(|(pid, _)| *pid))
     };
     let pid = ours(lab)?.ok_or(format!("{HELPED} has no process on {}", before.host))?;
-    lab.begin("killed", &format!("{HELPED}'s QEMU on {} is killed", before.host));
+    lab.begin(
+        "killed",
+        &format!("{HELPED}'s QEMU on {} is killed", before.host),
+    );
     super::site::kill(pid)?;
     let appeared = lab.quickly("another QEMU", || match ours(lab)? {
         Some(new) if new != pid => Ok(now()),
@@ -96,7 +99,9 @@ fn panics(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let at = lab.quickly("the panic", || {
         let said = lab.console(HELPED)?;
         let new = String::from_utf8_lossy(said.get(from..).unwrap_or_default()).into_owned();
-        new.contains("Kernel panic").then(now).ok_or("not yet".into())
+        new.contains("Kernel panic")
+            .then(now)
+            .ok_or("not yet".into())
     })?;
     lab.mark_at(at, "its console says so");
     restart(lab, HELPED, "panic")?;
@@ -107,12 +112,17 @@ fn still(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     for guest in [HELPED, AGENT, BARE] {
         known(lab, guest)?;
     }
-    let host = |lab: &Lab<'_>, guest: &str| lab.last(guest).map(|r| r.map(|r| r.host).unwrap_or_default());
+    let host = |lab: &Lab<'_>, guest: &str| {
+        lab.last(guest)
+            .map(|r| r.map(|r| r.host).unwrap_or_default())
+    };
     let (frozen, suspended) = (host(lab, HELPED)?, host(lab, BARE)?);
     let before = lab.starts()?;
     lab.begin(
         "still",
-        &format!("{HELPED}'s file systems are frozen, {AGENT}'s agent is stopped, {BARE} is suspended"),
+        &format!(
+            "{HELPED}'s file systems are frozen, {AGENT}'s agent is stopped, {BARE} is suspended"
+        ),
     );
     lab.site.virsh(&frozen, &["domfsfreeze", HELPED])?;
     lab.tell_guest(HELPED, &format!("quiet {}", KEPT_UP.as_secs()))?;
@@ -132,7 +142,11 @@ fn blind(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let (away, stopped) = (away?, stopped?);
     // Both on one host: then the other one's libvirt, which has nothing to do, is stopped.
     let other = HOSTS.iter().find(|h| **h != away).map(|h| (*h).to_owned());
-    let stopped = if stopped == away { other.unwrap_or(stopped) } else { stopped };
+    let stopped = if stopped == away {
+        other.unwrap_or(stopped)
+    } else {
+        stopped
+    };
     lab.begin(
         "blind",
         &format!("libvirt of {away} is killed and stays away, that of {stopped} is stopped"),
@@ -178,12 +192,17 @@ fn hang_bare(lab: &mut Lab<'_>) -> Result<(), DemoError> {
 fn hangs(lab: &mut Lab<'_>, case: &str, guest: &str) -> Result<(), DemoError> {
     let before = known(lab, guest)?;
     let from = lab.console(guest)?.len();
-    lab.begin(case, &format!("the kernel of {guest} on {} dies", before.host));
+    lab.begin(
+        case,
+        &format!("the kernel of {guest} on {} dies", before.host),
+    );
     lab.tell_guest(guest, "die")?;
     let at = lab.quickly("its death", || {
         let said = lab.console(guest)?;
         let new = String::from_utf8_lossy(said.get(from..).unwrap_or_default()).into_owned();
-        new.contains("Kernel panic").then(now).ok_or("not yet".into())
+        new.contains("Kernel panic")
+            .then(now)
+            .ok_or("not yet".into())
     })?;
     lab.mark_at(at, "its console says so");
     restart(lab, guest, "hangs")?;
@@ -192,9 +211,8 @@ fn hangs(lab: &mut Lab<'_>, case: &str, guest: &str) -> Result<(), DemoError> {
 
 /// Notes when the remedy was ordered.
 fn restart(lab: &mut Lab<'_>, guest: &str, why: &str) -> Result<(), DemoError> {
-    let ordered = |e: &Event| {
-        about(e, "health", guest) && e.text.starts_with("is ") && e.text.contains(why)
-    };
+    let ordered =
+        |e: &Event| about(e, "health", guest) && e.text.starts_with("is ") && e.text.contains(why);
     let (at, event) = lab.event("its restart to be ordered", "", ordered)?;
     lab.step("restart ordered", at, &event.text);
     Ok(())
@@ -215,18 +233,17 @@ fn back(lab: &mut Lab<'_>, guest: &str, before: &str) -> Result<(), DemoError> {
 
 /// Waits until the guest was seen to live for so long that its monitors know it.
 fn known(lab: &Lab<'_>, guest: &str) -> Result<super::disk::Record, DemoError> {
-    lab.wait(&format!("{guest} to have run for {KNOWN} s"), || match lab.last(guest)? {
-        Some(r) if r.uptime >= KNOWN => Ok(r),
-        last => Err(format!("{last:?}")),
-    })
+    lab.wait(
+        &format!("{guest} to have run for {KNOWN} s"),
+        || match lab.last(guest)? {
+            Some(r) if r.uptime >= KNOWN => Ok(r),
+            last => Err(format!("{last:?}")),
+        },
+    )
 }
 
 /// All guests go on as they were, and none was reset or restarted meanwhile.
-fn untouched(
-    lab: &mut Lab<'_>,
-    before: &super::lab::Starts,
-    what: &str,
-) -> Result<(), DemoError> {
+fn untouched(lab: &mut Lab<'_>, before: &super::lab::Starts, what: &str) -> Result<(), DemoError> {
     lab.settled()?;
     let after = lab.starts()?;
     let since = lab.since();
@@ -241,7 +258,11 @@ fn untouched(
         )));
     }
     let notes = lab.health_notes();
-    lab.step("none touched", now(), &format!("{what}; said meanwhile: {notes}"));
+    lab.step(
+        "none touched",
+        now(),
+        &format!("{what}; said meanwhile: {notes}"),
+    );
     Ok(())
 }
 

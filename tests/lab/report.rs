@@ -21,6 +21,8 @@ pub struct Step {
 pub struct GuestLine {
     /// Its name.
     pub guest: String,
+    /// The cases it was there for.
+    pub cases: String,
     /// The host of each start, one after the other.
     pub hosts: Vec<String>,
     /// Records it wrote.
@@ -52,6 +54,58 @@ impl Report {
     }
 }
 
+/// The steps of a fail-over, in order; the boot of the guest stands between the last two.
+const COLUMNS: [(&str, &str); 6] = [
+    ("suspect", "noticed"),
+    ("verdict", "verdict"),
+    ("proof", "proof"),
+    ("placed", "placed"),
+    ("started", "started"),
+    ("first record", "writes"),
+];
+
+impl Report {
+    /// The seconds of a step of a case; of the last guest if there are several.
+    fn seconds_of(&self, case: &str, step: &str) -> Option<f64> {
+        let all = self.steps.iter();
+        let fitting = all.filter(|s| s.case == case && s.step == step);
+        fitting.map(|s| s.seconds).reduce(f64::max)
+    }
+
+    /// One line for each fail-over.
+    fn matrix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cases: Vec<&str> = Vec::new();
+        for step in &self.steps {
+            if step.step == "proof" && !cases.contains(&step.case.as_str()) {
+                cases.push(&step.case);
+            }
+        }
+        if cases.is_empty() {
+            return Ok(());
+        }
+        write!(f, "\n{:<14}", "seconds to")?;
+        COLUMNS
+            .iter()
+            .try_for_each(|(_, name)| write!(f, "{name:>9}"))?;
+        writeln!(f, "{:>9}", "its boot")?;
+        for case in cases {
+            write!(f, "{case:<14}")?;
+            for (step, _) in COLUMNS {
+                match self.seconds_of(case, step) {
+                    Some(seconds) => write!(f, "{seconds:>9.2}")?,
+                    None => write!(f, "{:>9}", "-")?,
+                }
+            }
+            let ends = ["started", "first record"].map(|step| self.seconds_of(case, step));
+            match ends {
+                [Some(started), Some(writes)] => writeln!(f, "{:>9.2}", writes - started)?,
+                _ => writeln!(f, "{:>9}", "-")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut case = "";
@@ -66,14 +120,16 @@ impl fmt::Display for Report {
                 step.seconds, step.step, step.text
             )?;
         }
+        self.matrix(f)?;
         writeln!(f, "\nwhat the guests wrote to their disks")?;
         for guest in &self.guests {
             writeln!(
                 f,
-                "  {:<4} {:>6} records  {}",
+                "  {:<4} {:>6} records  {:<16} {}",
                 guest.guest,
                 guest.records,
-                guest.hosts.join(" → ")
+                guest.hosts.join(" → "),
+                guest.cases
             )?;
         }
         for why in &self.skipped {

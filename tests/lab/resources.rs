@@ -13,7 +13,10 @@ const MOUNTED: &str = "/run/lab-files";
 
 /// A resource: the guest's name and how to see that it runs on a host.
 const RESOURCES: [(&str, &str); 2] = [
-    ("addr", "ip -4 -o addr show dev eth0 | grep -q ' 10\\.77\\.0\\.50/'"),
+    (
+        "addr",
+        "ip -4 -o addr show dev eth0 | grep -q ' 10\\.77\\.0\\.50/'",
+    ),
     ("files", "grep -q ' /run/lab-files ' /proc/mounts"),
 ];
 
@@ -65,7 +68,10 @@ fn add(lab: &mut Lab<'_>, name: &str, definition: &str) -> Result<(), DemoError>
     let text = format!("name = {name:?}\n[definition.ocf]\n{definition}");
     std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
     let path = file.display().to_string();
-    Ok(lab.site.quorate(WITNESS, &["guest", "add", &path]).map(|_| ())?)
+    Ok(lab
+        .site
+        .quorate(WITNESS, &["guest", "add", &path])
+        .map(|_| ())?)
 }
 
 /// Waits until a resource is seen on one host, which is not `except`, and on no other.

@@ -163,10 +163,7 @@ impl Site {
             text.push_str("witness = true\n");
         } else {
             text.push_str("\n[capacity]\nvcpus = 8\nmemory_mib = 4096\n");
-            text.push_str(&format!(
-                "\n[libvirt]\nshared = [{:?}]\n",
-                self.shared()
-            ));
+            text.push_str(&format!("\n[libvirt]\nshared = [{:?}]\n", self.shared()));
         }
         text.push_str(&format!(
             "\n[[link]]\nname = \"bridge\"\naddress = \"{address}\"\n\
@@ -238,9 +235,7 @@ impl Site {
     fn boot(&self, name: &str) -> Result<(), String> {
         let own = self.dir.join(name);
         write(&own.join("boot-id"), &uuid()?)?;
-        let machine = self
-            .rack
-            .power_on(name, number(name), Path::new("/run"))?;
+        let machine = self.rack.power_on(name, number(name), Path::new("/run"))?;
         self.note_spaces(machine.init());
         let mut services = Vec::new();
         if name != WITNESS {
@@ -321,7 +316,11 @@ impl Site {
     }
 
     /// A command on a host, with the arguments still to be added.
-    pub fn command(&self, name: &str, program: impl AsRef<std::ffi::OsStr>) -> Result<Command, String> {
+    pub fn command(
+        &self,
+        name: &str,
+        program: impl AsRef<std::ffi::OsStr>,
+    ) -> Result<Command, String> {
         match self.hosts().get(name) {
             Some(powered) => Ok(powered.machine.command(program)),
             None => Err(format!("{name} has no power")),
@@ -457,7 +456,9 @@ pub fn number(name: &str) -> u8 {
 
 /// Ends a process of a host at once.
 pub fn kill(pid: u32) -> Result<(), String> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or("pid out of range")?;
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(|e| e.to_string())
 }
