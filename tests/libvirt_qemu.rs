@@ -52,7 +52,8 @@ mod qemu {
     /// The next thing that is told.
     fn next(house: &House, told: &mut Told) -> Notice {
         let mut notice = None;
-        house.until("something is told", || {
+        let what = format!("something is told (the domain is {:?} now)", house.state());
+        house.until(&what, || {
             notice = told.try_recv().ok();
             notice.is_some()
         });
@@ -74,6 +75,7 @@ mod qemu {
         loop {
             match next(house, told) {
                 Notice::Seen(guest, _, Observation::Event(event)) => {
+                    println!("told: {event:?}; wanted: {wanted:?}");
                     assert_eq!(guest, G);
                     if event == *wanted {
                         return;
@@ -91,9 +93,14 @@ mod qemu {
         what: &str,
         fits: impl Fn(&Sample) -> bool,
     ) -> Sample {
-        let mut found = None;
+        let (mut found, mut last) = (None, Instant::now());
         house.until(what, || {
-            let all = driver.sample().unwrap_or_default();
+            let all = driver.sample();
+            if last.elapsed() > Duration::from_secs(20) {
+                last = Instant::now();
+                println!("waiting for this: {what}; now: {all:?}");
+            }
+            let all = all.unwrap_or_default();
             assert!(all.len() <= 1, "{all:?}");
             found = all.into_iter().map(|(_, _, sample)| sample).find(&fits);
             found.is_some()
@@ -165,8 +172,8 @@ mod qemu {
 
         tell(Tell::Nothing);
         driver.reset(G, E, &gate()).expect("reset");
+        // That it goes on may be told before.
         heard(&house, &mut told, &GuestEvent::Rebooted);
-        heard(&house, &mut told, &GuestEvent::Continued);
         assert_eq!(house.state(), "running");
         // A panic in its next life inside the same process is news again.
         tell(Tell::Panic);

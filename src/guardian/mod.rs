@@ -4,6 +4,7 @@
 //! one thing, the lease end, through a file; everything else the guardian sees for itself.
 
 mod arguments;
+pub mod cgroups;
 pub mod logic;
 pub mod processes;
 pub mod records;

@@ -10,6 +10,8 @@
 //! RUN_DIR/guests/G-E.N.go              the permission to, and until when it may be used
 //! RUN_DIR/guests/G-E.N.why             why it ended before it ran its program, in words
 //! RUN_DIR/guests/G-E.N.domain          it is a domain of libvirt: which one
+//! RUN_DIR/guests/G-E.N.cgroup          the control group it is in
+//! RUN_DIR/guests/G-E.N.ocf             it is a resource of an agent: how it is stopped
 //! ```
 //!
 //! A record is one line `quorate KIND 1 SUM` and a JSON object; SUM is half a SHA-256 of the
@@ -21,6 +23,7 @@
 //! starting process itself. Whoever unlinks the intent first has called the start off for
 //! certain, with no timer: the rename then fails and the process exits without running anything.
 
+use super::cgroups;
 use quorate_membership::{BootId, Incarnation, Time, Token};
 use quorate_recovery::guest::GuestId;
 use ring::digest;
@@ -403,6 +406,9 @@ impl RunDir {
             let name = file?.file_name();
             let mark = name.to_str().and_then(|n| n.strip_prefix(&*key));
             if mark.is_some_and(|m| m.starts_with('.') && !m.ends_with(".intent")) {
+                if mark.is_some_and(|m| m.ends_with(".cgroup")) {
+                    cgroups::let_go(&self.guests().join(&name));
+                }
                 remove(&self.guests().join(name))?;
             }
         }

@@ -1,6 +1,7 @@
 //! The guardian process: ends every guest when the lease is over, whatever becomes of the daemon.
 
 use super::arguments::{Arguments, parse};
+use super::cgroups;
 use super::logic::{Logic, Sight, Step};
 use super::processes::{Process, Scan, Wanted, leader};
 use super::records::{self, Entry, GuardianState, GuestRecord, RunDir};
@@ -325,11 +326,22 @@ impl Guard {
         {
             self.refresh(&entries);
         }
+        // By their groups at once; then whatever left them, or has none.
+        let grouped = if look.displaced {
+            Ok(0)
+        } else {
+            cgroups::end(&self.run, self.boot, &|_| true)
+        };
         let mut nothing = false;
         let failed = self.wanted(look, |wanted| {
             nothing = wanted.end()? == 0;
             Ok(false)
         });
+        match grouped {
+            Ok(n) => nothing &= n == 0,
+            // One that may not be ended as a whole is ended process by process.
+            Err(e) => self.alarm(format!("a control group cannot be ended: {e}")),
+        }
         // After the processes, which end at once; nothing here waits for an agent.
         match self.resources.end(look.displaced) {
             Ok(left) => nothing &= left == 0,

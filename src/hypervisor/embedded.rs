@@ -5,9 +5,10 @@
 
 mod watch;
 
-use super::launch::SUBCOMMAND;
+use super::launch::{SUBCOMMAND, launching};
 use super::{Driver, Gate, Gone, Notice};
 use crate::clock::Clock;
+use crate::guardian::cgroups;
 use crate::guardian::processes::{self, Process, Scan, Wanted, leader};
 use crate::guardian::records::{self, Entry, GoRecord, GuestRecord, IntentRecord, RunDir};
 use quorate_membership::{BootId, Time, Token};
@@ -95,6 +96,10 @@ impl Embedded {
             if matches!(entry, Entry::Intent(..)) {
                 records::remove(&path)?;
             }
+        }
+        match cgroups::available(&settings.run) {
+            Ok(base) => tracing::info!("guests have control groups below {}", base.display()),
+            Err(why) => tracing::warn!("guests have no control groups of their own: {why}"),
         }
         let inner = Inner {
             settings,
@@ -223,7 +228,10 @@ impl Inner {
             let mut lives = self.registered()?;
             lives.retain(|r| r.life.0 == guest && meant(r.life.1));
             let marked = |(g, e): Life| g == guest && meant(e);
-            let found = self.with_wanted(&lives, &marked, |w| w.end());
+            let boot = self.settings.boot;
+            let found = cgroups::end_with(self.run(), boot, &marked, || {
+                self.with_wanted(&lives, &marked, |w| w.end())
+            });
             for life in &lives {
                 self.reap(life.life);
             }
@@ -236,6 +244,7 @@ impl Inner {
                 }
             }
             if empty >= EMPTY_ROUNDS {
+                cgroups::release(self.run(), boot, &marked).map_err(words)?;
                 return lives
                     .iter()
                     .try_for_each(|r| self.run().forget(r.life.0, r.life.1).map_err(words));
@@ -322,7 +331,13 @@ impl Inner {
     fn seen(&self, of: &Registered, scan: &Scan) -> Result<Option<GuestSeen>, String> {
         let members = self.members(of, scan);
         if members.is_empty() {
-            return Ok(None);
+            // What hides from every mark is in its group still.
+            let hides = cgroups::populated(self.run(), self.settings.boot, of.life);
+            return Ok(hides.then_some(GuestSeen {
+                guest: of.life.0,
+                epoch: of.life.1,
+                paused: false,
+            }));
         }
         let held = of.record.map(|r| self.exists(&self.run().held(&r)));
         let held = held.transpose()?.unwrap_or(false);
@@ -391,7 +406,7 @@ impl Driver for Embedded {
             }
         }
         let Definition::Command { argv, env } = &spec.definition else {
-            return Err("a domain of libvirt is nothing the built-in hypervisor can run".into());
+            return Err("the built-in hypervisor runs commands, and this guest is none".into());
         };
         let plan = IntentRecord {
             guest,
@@ -529,12 +544,6 @@ impl Driver for Embedded {
             .map(|_| ())
             .map_err(words)
     }
-}
-
-/// Whether the leader has not become the guest yet.
-fn launching(pid: i32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|b| *b == 0).nth(1) == Some(SUBCOMMAND.as_bytes())
 }
 
 /// A number for a start.

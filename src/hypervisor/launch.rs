@@ -4,6 +4,7 @@
 //! runs anything, and one that was called off finds its intent gone and ends.
 
 use crate::clock::Clock;
+use crate::guardian::cgroups;
 use crate::guardian::processes::Process;
 use crate::guardian::records::{self, GoRecord, GuestRecord, IntentRecord, RunDir};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -33,6 +34,12 @@ pub fn guest_launch_main(args: &[OsString]) -> ExitCode {
     ExitCode::from(NOT_STARTED)
 }
 
+/// Whether the leader has not become the guest yet.
+pub(super) fn launching(pid: i32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0).nth(1) == Some(SUBCOMMAND.as_bytes())
+}
+
 fn launch(dir: &Path, intent: &Path) -> Result<std::convert::Infallible, String> {
     let words = |what: &str| {
         let what = what.to_owned();
@@ -57,6 +64,8 @@ fn launch(dir: &Path, intent: &Path) -> Result<std::convert::Infallible, String>
         pgid: me.pid,
         start: me.start,
     };
+    // Everything it ever starts is in there too. Without one it is found as ever.
+    let _ = cgroups::enter(&run, &record);
     let held = run.held(&record);
     fs::write(&held, b"").map_err(words("held mark"))?;
     if let Err(why) = register(&run, intent, &mut file, &record) {

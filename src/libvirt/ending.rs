@@ -7,6 +7,7 @@ use super::link::{Failure, Fault};
 use super::registry::Life;
 use super::survey;
 use crate::clock::Clock;
+use crate::guardian::cgroups;
 use crate::hypervisor::Gate;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
@@ -59,7 +60,10 @@ impl Inner {
             let said = asked.as_ref().is_some_and(Result::is_ok);
             let found = if self.qemu() {
                 let marked = |(g, e): Life| g == guest && meant(e);
-                self.registry.processes(&known, &marked, |w| w.end())
+                let registry = &self.registry;
+                cgroups::end_with(&registry.run, registry.boot, &marked, || {
+                    registry.processes(&known, &marked, |w| w.end())
+                })
             } else if said {
                 Ok(0)
             } else {
@@ -79,6 +83,11 @@ impl Inner {
             }
             let under_way = self.unanswered(guest, meant, said);
             if empty >= EMPTY_ROUNDS && under_way.is_none() {
+                let gone = |(g, e): Life| g == guest && meant(e);
+                let run = &self.registry.run;
+                if let Err(e) = cgroups::release(run, self.registry.boot, &gone) {
+                    tracing::warn!("{guest}: {e}");
+                }
                 return known.iter().try_for_each(|k| {
                     let done = self.registry.run.forget(k.life.0, k.life.1);
                     done.map_err(|e| e.to_string())

@@ -16,6 +16,11 @@ use virt::sys;
 /// show it. It had the request before, and takes requests in their order.
 pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
+/// How long libvirt may take to say what it has, before it is asked for a start. That one may
+/// take much longer, when libvirt looks at its emulators first; one that hangs shows here, and the
+/// guest is tried elsewhere the sooner.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// A start that libvirt has not answered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -151,9 +156,10 @@ impl Inner {
         gate: &Gate,
     ) -> Result<bool, String> {
         let (name, id) = (domain.name.clone(), domain.uuid);
+        let limit = until(gate.give_up()).min(ANSWER);
         let alike = self
             .link
-            .call(until(gate.give_up()), move |c| survey::alike(c, &name, id))?;
+            .call(limit, move |c| survey::alike(c, &name, id))?;
         for one in alike {
             if one.autostart {
                 return Err(format!(

@@ -71,6 +71,8 @@ pub(super) struct Memory {
     pub looking: bool,
     /// That its kernel panicked was told; it is told once until the guest goes on.
     panicked: bool,
+    /// Looks in a row that found it panicked.
+    found_panicked: u8,
     pub agent: Standing,
     pub events: VecDeque<(SystemTime, String)>,
     pub samples: VecDeque<Sample>,
@@ -116,10 +118,25 @@ impl Lives {
         self.with(life, |m| !std::mem::replace(&mut m.panicked, true))
     }
 
+    /// Notes whether a look found it panicked; `true` if that is news. One look alone may be older
+    /// than the reset that was told meanwhile.
+    pub(super) fn found_panicked(&self, life: Life, found: bool) -> bool {
+        let twice = self.with(life, |m| {
+            m.found_panicked = if found {
+                (m.found_panicked + 1).min(2)
+            } else {
+                0
+            };
+            m.found_panicked == 2
+        });
+        twice && self.panicked(life)
+    }
+
     /// It goes on; what its agent said before counts no more.
     pub(super) fn afresh(&self, life: Life) {
         self.if_there(life, |m| {
             m.panicked = false;
+            m.found_panicked = 0;
             m.agent.forget();
         });
     }
@@ -183,6 +200,12 @@ mod tests {
         assert_eq!(events.back().map(|e| e.1.clone()), Some(last));
         assert!(lives.panicked(life) && !lives.panicked(life), "told once");
         lives.afresh(life);
-        assert!(lives.panicked(life), "and again in the next");
+        assert!(!lives.found_panicked(life, true), "may be old");
+        assert!(lives.found_panicked(life, true), "told again in the next");
+        assert!(!lives.found_panicked(life, true) && !lives.panicked(life));
+        lives.afresh(life);
+        for found in [true, false, true] {
+            assert!(!lives.found_panicked(life, found), "not twice in a row");
+        }
     }
 }

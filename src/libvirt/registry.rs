@@ -7,6 +7,7 @@
 //! The mark is written before libvirt is asked to create the domain and stays until nothing of it
 //! is left, so a daemon that comes back knows of a start that may still be under way.
 
+use crate::guardian::cgroups;
 use crate::guardian::processes::{Scan, Wanted};
 use crate::guardian::records::{self, GuestRecord, IntentRecord, Record, RunDir};
 use crate::hypervisor::register;
@@ -209,6 +210,9 @@ impl Registry {
             .open(&intent)
             .map_err(|e| format!("the start was called off: {e}"))?;
         register(&self.run, &intent, &mut file, &record)?;
+        if let Err(why) = cgroups::adopt(&self.run, &record) {
+            tracing::warn!("{}: no control group of its own: {why}", life.0);
+        }
         Ok(record)
     }
 

@@ -244,7 +244,8 @@ impl Inner {
         let (found, asked) = self.looks(queue, give_up)?;
         let mut running = Vec::new();
         for (one, found) in found {
-            if found.state == State::Panicked && lives.panicked(one.life) {
+            // Events tell it at once; this is for when they do not come.
+            if lives.found_panicked(one.life, found.state == State::Panicked) {
                 self.tell(one.life, GuestEvent::Panicked);
             }
             let at = Clock.now();

@@ -10,8 +10,9 @@ use super::agent::{self, MARK_OCF, Seen};
 use super::registry::{self, Held, Registration};
 use crate::agents::{AgentEnding, AgentExit, OUTPUT_MAX, end_descendants, handle_of};
 use crate::clock::Clock;
+use crate::guardian::cgroups;
 use crate::guardian::processes::{Scan, Wanted, signal};
-use crate::guardian::records::{self, MARK_EPOCH, MARK_GUEST, RunDir};
+use crate::guardian::records::{self, GuestRecord, MARK_EPOCH, MARK_GUEST, RunDir};
 use quorate_membership::Time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getpid, set_child_subreaper, setsid};
@@ -225,6 +226,8 @@ impl Keeper {
         if let Err(e) = registry::activate(&held, path) {
             return AgentExit::not_started(e);
         }
+        // What it leaves running is in there too. Without one that is found by its marks.
+        let _ = cgroups::enter(run, &group(&of));
         let limit = Duration::from_millis(of.start_ms);
         let env = marked(
             run,
@@ -257,7 +260,7 @@ impl Keeper {
         let exit = self.act(&of, "stop", &env, until, &|| None);
         agent::done("stop", &exit)?;
         // What it has started and not ended itself.
-        end_marked(run, &|life| life == Some(of.life()), Clock.now() + REST)?;
+        end_left(run, &of, Clock.now() + REST)?;
         // It is not believed, but looked at.
         let limit = Duration::from_millis(of.monitor_ms);
         let env = agent::environment(&of, "monitor", limit, Duration::ZERO);
@@ -305,11 +308,17 @@ impl Keeper {
         ];
         let ending = self.wait(&mut child, until, over);
         if ending == AgentEnding::Timeout {
-            // Nothing may act on the resource after its end is known.
+            // Nothing may act on the resource after its end is known. A start that the kernel does
+            // not let go may yet succeed, so nobody else acts before it is gone; any other action
+            // may not keep a stop waiting.
+            let patience = Clock.now() + REST;
             while end_descendants().unwrap_or(1) > 0 {
+                if action != "start" && Clock.now() >= patience {
+                    break;
+                }
                 thread::sleep(Duration::from_millis(5));
             }
-            let _ = child.wait();
+            let _ = child.try_wait();
         }
         let flush = Clock.now() + FLUSH;
         let mut texts = outputs
@@ -417,25 +426,32 @@ impl Output {
     }
 }
 
-/// Ends every process that carries the marks of a resource of this run directory whose life
-/// `meant` accepts (`None`: marks that cannot be read), and looks that none is left.
-///
-/// # Errors
-/// Something is left at `until`.
-pub(crate) fn end_marked(
-    run: &RunDir,
-    meant: &dyn Fn(Option<registry::Life>) -> bool,
-    until: Time,
-) -> Result<(), String> {
+/// The life of a resource as control groups know it.
+pub(super) fn group(of: &Registration) -> GuestRecord {
+    GuestRecord {
+        guest: of.guest,
+        epoch: of.epoch,
+        boot: of.boot,
+        draw: of.draw,
+        pgid: 0,
+        start: 0,
+    }
+}
+
+/// Ends every process that a resource has left running, and looks that none is left.
+fn end_left(run: &RunDir, of: &Registration, until: Time) -> Result<(), String> {
     loop {
-        let left = end_round(run, meant).map_err(|e| e.to_string())?;
-        if left == 0 {
-            return Ok(());
+        let left = cgroups::end_with(run, of.boot, &|life| life == of.life(), || {
+            end_round(run, &|life| life == Some(of.life()))
+        });
+        match left {
+            Ok(0) => return Ok(()),
+            Ok(left) if Clock.now() >= until => {
+                return Err(format!("{left} processes of it are still there"));
+            }
+            Err(e) if Clock.now() >= until => return Err(e.to_string()),
+            _ => thread::sleep(Duration::from_millis(5)),
         }
-        if Clock.now() >= until {
-            return Err(format!("{left} processes of it are still there"));
-        }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -179,7 +179,8 @@ impl House {
         let xml = format!(
             "<domain type='qemu'>\n<name>{NAME}</name>\n\
              <uuid>0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0</uuid>\n<memory unit='MiB'>32</memory>\n\
-             <os><type arch='x86_64' machine='pc'>hvm</type></os>\n<devices>\n\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os>\n\
+             <features><acpi/></features>\n<devices>\n\
              <emulator>{}</emulator>\n<disk type='file' device='disk'>\
              <driver name='qemu' type='raw' cache='directsync'/><source file='{}'/>\
              <target dev='vda' bus='virtio'/></disk>\n<controller type='usb' model='none'/>\n\
