@@ -63,7 +63,7 @@ pub const CASES: [Case; 8] = [
     Case {
         name: "resources",
         text: "an address and a file system move with a host's power",
-        fresh: true,
+        fresh: false,
         play: super::resources::play,
     },
     Case {
