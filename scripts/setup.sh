@@ -2,14 +2,18 @@
 # Installs what building, demo and tests need; where it may not, says what to install.
 #
 #   --libvirt   also what building with the feature `libvirt` needs
+#   --agents    also Debian's resource agents and what they call, for their tests; without root
+#               those are skipped
 set -eu
 
 libvirt=no
+agents=no
 for word in "$@"; do
     case "$word" in
     --libvirt) libvirt=yes ;;
+    --agents) agents=yes ;;
     *)
-        echo "setup: unknown argument $word: only --libvirt is known" >&2
+        echo "setup: unknown argument $word: --libvirt and --agents are known" >&2
         exit 2
         ;;
     esac
@@ -31,6 +35,14 @@ if [ "$libvirt" = yes ]; then
     need pkg-config pkg-config
     # Headers and library: the oldest release the bindings know is 6.0.0.
     pkg-config --atleast-version=6.0.0 libvirt 2>/dev/null || wanted="$wanted libvirt-dev"
+fi
+
+if [ "$agents" = yes ] && [ "$(id -u)" -eq 0 ]; then
+    [ -x /usr/lib/ocf/resource.d/heartbeat/Dummy ] || wanted="$wanted resource-agents"
+    # What IPaddr2 and Filesystem call.
+    need gawk gawk
+    need modprobe kmod
+    need fuser psmisc
 fi
 
 if ! command -v cargo >/dev/null 2>&1; then

@@ -61,6 +61,9 @@ fi
 echo "$found scenarios, each twice with one result"
 "$sim" hunt --seeds "$seeds"
 
+# Debian's own agents, where they may be installed; their tests are skipped elsewhere.
+scripts/setup.sh --agents || echo "goes on without resource agents"
+
 # Last, so that its closing lines are the last but the skipped ones.
 step "tests"
 if command -v cargo-nextest >/dev/null 2>&1; then

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest line either end reads, in bytes.
+/// The longest request a daemon reads, in bytes.
 pub const LINE: usize = 4 << 20;
 
 /// What a client asks.

@@ -10,7 +10,7 @@ use quorate_recovery::guest::GuestSpec;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -222,11 +222,11 @@ mod domains {
         let printed = String::from_utf8(out.stdout).expect("UTF-8");
         let toml = stub.write("web1.toml", &printed);
         assert_eq!(stub.added(&[&toml]).definition, spec.definition);
-        let elsewhere = printed.replace("/var/lib/shared/", "/home/");
+        let elsewhere = printed.replace("/var/lib/shared/", "/srv/here/");
         let toml = stub.write("local.toml", &elsewhere);
         let why = stub.refused(&[&toml]);
         assert!(
-            why.contains("/home/web1.qcow2 is on this host only"),
+            why.contains("/srv/here/web1.qcow2 is on this host only"),
             "{why}"
         );
     }
@@ -311,7 +311,7 @@ mod domains {
         );
         let state = format!("<test:runstate>{state}</test:runstate></domain>");
         let domain = domain.replacen("</domain>", &state, 1);
-        let path: PathBuf = file(dir, "node.xml", &format!("<node>{domain}</node>"));
+        let path = file(dir, "node.xml", &format!("<node>{domain}</node>"));
         format!("test://{}", path.display())
     }
 

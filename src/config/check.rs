@@ -132,6 +132,13 @@ fn guests(config: &Config) -> Vec<String> {
         };
         out.push(format!("domains, by libvirt at {} ({shared})", libvirt.uri));
     }
+    let dirs: Vec<String> = config
+        .ocf
+        .dirs
+        .iter()
+        .map(|d| d.display().to_string())
+        .collect();
+    out.push(format!("resources, by agents in {}", dirs.join(", ")));
     out
 }
 
@@ -225,6 +232,13 @@ fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings
     }
     if let Some(libvirt) = &config.libvirt {
         of_libvirt(libvirt, Path::new("/"), &mut out);
+    }
+    if !config.ocf.reset {
+        out.push(
+            "ocf.reset is off: a resource that does not stop at lease end may run on here beside \
+             its next copy"
+                .into(),
+        );
     }
     out
 }

@@ -10,6 +10,7 @@ mod error;
 mod fence;
 mod founding;
 mod libvirt;
+mod ocf;
 mod reader;
 mod timeline;
 
@@ -18,6 +19,7 @@ pub use check::{CheckReport, PromiseLine, report, report_for};
 pub use error::ConfigError;
 pub use founding::FoundingSettings;
 pub use libvirt::LibvirtSettings;
+pub use ocf::OcfSettings;
 
 use error::Fault;
 use quorate_fencing::Level;
@@ -72,6 +74,8 @@ pub struct Config {
     pub agent_dirs: Vec<PathBuf>,
     /// Guests as libvirt's domains; without it this host runs none.
     pub libvirt: Option<LibvirtSettings>,
+    /// Guests as resources of resource agents.
+    pub ocf: OcfSettings,
 }
 
 /// Room for guests as the file says.
@@ -221,6 +225,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         });
     }
     let libvirt = libvirt::read(&root, witness)?;
+    let ocf = ocf::read(&root, witness)?;
     root.finish()?;
     Ok(Config {
         path: path.to_owned(),
@@ -241,6 +246,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         fence,
         agent_dirs,
         libvirt,
+        ocf,
     })
 }
 

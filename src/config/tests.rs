@@ -416,6 +416,27 @@ fn the_report_warns_of_what_an_operator_should_change() {
     assert!(!warned(&memory, "memory file system") || !Path::new("/dev/shm").exists());
 }
 
+#[test]
+fn resources_need_no_table_and_a_wrong_one_is_refused() {
+    let plain = parse(GOOD).expect("good").ocf;
+    assert_eq!(plain.dirs, [PathBuf::from("/usr/lib/ocf/resource.d")]);
+    assert!(plain.reset, "the promise comes first");
+    let with = |table: &str| parse(&format!("{GOOD}\n[ocf]\n{table}\n"));
+    let set = with("dirs = [\"/opt/ocf\"]\nreset = false")
+        .expect("good")
+        .ocf;
+    assert_eq!((set.dirs.len(), set.reset), (1, false));
+    for (bad, words) in [
+        ("dirs = []", "1 to 16"),
+        ("dirs = [\"ocf\"]", "absolute"),
+        ("reset = 1", "reset"),
+        ("dir = \"/x\"", "dir"),
+    ] {
+        let why = with(bad).expect_err(bad).to_string();
+        assert!(why.contains(words), "{bad}: {why}");
+    }
+}
+
 const LIBVIRT: &str = "[libvirt]\nuri = \"qemu:///system\"\nshared = [\"/var/lib/shared\"]\n";
 
 /// The good file with a table [libvirt].

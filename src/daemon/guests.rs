@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::kinds::{Kind, Kinds};
+use crate::ocf::{self, Ocf};
 use quorate_membership::{BootId, ClusterId};
 use quorate_recovery::guest::Definition;
 use std::path::Path;
@@ -16,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// A process tree is created in moments.
 const COMMAND: Duration = Duration::from_secs(10);
+/// An agent says what it is, judges its parameters and looks, each in its own time.
+const RESOURCE: Duration = Duration::from_secs(60);
 /// libvirt looks at its emulators when it is first asked, which takes up to half a minute on a
 /// busy host.
 #[cfg(feature = "libvirt")]
@@ -28,6 +31,8 @@ pub(super) struct Place<'a> {
     pub(super) exe: &'a Path,
     pub(super) run: &'a RunDir,
     pub(super) boot: BootId,
+    /// K: how long after its lease this host may take to end its guests.
+    pub(super) kill: Duration,
     #[cfg_attr(
         not(feature = "libvirt"),
         expect(dead_code, reason = "domains are tagged with it")
@@ -57,6 +62,7 @@ pub(super) fn take_over(place: &Place<'_>) -> Result<Guests, DaemonError> {
     // The most general first: it finds whatever carries the marks.
     let mut kinds = vec![commands(place)?];
     kinds.extend(domains(place, look, &mut asks, &mut tasks)?);
+    kinds.push(resources(place)?);
     Ok(Guests {
         kinds: Kinds::new(kinds),
         looks,
@@ -76,6 +82,21 @@ fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
     let runs = |d: &Definition| matches!(d, Definition::Command { .. });
     Ok(Kind::new("commands", runs, COMMAND, driver))
+}
+
+fn resources(place: &Place<'_>) -> Result<Kind, DaemonError> {
+    let settings = &place.config.ocf;
+    let driver = Ocf::new(ocf::Settings {
+        program: place.exe.to_owned(),
+        run: place.run.clone(),
+        boot: place.boot,
+        host: place.config.name.clone(),
+        dirs: settings.dirs.clone(),
+        kill: settings.reset.then_some(place.kill),
+    });
+    let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
+    let runs = |d: &Definition| matches!(d, Definition::Ocf { .. });
+    Ok(Kind::new("resources", runs, RESOURCE, driver))
 }
 
 #[cfg(feature = "libvirt")]

@@ -241,6 +241,7 @@ impl Life {
                 exe,
                 run: &run_dir,
                 boot,
+                kill: founding.timing.kill,
                 cluster: founding.cluster,
             })?;
             tasks.extend(guests.tasks);

@@ -512,6 +512,22 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_a_group() {
+        let of = CgroupRecord {
+            guest: GuestId(0x0001_0000_0000_0005),
+            epoch: Token(0x0001_0000_0000_0009),
+            boot: BootId(0xabcd),
+            draw: 11,
+            path: "/sys/fs/cgroup/quorate-0011223344556677/x".into(),
+            inode: 42,
+            ours: true,
+        };
+        let text = String::from_utf8(records::encode(&of)).expect("text");
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/WIRE.md"));
+        assert!(page.contains(&text), "WIRE.md does not show\n{text}");
+    }
+
+    #[test]
     fn a_group_that_holds_anything_else_is_left_alone() {
         let process = |pid: i32, parent: i32| {
             let one = Process {

@@ -51,6 +51,8 @@ pub(super) struct Resources {
     /// When the ending began, and when the lease was over.
     began: Option<(Time, Time)>,
     insisted: Time,
+    /// The K of resources here, once one was seen.
+    kill: Option<Duration>,
 }
 
 impl Resources {
@@ -69,6 +71,7 @@ impl Resources {
             stops: BTreeMap::new(),
             began: None,
             insisted: Time::ZERO,
+            kill: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Resources {
         if !displaced && let Ok(known) = registry::known(&self.run) {
             let active = known.iter().filter(|k| registry::is_active(&k.path));
             self.active = active.filter_map(|k| self.of(k)).collect();
+            self.kill = self.active.iter().find_map(|a| a.kill).or(self.kill);
         }
         !self.active.is_empty()
     }
@@ -119,25 +123,34 @@ impl Resources {
             if let Ok(why) = std::fs::read_to_string(registry::why(&one.path)) {
                 wrong = Some(format!("{} is not stopped: {why}", one.name));
             }
-            let due = one.kill.map(|kill| self.due(now, kill));
-            if due.is_some_and(|due| now >= due) && now >= self.insisted + INSIST {
-                self.insisted = now;
-                let why = format!(
-                    "{} was not seen stopped within {:?} of the lease end",
-                    one.name,
-                    one.kill.unwrap_or_default()
-                );
-                wrong = Some(match self.reset.reset(&why) {
-                    Ok(()) => format!("{why}; this host is reset"),
-                    Err(e) => format!("{why}, and this host cannot be reset: {e}"),
-                });
+            if let Some(kill) = one.kill {
+                let why = format!("{} was not seen stopped", one.name);
+                wrong = self.insist(now, kill, &why).or(wrong);
             }
+        }
+        if let (Some(kill), true) = (self.kill, left.as_ref().is_ok_and(|n| *n > 0)) {
+            // A mount that waits for its disk may still succeed.
+            let why = "what an agent started did not end";
+            wrong = self.insist(now, kill, why).or(wrong);
         }
         match (wrong, left) {
             (Some(why), _) => Err(why),
             (None, Ok(n)) => Ok(n + usize::from(some)),
             (None, Err(e)) => Err(e.to_string()),
         }
+    }
+
+    /// Resets the host if its time is over; says what came of it.
+    fn insist(&mut self, now: Time, kill: Duration, why: &str) -> Option<String> {
+        if now < self.due(now, kill) || now < self.insisted + INSIST {
+            return None;
+        }
+        self.insisted = now;
+        let why = format!("{why} within {kill:?} of the lease end");
+        Some(match self.reset.reset(&why) {
+            Ok(()) => format!("{why}; this host is reset"),
+            Err(e) => format!("{why}, and this host cannot be reset: {e}"),
+        })
     }
 
     /// When a resource that is not stopped resets the host. The last fifth of K is for the reset

@@ -17,6 +17,11 @@ use virt::sys;
 /// show it. It had the request before, and takes requests in their order.
 pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
+/// How long libvirt may take to say what it has, before it is asked for a start. That one may
+/// take much longer, when libvirt looks at its emulators first; one that hangs shows here, and the
+/// guest is tried elsewhere the sooner.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Between two looks whether libvirt has cleared up.
 const REPEAT: Duration = Duration::from_millis(50);
 
@@ -178,7 +183,7 @@ impl Inner {
 
     fn alike(&self, domain: &Domain, gate: &Gate) -> Result<Vec<Found>, String> {
         let (name, id) = (domain.name.clone(), domain.uuid);
-        let limit = until(gate.give_up());
+        let limit = until(gate.give_up()).min(ANSWER);
         let alike = self.link.call(limit, move |c| survey::alike(c, &name, id));
         alike.map_err(|f| f.why)
     }

@@ -76,29 +76,6 @@ pub(super) fn parts(agent: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// Refuses parameters that cannot stand in an environment.
-///
-/// # Errors
-/// Which, and what is allowed.
-pub(super) fn check_parameters(parameters: &BTreeMap<String, String>) -> Result<(), String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    for (name, value) in parameters {
-        if name.is_empty() || name.len() > 128 || !name.chars().all(fine) {
-            return Err(format!(
-                "parameter {name:?}: 1 to 128 characters of a-z A-Z 0-9 . _ - are allowed"
-            ));
-        }
-        if value.contains('\0') {
-            return Err(format!("parameter {name}: its value holds a zero byte"));
-        }
-    }
-    let length: usize = parameters.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if length > 32_768 {
-        return Err("parameters are longer than 32 KiB together".into());
-    }
-    Ok(())
-}
-
 /// The environment of one action, and nothing else is in it. `interval` is that of a regular
 /// monitor, and nothing for every other action.
 #[must_use]
@@ -286,15 +263,5 @@ mod tests {
         assert_eq!(parts("ocf:heartbeat:IPaddr2"), Ok(("heartbeat", "IPaddr2")));
         let error = find(&["/nowhere/resource.d".into()], "ocf:a:b").expect_err("missing");
         assert!(error.contains("/nowhere/resource.d/a/b"), "{error}");
-    }
-
-    #[test]
-    fn parameters_that_are_no_environment_are_refused() {
-        let with = |k: &str, v: &str| check_parameters(&[(k.into(), v.into())].into());
-        assert_eq!(with("ip", "10.0.0.1"), Ok(()));
-        for (k, v) in [("", "x"), ("a=b", "x"), ("a b", "x"), ("a", "x\0y")] {
-            assert!(with(k, v).is_err(), "{k:?} {v:?}");
-        }
-        assert!(with("a", &"x".repeat(40_000)).is_err());
     }
 }

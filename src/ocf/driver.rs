@@ -1,7 +1,8 @@
 //! The driver: creates, starts, stops and lists resources through their agents.
 
-use super::agent::{self, Seen, check_parameters, find};
+use super::agent;
 use super::call::{Cancel, call};
+use super::describe::Version;
 use super::keeper::{Answer, Job, marks};
 use super::metadata::Metadata;
 use super::registry::{self, Known, Life, Registration};
@@ -14,19 +15,19 @@ use crate::guardian::records::{self, RunDir};
 use crate::hypervisor::{Driver, Gate, Gone, Notice};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
-use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::guest::{GuestId, GuestSpec};
 use quorate_recovery::observation::Cause;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How long `meta-data` may take.
-const META_DATA: Duration = Duration::from_secs(10);
+/// How long an operator waits for what is to be known of a resource.
+const NOTES: Duration = Duration::from_secs(10);
 /// How long forgetting waits for the guardian's own stop to end.
 const FORGET: Duration = Duration::from_secs(2);
 /// How long the last process of a control group may take to leave it.
@@ -56,15 +57,12 @@ pub struct Ocf {
     pub(super) inner: Arc<Inner>,
 }
 
-/// An agent's file: a later one of the same name is another.
-type Version = (PathBuf, u64, i64, u64);
-
 pub(super) struct Inner {
     pub(super) settings: Settings,
     slots: Mutex<BTreeMap<Life, Arc<Slot>>>,
     /// One order at a time for each guest; who looks after ended ones steps back.
     turns: Mutex<BTreeMap<GuestId, Arc<Mutex<()>>>>,
-    metadata: Mutex<BTreeMap<Version, Metadata>>,
+    pub(super) metadata: Mutex<BTreeMap<Version, Metadata>>,
     pub(super) tell: Mutex<Option<UnboundedSender<Notice>>>,
 }
 
@@ -101,25 +99,11 @@ impl Ocf {
     /// # Errors
     /// The agent is not on this host, or says that it cannot do with these parameters.
     pub fn notes(&self, spec: &GuestSpec) -> Result<Vec<String>, String> {
+        spec.check()?;
         let inner = &self.inner;
-        let give_up = Clock.now() + META_DATA;
+        let give_up = Clock.now() + NOTES;
         let (of, metadata) = inner.described((GuestId(0), Token::NONE), spec, give_up)?;
-        let mut notes = inner.unknown(&of, &metadata);
-        let stop = Duration::from_millis(of.stop_ms);
-        notes.extend(match inner.settings.kill {
-            Some(kill) if stop > kill => Some(format!(
-                "{}: its stop may take {stop:?}; a host whose lease is over is reset if it is not \
-                 seen stopped within {kill:?}",
-                of.agent
-            )),
-            Some(_) => None,
-            None => Some(format!(
-                "{}: a host that cannot stop it at lease end is not reset, and it may then run \
-                 twice",
-                of.agent
-            )),
-        });
-        Ok(notes)
+        Ok(inner.notes(&of, &metadata))
     }
 }
 
@@ -136,7 +120,7 @@ impl Inner {
         registry::known(&self.settings.run).map_err(words)
     }
 
-    fn path(&self, of: &Registration) -> PathBuf {
+    pub(super) fn path(&self, of: &Registration) -> PathBuf {
         of.path(&self.settings.run)
     }
 
@@ -169,144 +153,7 @@ impl Inner {
         }
     }
 
-    /// The registration that a description leads to on this host, and what the agent says of
-    /// itself.
-    fn described(
-        &self,
-        life: Life,
-        spec: &GuestSpec,
-        give_up: Time,
-    ) -> Result<(Registration, Metadata), String> {
-        let Definition::Ocf {
-            agent,
-            parameters,
-            every_ms,
-        } = &spec.definition
-        else {
-            return Err("resource agents run resources, and this guest is none".into());
-        };
-        check_parameters(parameters)?;
-        let found = find(&self.settings.dirs, agent)?;
-        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let mut of = Registration {
-            guest: life.0,
-            epoch: life.1,
-            boot: self.settings.boot,
-            draw: crate::hypervisor::embedded::draw()?,
-            name: spec.name.clone(),
-            host: self.settings.host.clone(),
-            agent: agent.clone(),
-            program: found.program,
-            root: found.root,
-            temporary: self.settings.run.path().join("ocf"),
-            parameters: parameters.clone(),
-            every_ms: *every_ms,
-            start_ms: 0,
-            stop_ms: 0,
-            monitor_ms: 0,
-            kill_ms: self.settings.kill.map(ms),
-        };
-        let metadata = self.metadata(&of, give_up)?;
-        of.start_ms = ms(metadata.timeout("start"));
-        of.stop_ms = ms(metadata.timeout("stop"));
-        of.monitor_ms = ms(metadata.timeout("monitor"));
-        let given = |name: &&String| !of.parameters.contains_key(*name);
-        let missing: Vec<&str> = metadata
-            .required
-            .iter()
-            .filter(given)
-            .map(String::as_str)
-            .collect();
-        if !missing.is_empty() {
-            return Err(format!(
-                "agent {agent} needs the parameter {}",
-                missing.join(" and ")
-            ));
-        }
-        Ok((of, metadata))
-    }
-
-    /// Parameters the agent says nothing of.
-    fn unknown(&self, of: &Registration, metadata: &Metadata) -> Vec<String> {
-        let strange = of.parameters.keys();
-        let strange = strange.filter(|name| !metadata.parameters.contains(*name));
-        strange
-            .map(|name| {
-                let known: Vec<&str> = metadata.parameters.iter().map(String::as_str).collect();
-                format!(
-                    "agent {} does not name the parameter {name}; it names {}",
-                    of.agent,
-                    known.join(", ")
-                )
-            })
-            .collect()
-    }
-
-    fn metadata(&self, of: &Registration, give_up: Time) -> Result<Metadata, String> {
-        let named = |e: io::Error| format!("{}: {e}", of.program.display());
-        let file = fs::metadata(&of.program).map_err(named)?;
-        let version = (of.program.clone(), file.ino(), file.mtime(), file.size());
-        if let Some(known) = lock(&self.metadata).get(&version) {
-            return Ok(known.clone());
-        }
-        let limit = META_DATA.min(give_up.since(Clock.now()));
-        // The agent may look at its parameters even here: none, as Pacemaker does.
-        let bare = Registration {
-            parameters: BTreeMap::new(),
-            ..of.clone()
-        };
-        let cancel = Cancel::default();
-        let exit = self.look(&bare, "meta-data", limit, Duration::ZERO, false, &cancel);
-        agent::done("meta-data", &exit).map_err(|why| format!("{}: {why}", of.agent))?;
-        let metadata = Metadata::read(&exit.stdout)
-            .map_err(|why| format!("{}: meta-data: {why}", of.agent))?;
-        let mut known = lock(&self.metadata);
-        // Older versions of it are not needed any more.
-        known.retain(|(program, ..), _| *program != of.program);
-        known.insert(version, metadata.clone());
-        Ok(metadata)
-    }
-
-    /// Whether it is configured, and that nothing of it runs here. What somebody else started is
-    /// stopped: the log has given the resource to this host, so what runs here is to run under
-    /// its lease or not at all. Before its first start nothing of this life can be left behind.
-    fn check(&self, of: &Registration, cancel: &Cancel) -> Result<(), String> {
-        let limit = Duration::from_millis(of.monitor_ms);
-        let look = |action| self.look(of, action, limit, Duration::ZERO, true, cancel);
-        let exit = look("validate-all");
-        if !matches!(exit.ending, AgentEnding::Code(0 | 3)) {
-            return Err(agent::words("validate-all", &exit));
-        }
-        let path = self.path(of);
-        match agent::seen(&look("monitor")) {
-            Seen::Stopped => return Ok(()),
-            Seen::Running => {
-                tracing::warn!(
-                    "{}: it runs here already, started by somebody else; it is stopped first",
-                    of.name
-                );
-                // From here on it is ours to stop.
-                let until = Clock.now() + FORGET;
-                let held = registry::hold(&path, until, &|| cancel.cancelled())?;
-                let held = held.ok_or("it is registered no more")?;
-                registry::activate(&held, &path).map_err(words)?;
-            }
-            Seen::Failed(why) | Seen::Unknown(why) if cancel.cancelled() => return Err(why),
-            Seen::Failed(why) | Seen::Unknown(why) => {
-                // Remains of an earlier run may be what is in the way.
-                let limit = Duration::from_millis(of.stop_ms);
-                let exit = self.look(of, "stop", limit, Duration::ZERO, true, cancel);
-                agent::done("stop", &exit).map_err(|stop| format!("{why}; {stop}"))?;
-                return match agent::seen(&look("monitor")) {
-                    Seen::Stopped => Ok(()),
-                    _ => Err(why),
-                };
-            }
-        }
-        self.stop(of, cancel)
-    }
-
-    fn stop(&self, of: &Registration, cancel: &Cancel) -> Result<(), String> {
+    pub(super) fn stop(&self, of: &Registration, cancel: &Cancel) -> Result<(), String> {
         let limit = Duration::from_millis(of.stop_ms);
         let until = Clock.now() + limit;
         let job = Job::Stop {
@@ -445,7 +292,7 @@ impl Driver for Ocf {
             inner.forgotten(&old)?;
         }
         let (of, metadata) = inner.described(life, spec, gate.give_up())?;
-        for note in inner.unknown(&of, &metadata) {
+        for note in inner.notes(&of, &metadata) {
             tracing::warn!("{}: {note}", of.name);
         }
         gate.pass()?;

@@ -308,11 +308,17 @@ impl Keeper {
         ];
         let ending = self.wait(&mut child, until, over);
         if ending == AgentEnding::Timeout {
-            // Nothing may act on the resource after its end is known.
+            // Nothing may act on the resource after its end is known. A start that the kernel does
+            // not let go may yet succeed, so nobody else acts before it is gone; any other action
+            // may not keep a stop waiting.
+            let patience = Clock.now() + REST;
             while end_descendants().unwrap_or(1) > 0 {
+                if action != "start" && Clock.now() >= patience {
+                    break;
+                }
                 thread::sleep(Duration::from_millis(5));
             }
-            let _ = child.wait();
+            let _ = child.try_wait();
         }
         let flush = Clock.now() + FLUSH;
         let mut texts = outputs

@@ -7,6 +7,7 @@
 
 mod agent;
 mod call;
+mod describe;
 mod driver;
 mod keeper;
 mod metadata;

@@ -281,6 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_a_registration() {
+        let one = Registration {
+            guest: GuestId(0x0001_0000_0000_0005),
+            epoch: Token(0x0001_0000_0000_0009),
+            boot: BootId(0xabcd),
+            kill_ms: Some(5000),
+            parameters: [("ip".to_owned(), "192.0.2.7".to_owned())].into(),
+            program: "/usr/lib/ocf/resource.d/heartbeat/IPaddr2".into(),
+            root: "/usr/lib/ocf".into(),
+            temporary: "/run/quorate/ocf".into(),
+            ..registration()
+        };
+        let text = String::from_utf8(records::encode(&one)).expect("text");
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/WIRE.md"));
+        assert!(page.contains(&text), "WIRE.md does not show\n{text}");
+    }
+
+    #[test]
     fn what_cannot_be_read_is_shown_by_its_name() {
         let dir = tempfile::tempdir().expect("a directory");
         let run = RunDir::create(dir.path()).expect("made");
