@@ -72,7 +72,7 @@ impl Inner {
             }
         }
         self.registry.call_off(guest, &**meant)?;
-        let mut empty = 0;
+        let mut empty = 0u8;
         let mut asked: Option<Result<(), Failure>> = None;
         let mut silence_told = false;
         loop {
@@ -102,7 +102,7 @@ impl Inner {
                 Ok(1)
             };
             match &found {
-                Ok(0) => empty += 1,
+                Ok(0) => empty = empty.saturating_add(1),
                 _ => empty = 0,
             }
             if let (Some(Err(f)), Ok(n), false) = (&asked, &found, silence_told)
