@@ -329,6 +329,8 @@ fn end_one(run: &RunDir, of: &CgroupRecord, scan: &mut Option<Scan>) -> io::Resu
         found => found?,
     };
     if found.is_empty() {
+        // Whoever has the guest next makes another; a run directory that is gone releases none.
+        let _ = dissolve(of);
         return Ok(0);
     }
     // Taken after the members were read: whoever is there is in it, or is gone.
