@@ -166,10 +166,7 @@ impl<'a> Lab<'a> {
                 let mut all = status.view.members.iter();
                 all.any(|m| m.name == **name && m.state == "member")
             };
-            if status.quorate
-                && status.view.coordinator.is_some()
-                && NODES.iter().all(member)
-            {
+            if status.quorate && status.view.coordinator.is_some() && NODES.iter().all(member) {
                 Ok(())
             } else {
                 Err(format!("status: {status:?}"))
