@@ -256,9 +256,14 @@ impl Executor {
         at
     }
 
-    /// How a guest that runs here stands, in words, and whether that is well.
+    /// How a guest that runs here stands, in words, and whether that is well; `None` if no monitor
+    /// ever saw anything of it.
     pub(crate) fn health(&self, now: Time, guest: GuestId, epoch: Token) -> Option<(bool, String)> {
         let process = self.processes.get(&guest).filter(|p| p.epoch == epoch)?;
+        if !process.watch.seen() {
+            // Nobody looks inside a guest of that kind: nothing can be said.
+            return None;
+        }
         let standing = process.watch.standing(now);
         Some((standing == crate::lrmd::Standing::Healthy, standing.words()))
     }

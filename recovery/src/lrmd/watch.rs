@@ -293,6 +293,11 @@ impl Watch {
         self.held.is_some()
     }
 
+    /// Whether any monitor ever saw anything of it.
+    pub(crate) fn seen(&self) -> bool {
+        self.signs.last().is_some() || !self.notes.is_empty()
+    }
+
     /// How it stands. `now`: looks that are missing since are no health.
     pub(crate) fn standing(&self, now: Time) -> Standing {
         if let Some(failure) = &self.failed {

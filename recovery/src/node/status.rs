@@ -82,7 +82,8 @@ pub struct GuestRow {
     pub epoch: String,
     /// Failures in a row.
     pub failures: u32,
-    /// What the monitors of its host make of it, in words; known on that host only, while it runs.
+    /// What the monitors of its host make of it, in words; known on that host only, while it runs, and
+    /// if they can look inside guests of its kind.
     pub health: Option<String>,
     /// Why it is where it is, if that needs words.
     pub reason: Option<String>,

@@ -72,7 +72,11 @@ impl Reading {
             || p.every > 6000
             || p.late > 2000;
         let active = p.disk.unwrap_or(0) > 0 || p.packets.unwrap_or(0) > 0;
-        let starved = p.wait.map_or(p.crowded, |w| w > 300);
+        // How long it waited is known only between two looks that both say so.
+        let wait = p
+            .wait
+            .filter(|_| self.before.is_some_and(|b| b.wait.is_some()));
+        let starved = wait.map_or(p.crowded, |w| w > 300);
         if void || active || p.agent == Agent::Answered {
             self.agreeing = 0;
         } else if !starved {
