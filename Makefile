@@ -6,7 +6,7 @@ help:
 	@echo "make setup   install what the other targets need (Debian, as root), or say what is missing"
 	@echo "make demo    four hosts and a witness on this machine; no root, no hypervisor"
 	@echo "make test    everything that must hold"
-	@echo "make lab     the demo with real virtual machines (comes with a later part)"
+	@echo "make lab     the same with libvirt, QEMU and IPMI (root, Debian 12; CASE=name for one, NUMBERS=1)"
 	@echo "make bench   the measured figures (come with a later part)"
 	@echo "make fuzz    the decoders under a fuzzer (comes with a later part)"
 
@@ -23,6 +23,12 @@ test: setup
 	@scripts/setup.sh --libvirt || echo "make test: goes on without libvirt"
 	@scripts/test.sh
 
-lab bench fuzz:
+# CASE=name plays one case, NUMBERS=1 those that measure how guests' failures are noticed, JSON=1
+# prints the table as JSON. It installs what it needs; scripts/lab/install.sh and
+# scripts/lab/guest.sh say what.
+lab:
+	@scripts/lab.sh $(if $(NUMBERS),numbers) $(CASE) $(if $(JSON),--json)
+
+bench fuzz:
 	@echo "make $@ comes with a later part of the project; there is nothing to run yet." >&2
 	@exit 2

@@ -96,6 +96,23 @@ else
     echo "skipped: libvirt-dev is not installed"
 fi
 
+# Real libvirt, QEMU and IPMI, where that can be had: root on Debian 12.
+step "lab"
+rc=0
+why=$(scripts/lab.sh --prepare 2>&1) || rc=$?
+case $rc in
+0) scripts/lab.sh cases killed panic ;;
+2)
+    why=$(printf '%s\n' "$why" | tail -n 1)
+    skip "lab: $why"
+    echo "skipped: $why"
+    ;;
+*)
+    printf '%s\n' "$why" >&2
+    exit 1
+    ;;
+esac
+
 # Planted bugs need a simulator of another kind, built apart; the daemon cannot carry them.
 step "planted bugs"
 cargo test --package quorate-simulator --profile hunt --features mutants --target-dir target/mutants

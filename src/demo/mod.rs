@@ -18,6 +18,7 @@ pub mod site;
 mod story;
 #[doc(hidden)]
 pub mod switch;
+mod user;
 #[doc(hidden)]
 pub mod watch;
 

@@ -13,6 +13,7 @@
 //! Nothing outlives the process that holds a [`Rack`]: the rack's own pid 1 waits for the end of a
 //! pipe from it, and all hosts live below that pid namespace.
 
+use super::user::User;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
@@ -38,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Rack {
     holder: Child,
     pid: u32,
+    user: User,
 }
 
 /// A host that has power.
@@ -48,6 +50,7 @@ pub struct Machine {
     run_dir: PathBuf,
     init: Child,
     pid: u32,
+    user: User,
 }
 
 impl Rack {
@@ -93,19 +96,23 @@ impl Rack {
     /// # Errors
     /// What failed, in words.
     pub fn build() -> Result<Rack, String> {
+        Rack::build_as(User::Mapped)
+    }
+
+    /// The same by root, without a user namespace: for hosts whose programs need a real root.
+    ///
+    /// # Errors
+    /// What failed, in words.
+    #[doc(hidden)]
+    pub fn build_as_root() -> Result<Rack, String> {
+        Rack::build_as(User::Root)
+    }
+
+    fn build_as(user: User) -> Result<Rack, String> {
         let mut holder = Command::new("unshare");
         holder
-            .args([
-                "-U",
-                "-r",
-                "-n",
-                "-m",
-                "-p",
-                "-f",
-                "--kill-child",
-                "--mount-proc",
-                "--",
-            ])
+            .args(user.unshare())
+            .args(["-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", "--"])
             .args(["sh", "-c", "echo ready; exec cat >/dev/null 2>&1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -120,7 +127,7 @@ impl Rack {
                 return Err(format!("the rack's namespaces {e}"));
             }
         };
-        let rack = Rack { holder, pid };
+        let rack = Rack { holder, pid, user };
         rack.ip("link set lo up\n\
              link add br0 type bridge mcast_snooping 0\n\
              link set br0 up\n")?;
@@ -138,19 +145,14 @@ impl Rack {
         const INIT: &str = "hostname \"$1\" && mkdir -p \"$2\" && \
             mount -t tmpfs -o size=32m,mode=755 quorate-demo \"$2\" && echo ready && \
             exec >/dev/null 2>&1 && while :; do sleep 3600 & wait; done";
+        let mut unshare = vec!["unshare", "-n", "-u", "-m", "-p", "-f"];
+        if self.user == User::Root {
+            unshare.push("-i");
+        }
+        unshare.extend(["--kill-child", "--mount-proc", "--"]);
         let mut init = self
             .enter()
-            .args([
-                "unshare",
-                "-n",
-                "-u",
-                "-m",
-                "-p",
-                "-f",
-                "--kill-child",
-                "--mount-proc",
-                "--",
-            ])
+            .args(unshare)
             .args(["sh", "-c", INIT, "init", name])
             .arg(run_dir)
             .stdin(Stdio::null())
@@ -171,6 +173,7 @@ impl Rack {
             run_dir: run_dir.to_owned(),
             init,
             pid,
+            user: self.user,
         };
         // What an earlier boot left on our side goes away in the kernel's own time.
         let port = machine.port();
@@ -207,20 +210,45 @@ impl Rack {
     /// peer's namespace is named by a pid as we count them.
     fn ip(&self, batch: &str) -> Result<(), String> {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.pid)).args([
-            "-U",
-            "-n",
-            "--preserve-credentials",
-            "--",
-        ]);
+        command
+            .arg(format!("--target={}", self.pid))
+            .args(self.user.enter())
+            .args(["-n", "--"]);
         ip_batch(command, batch)
+    }
+
+    /// Its pid 1, as we count.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn init(&self) -> u32 {
+        self.pid
+    }
+
+    /// A command that runs in the rack but in no host: it outlives every power cut, and ends with
+    /// the rack at the latest.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.enter();
+        command.arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Gives the bridge an address, for a device that all hosts reach.
+    ///
+    /// # Errors
+    /// What failed, in words.
+    #[doc(hidden)]
+    pub fn device_address(&self, address: Ipv4Addr) -> Result<(), String> {
+        self.ip(&format!("addr add {address}/24 dev br0\n"))
     }
 
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.pid))
-            .args(["-U", "-n", "-m", "-p", "--preserve-credentials", "--"])
+            .args(self.user.enter())
+            .args(["-n", "-m", "-p", "--"])
             .process_group(0);
         command
     }
@@ -252,6 +280,13 @@ impl Machine {
         &self.name
     }
 
+    /// Pid 1 of it, as we count.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn init(&self) -> u32 {
+        self.pid
+    }
+
     /// Its memory file system, as seen from inside.
     #[must_use]
     pub fn run_dir(&self) -> &Path {
@@ -265,7 +300,8 @@ impl Machine {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.pid))
-            .args(["-U", "-n", "-u", "-m", "-p", "--preserve-credentials", "--"])
+            .args(self.user.enter())
+            .args(["-n", "-u", "-m", "-p", "--"])
             .arg(program)
             .stdin(Stdio::null())
             .process_group(0);
@@ -309,12 +345,10 @@ impl Machine {
 
     fn enter_net(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.pid)).args([
-            "-U",
-            "-n",
-            "--preserve-credentials",
-            "--",
-        ]);
+        command
+            .arg(format!("--target={}", self.pid))
+            .args(self.user.enter())
+            .args(["-n", "--"]);
         command
     }
 }

@@ -50,6 +50,8 @@ pub struct Event {
     pub kind: String,
     pub host: Option<String>,
     #[serde(default)]
+    pub guest: Option<String>,
+    #[serde(default)]
     pub text: String,
 }
 
@@ -137,9 +139,14 @@ pub struct Events {
 impl Events {
     /// Follows the events of `node`, from inside it, so that the command goes when the host does.
     pub fn follow(site: &Site, node: &str) -> Result<Events, String> {
-        let mut child = site
-            .command(node, &["events", "--follow", "--json", "--socket"])?
-            .arg(site.socket(node))
+        let mut command = site.command(node, &["events", "--follow", "--json", "--socket"])?;
+        command.arg(site.socket(node));
+        Events::of(node, command)
+    }
+
+    /// Follows what `command` prints of the events of `node`.
+    pub fn of(node: &str, mut command: Command) -> Result<Events, String> {
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("quorate events: {e}"))?;
@@ -168,6 +175,13 @@ impl Events {
     pub fn first(&self, after: u64, fits: impl Fn(&Event) -> bool) -> Option<(u64, Event)> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().find(|(at, e)| *at >= after && fits(e)).cloned()
+    }
+
+    /// All events since `after` (boot clock) that fit.
+    pub fn all(&self, after: u64, fits: impl Fn(&Event) -> bool) -> Vec<(u64, Event)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = seen.iter().filter(|(at, e)| *at >= after && fits(e));
+        fitting.cloned().collect()
     }
 }
 
