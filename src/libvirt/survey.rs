@@ -71,22 +71,27 @@ pub(super) fn activity(domain: &Domain) -> Result<Option<Activity>, Failure> {
     }
 }
 
-/// Whose a domain is.
+/// Whose a domain is; `None` if it is nobody's, or gone.
 pub(super) fn tag(domain: &Domain) -> Result<Option<Tag>, Failure> {
+    Ok(owner(domain)?.flatten())
+}
+
+/// Whose a domain is, if it is still there. One that is gone meanwhile is not nobody's: it would
+/// look like one that somebody else started.
+fn owner(domain: &Domain) -> Result<Option<Option<Tag>>, Failure> {
     let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
     match domain.metadata(kind, Some(NAMESPACE), sys::VIR_DOMAIN_AFFECT_CURRENT) {
-        Ok(xml) => match Tag::read(&xml) {
-            Ok(tag) => Ok(Some(tag)),
+        Ok(xml) => Ok(Some(match Tag::read(&xml) {
+            Ok(tag) => Some(tag),
             // Written by hand or by a later release. If it is ours, registry and marks show it;
             // one bad tag must not hide every other guest.
             Err(why) => {
                 tracing::warn!("domain {}: {why}", domain.name().unwrap_or_default());
-                Ok(None)
+                None
             }
-        },
-        Err(e) if is(&e, ErrorNumber::NoDomainMetadata) || is(&e, ErrorNumber::NoDomain) => {
-            Ok(None)
-        }
+        })),
+        Err(e) if is(&e, ErrorNumber::NoDomainMetadata) => Ok(Some(None)),
+        Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
@@ -108,11 +113,14 @@ fn look(domain: &Domain) -> Result<Option<Found>, Failure> {
     } else {
         (false, false)
     };
+    let Some(tag) = owner(domain)? else {
+        return Ok(None);
+    };
     Ok(Some(Found {
         name: domain.name()?,
         uuid: domain.uuid()?.as_u128(),
         activity,
-        tag: tag(domain)?,
+        tag,
         persistent,
         autostart,
         saved,

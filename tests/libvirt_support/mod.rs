@@ -373,6 +373,9 @@ fn launch(dir: &Path) -> Child {
 
 impl Drop for House {
     fn drop(&mut self) {
+        if let (true, Ok(Some(how))) = (std::thread::panicking(), self.libvirtd.try_wait()) {
+            eprintln!("libvirtd ended by itself: {how}");
+        }
         let _ = self.driver().end(G, Token(u64::MAX), &gate());
         let _ = kill_process(
             Pid::from_raw(i32::try_from(self.libvirtd.id()).unwrap_or(0)).unwrap_or(Pid::INIT),
