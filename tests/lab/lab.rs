@@ -168,7 +168,7 @@ impl<'a> Lab<'a> {
             };
             if status.quorate
                 && status.view.coordinator.is_some()
-                && NODES.iter().all(|n| member(&n))
+                && NODES.iter().all(|n| member(n))
             {
                 Ok(())
             } else {

@@ -9,6 +9,7 @@ mod bmc;
 mod cases;
 mod disk;
 mod domain;
+mod group;
 mod judge;
 mod lab;
 mod leftovers;

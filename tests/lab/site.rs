@@ -1,6 +1,7 @@
 //! The lab's machine room: hosts with a libvirt of their own on one kernel, a bridge, controllers.
 
 use super::bmc;
+use super::group;
 use super::leftovers;
 use super::tools::Tools;
 use quorate::demo::rack::{Machine, Rack};
@@ -23,6 +24,7 @@ const VOTERS: [usize; 3] = [1, 2, 4];
 /// Makes a host's directories its own, then runs libvirt for as long as the host has power: it is
 /// started again when it ends, as a service manager would. `$1` is the host's directory.
 const BOOT: &str = r#"
+[ -z "$LAB_GROUP" ] || echo 0 >"$LAB_GROUP/cgroup.procs" || exit 1
 mount --bind "$1/etc" /etc/libvirt && mount --bind "$1/lib" /var/lib/libvirt &&
 mount --bind "$1/log" /var/log/libvirt && mount --bind "$2" /var/cache/libvirt &&
 mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group &&
@@ -38,7 +40,8 @@ done
 
 /// Keeps a daemon running, as a service manager would: always, except after bad input and after
 /// the host went out of service.
-const SUPERVISE: &str = "while :; do \"$@\" & echo $! >/run/daemon.pid; wait $!; code=$?; \
+const SUPERVISE: &str = "[ -z \"$LAB_GROUP\" ] || echo 0 >\"$LAB_GROUP/cgroup.procs\" || exit 1; \
+    while :; do \"$@\" & echo $! >/run/daemon.pid; wait $!; code=$?; \
     echo \"supervisor: the daemon ended with $code\"; \
     case $code in 2|3) exit $code;; esac; sleep 0.2; done";
 
@@ -243,6 +246,7 @@ impl Site {
             let copy = log.try_clone().map_err(|e| e.to_string())?;
             let service = machine
                 .command("sh")
+                .env("LAB_GROUP", group::make(&group::of(name)))
                 .args(["-c", BOOT, "boot"])
                 .arg(&own)
                 .arg(self.cache())
@@ -276,6 +280,7 @@ impl Site {
         for mut service in powered.services {
             service.wait().map_err(|e| format!("{name}: {e}"))?;
         }
+        group::remove(&group::of(name))?;
         if name != WITNESS {
             bmc::write_state(&self.controller(name), "off")?;
         }
@@ -364,6 +369,7 @@ impl Site {
         let daemon = powered
             .machine
             .command("sh")
+            .env("LAB_GROUP", group::make(&group::of(name)))
             .args(["-c", SUPERVISE, "supervisor"])
             .arg(&self.tools.exe)
             .args(["daemon", "--config"])
