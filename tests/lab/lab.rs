@@ -162,14 +162,11 @@ impl<'a> Lab<'a> {
     pub fn whole(&self) -> Result<(), DemoError> {
         self.wait("four members", || {
             let status = self.status(WITNESS)?;
-            let member = |name: &&str| {
+            let member = |name: &&'static str| {
                 let mut all = status.view.members.iter();
                 all.any(|m| m.name == **name && m.state == "member")
             };
-            if status.quorate
-                && status.view.coordinator.is_some()
-                && NODES.iter().all(|n| member(n))
-            {
+            if status.quorate && status.view.coordinator.is_some() && NODES.iter().all(member) {
                 Ok(())
             } else {
                 Err(format!("status: {status:?}"))
