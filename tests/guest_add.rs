@@ -222,11 +222,11 @@ mod domains {
         let printed = String::from_utf8(out.stdout).expect("UTF-8");
         let toml = stub.write("web1.toml", &printed);
         assert_eq!(stub.added(&[&toml]).definition, spec.definition);
-        let elsewhere = printed.replace("/var/lib/shared/", "/home/");
+        let elsewhere = printed.replace("/var/lib/shared/", "/srv/here/");
         let toml = stub.write("local.toml", &elsewhere);
         let why = stub.refused(&[&toml]);
         assert!(
-            why.contains("/home/web1.qcow2 is on this host only"),
+            why.contains("/srv/here/web1.qcow2 is on this host only"),
             "{why}"
         );
     }

@@ -34,6 +34,7 @@ mod qemu {
     use quorate::libvirt::Libvirt;
     use quorate_membership::Token;
     use quorate_recovery::contract::GuestSeen;
+    use quorate_recovery::guest::Probe;
     use quorate_recovery::observation::{Agent, Cause, GuestEvent, Held, Observation, Sample};
     use rustix::process::Signal;
     use std::time::{Duration, Instant};
@@ -52,8 +53,7 @@ mod qemu {
     /// The next thing that is told.
     fn next(house: &House, told: &mut Told) -> Notice {
         let mut notice = None;
-        let what = format!("something is told (the domain is {:?} now)", house.state());
-        house.until(&what, || {
+        house.until("something is told", || {
             notice = told.try_recv().ok();
             notice.is_some()
         });
@@ -294,6 +294,76 @@ mod qemu {
     }
 
     #[test]
+    fn an_agent_is_asked_and_runs_probes() {
+        let test = "an_agent_is_asked_and_runs_probes";
+        let Some(house) = House::build(test) else {
+            return;
+        };
+        let Some(spec) = house.linux(test) else {
+            return;
+        };
+        house.long_lease();
+        let driver = house.driver();
+        driver.create(G, E, &spec, &gate()).expect("created");
+        driver.resume(G, E, &gate()).expect("runs");
+        sampled(&house, &driver, "the agent answers", |s| {
+            s.agent == Agent::Answered
+        });
+        let probe = |argv: &[&str], limit_ms| {
+            let probe = Probe {
+                argv: argv.iter().map(|w| (*w).to_owned()).collect(),
+                every_ms: 1000,
+                limit_ms,
+                failures: 1,
+            };
+            let limit = Duration::from_millis(limit_ms);
+            let gate = Gate::new(None, Clock.now() + limit);
+            driver.probe(G, E, &probe, &gate)
+        };
+        let shell = |line, limit_ms| probe(&["/bin/sh", "-c", line], limit_ms);
+        assert_eq!(shell("exit 0", 60_000), Ok(Ok(())));
+        let bad = shell("echo all is lost >&2; exit 3", 60_000);
+        assert_eq!(bad, Ok(Err("exit status 3: all is lost".to_owned())));
+        let none = probe(&["/nonexistent"], 60_000);
+        assert!(none.is_err(), "it was not run: {none:?}");
+        // It is still at work when its time is over; no second is started beside it.
+        house.until("the time was enough to start it", || {
+            matches!(shell("sleep 3600", 2000), Ok(Err(_)))
+        });
+        house.until("it is known to run", || {
+            shell("exit 0", 5000) == Ok(Err("the run before it has not ended".to_owned()))
+        });
+        driver.end(G, E, &gate()).expect("ended");
+
+        let next = Token(6);
+        driver.create(G, next, &spec, &gate()).expect("created");
+        driver.resume(G, next, &gate()).expect("runs");
+        sampled(&house, &driver, "the agent answers", |s| {
+            s.agent == Agent::Answered
+        });
+        // The agent alone is stopped: it is silent, and the guest is not.
+        let line = "/bin/busybox killall -STOP qemu-ga";
+        let argv = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
+        let probe = Probe {
+            argv,
+            every_ms: 1000,
+            limit_ms: 5000,
+            failures: 1,
+        };
+        let short = Gate::new(None, Clock.now() + Duration::from_secs(5));
+        let ran = driver.probe(G, next, &probe, &short);
+        assert!(ran.is_err(), "the agent is away: nothing follows; {ran:?}");
+        let silent = sampled(&house, &driver, "it is silent", |s| {
+            s.agent == Agent::Silent
+        });
+        assert_eq!(silent.held, None);
+        sampled(&house, &driver, "its disk is not", |s| {
+            s.agent == Agent::Silent && s.disk_requests > silent.disk_requests
+        });
+        driver.end(G, next, &gate()).expect("ended");
+    }
+
+    #[test]
     fn a_domain_is_a_registered_process_before_it_runs() {
         let test = "a_domain_is_a_registered_process_before_it_runs";
         let Some(house) = House::build(test) else {
@@ -437,7 +507,9 @@ mod qemu {
         // libvirt may take longer to say how than the guest can wait.
         assert_eq!((epoch, cause), (E, Cause::Died));
         assert!(how.starts_with("QEMU ended"), "{how}");
-        // Its next life, and a libvirt that cannot say anything.
+        // libvirt may still be clearing up, which no poll takes for a guest.
+        assert_eq!(driver.list(), Ok(vec![]));
+        // Its next life waits for that; and then a libvirt that cannot say anything.
         let record = start(&house, Token(6));
         house.stop_libvirtd();
         let begun = Instant::now();

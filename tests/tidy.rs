@@ -9,9 +9,8 @@ const PURE: [&str; 3] = ["membership", "fencing", "recovery"];
 
 /// Files that may be longer than [`LINES_MAX`], each with its own bound. A ratchet: bounds only
 /// fall, and a file that fits again leaves the list.
-const LONG: [(&str, usize); 6] = [
+const LONG: [(&str, usize); 5] = [
     ("membership/src/member.rs", 610),
-    ("recovery/src/node.rs", 545),
     ("simulator/src/world/mod.rs", 660),
     ("src/guardian/records.rs", 520),
     ("src/hypervisor/embedded.rs", 560),

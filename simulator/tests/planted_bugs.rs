@@ -48,6 +48,21 @@ fn a_restart_that_grants_itself_a_lease_is_found() {
 }
 
 #[test]
+fn a_silent_agent_taken_for_death_is_found() {
+    found("silence-is-death", &["S9"]);
+}
+
+#[test]
+fn blindness_taken_for_silence_is_found() {
+    found("blindness-is-silence", &["S9"]);
+}
+
+#[test]
+fn a_starved_guest_taken_for_dead_is_found() {
+    found("starved-is-hung", &["S9"]);
+}
+
+#[test]
 fn a_bug_nobody_planted_is_bad_input() {
     let run = Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
         .args(["hunt", "--seeds", "1..2", "--bug", "no-such-bug"])

@@ -218,6 +218,14 @@ impl Site {
         }
     }
 
+    /// Any program inside a host.
+    pub fn program(&self, name: &str, program: &str) -> Result<std::process::Command, String> {
+        match self.hosts().get(name) {
+            Some(powered) => Ok(powered.machine.command(program)),
+            None => Err(format!("{name} has no power")),
+        }
+    }
+
     /// Starts a host's daemon under a supervisor that starts it again, as systemd would: always,
     /// except after bad input and after `host leave`.
     pub fn start_daemon(&self, name: &str) -> Result<(), String> {

@@ -6,18 +6,19 @@
 //! anything else than its guest is left alone. Without a group a guest is found by its marks, its
 //! process group and descent, as it is with one too.
 
+pub use super::hierarchy::available;
+use super::hierarchy::{base, group_of, named, scope};
 use super::processes::{Marks, Process, Scan, Wanted, signal};
 use super::records::{self, Entry, GuestRecord, Record, RunDir};
 use quorate_membership::{BootId, Token};
 use quorate_recovery::guest::GuestId;
-use ring::digest;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Groups below a guest's that are looked into.
 const DEPTH: usize = 8;
@@ -49,79 +50,9 @@ impl Record for CgroupRecord {
     const KIND: &'static str = "cgroup";
 }
 
-fn named(path: &Path) -> impl FnOnce(io::Error) -> String {
-    move |e| format!("{}: {e}", path.display())
-}
-
 fn mark(run: &RunDir, (guest, epoch): Life, draw: u64) -> PathBuf {
     let name = format!("{:016x}-{:016x}.{draw:016x}.cgroup", guest.0, epoch.0);
     run.guests().join(name)
-}
-
-/// Where the hierarchy of version 2 is mounted, and which of its directories that shows.
-fn mounted() -> Result<(PathBuf, PathBuf), String> {
-    let text = fs::read_to_string("/proc/self/mountinfo").map_err(|e| e.to_string())?;
-    text.lines()
-        .find_map(|line| {
-            let (fields, kind) = line.split_once(" - ")?;
-            let mut fields = fields.split(' ').skip(3);
-            let (root, at) = (fields.next()?, fields.next()?);
-            // A path with blanks is written otherwise there, and is none of the usual ones.
-            (kind.split(' ').next() == Some("cgroup2") && !at.contains('\\'))
-                .then(|| (PathBuf::from(at), PathBuf::from(root)))
-        })
-        .ok_or_else(|| "control groups of version 2 are not mounted".into())
-}
-
-/// The directory of the group a process is in.
-fn group_of(pid: &str) -> Result<PathBuf, String> {
-    let (at, root) = mounted()?;
-    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
-    let text = fs::read_to_string(&path).map_err(named(&path))?;
-    let own = text.lines().find_map(|l| l.strip_prefix("0::"));
-    let own = Path::new(own.ok_or("no group of version 2")?);
-    let below = own
-        .strip_prefix(&root)
-        .map_err(|_| "its group lies outside of what is mounted".to_owned())?;
-    let inside = below
-        .components()
-        .all(|c| matches!(c, Component::Normal(_)));
-    if !inside {
-        return Err("its group lies outside of what is mounted".into());
-    }
-    Ok(at.join(below))
-}
-
-/// Where groups of this run directory's guests are made: below the group of whoever asks.
-fn base(run: &RunDir) -> Result<PathBuf, String> {
-    use std::os::unix::ffi::OsStrExt;
-    let sum = digest::digest(&digest::SHA256, run.path().as_os_str().as_bytes());
-    let sum: String = sum.as_ref()[..8]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    Ok(group_of("self")?.join(format!("quorate-{sum}")))
-}
-
-/// Says whether guests get groups of their own here, and where.
-///
-/// # Errors
-/// Why they do not.
-pub fn available(run: &RunDir) -> Result<PathBuf, String> {
-    let base = base(run)?;
-    let there = base.exists();
-    fs::create_dir(&base)
-        .or_else(|e| if there { Ok(()) } else { Err(e) })
-        .map_err(named(&base))?;
-    let writable = fs::File::options()
-        .write(true)
-        .open(base.join("cgroup.procs"))
-        .map(|_| ())
-        .map_err(named(&base));
-    if !there {
-        let _ = fs::remove_dir(&base);
-    }
-    writable.map(|()| base)
 }
 
 /// A group for one life. It is on record before anything is in it.
@@ -232,22 +163,6 @@ pub fn adopt(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
         let _ = fs::write(&procs, pid.to_string());
     }
     Ok(())
-}
-
-/// The part of a path that libvirt made for one domain: `machine-qemu\x2d3\x2dweb.scope` below
-/// systemd, `qemu-3-web.libvirt-qemu` without.
-fn scope(path: &Path) -> Option<PathBuf> {
-    let mut found = PathBuf::new();
-    for part in path.components() {
-        found.push(part);
-        let name = part.as_os_str().to_string_lossy();
-        if name.starts_with("machine-qemu") && name.ends_with(".scope")
-            || name.starts_with("qemu-") && name.ends_with(".libvirt-qemu")
-        {
-            return Some(found);
-        }
-    }
-    None
 }
 
 fn same(of: &CgroupRecord) -> bool {
@@ -414,6 +329,8 @@ fn end_one(run: &RunDir, of: &CgroupRecord, scan: &mut Option<Scan>) -> io::Resu
         found => found?,
     };
     if found.is_empty() {
+        // Whoever has the guest next makes another; a run directory that is gone releases none.
+        let _ = dissolve(of);
         return Ok(0);
     }
     // Taken after the members were read: whoever is there is in it, or is gone.
@@ -495,21 +412,6 @@ pub(super) fn let_go(mark: &Path) {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-
-    #[test]
-    fn a_domains_own_part_of_a_path_is_found() {
-        let of = |p: &str| scope(Path::new(p)).map(|p| p.display().to_string());
-        let systemd = "/sys/fs/cgroup/machine.slice/machine-qemu\\x2d3\\x2dweb.scope";
-        assert_eq!(
-            of(&format!("{systemd}/libvirt/emulator")),
-            Some(systemd.to_owned())
-        );
-        let plain = "/c/machine/qemu-3-web.libvirt-qemu";
-        assert_eq!(of(&format!("{plain}/vcpu0")), Some(plain.into()));
-        for shared in ["/c", "/c/machine.slice", "/c/system.slice/libvirtd.service"] {
-            assert_eq!(of(shared), None);
-        }
-    }
 
     #[test]
     fn the_page_shows_a_group() {

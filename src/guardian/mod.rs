@@ -5,6 +5,7 @@
 
 mod arguments;
 pub mod cgroups;
+mod hierarchy;
 pub mod logic;
 pub mod processes;
 pub mod records;

@@ -71,6 +71,8 @@ pub(super) struct Inner {
     pub(super) sense: Sense,
     /// Lives that processes carry the marks of, and when they were last looked for.
     strays: Mutex<(Time, Vec<Life>)>,
+    /// Lives whose processes are gone, and since when, while libvirt may still show them.
+    pub(super) buried: Mutex<BTreeMap<Life, Time>>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
     pub(super) listeners: Mutex<Vec<UnboundedSender<Event>>>,
 }
@@ -116,6 +118,7 @@ impl Libvirt {
                 answered: Mutex::new((now, Ok(()))),
                 sense: Sense::new(&settings.uri),
                 strays: Mutex::default(),
+                buried: Mutex::default(),
                 events: Mutex::new(Some(received)),
                 listeners: Mutex::default(),
             }),
@@ -180,7 +183,11 @@ impl Inner {
     }
 
     /// Whether any process of these lives is left.
-    fn alive(&self, of: &[Known], marked: &dyn Fn(Life) -> bool) -> Result<bool, String> {
+    pub(super) fn alive(
+        &self,
+        of: &[Known],
+        marked: &dyn Fn(Life) -> bool,
+    ) -> Result<bool, String> {
         if !self.qemu() {
             return Ok(false);
         }
@@ -278,6 +285,7 @@ impl Driver for Libvirt {
         let marks = inner.qemu().then_some(&inner.registry.run);
         let text = woven(xml, &tag, marks)?;
         gate.pass()?;
+        lock(&inner.buried).remove(&life);
         inner
             .registry
             .announce(life, draw, domain.uuid, &domain.name)?;
@@ -340,8 +348,12 @@ impl Driver for Libvirt {
             answered.1 = said;
         }
         let mut seen: BTreeMap<Life, bool> = BTreeMap::new();
-        for (tag, activity) in tagged? {
-            seen.insert((tag.guest, tag.epoch), activity == Activity::Held);
+        let tagged = tagged?.into_iter();
+        let mut tagged: Vec<(Life, Activity)> =
+            tagged.map(|(t, a)| ((t.guest, t.epoch), a)).collect();
+        inner.without_buried(&mut tagged);
+        for (life, activity) in tagged {
+            seen.insert(life, activity == Activity::Held);
         }
         // libvirt answered: a start it was lost in before and does not show now is none.
         lock(&inner.starting).retain(|life, start| {

@@ -32,6 +32,36 @@ impl Inner {
         meant: &Meant,
         gate: &Gate,
     ) -> Result<(), String> {
+        self.end_all(guest, meant, gate, true)
+    }
+
+    /// The same for a life that is seen to have ended. Its processes tell that nothing is left;
+    /// libvirt takes a second or two to clear up after a QEMU that ended, and is not waited for.
+    pub(super) fn bury(self: &Arc<Inner>, life: Life, gate: &Gate) -> Result<(), String> {
+        let (guest, epoch) = life;
+        let meant: Meant = Arc::new(move |e| e == epoch);
+        if !self.qemu() {
+            return self.end_lives(guest, &meant, gate);
+        }
+        self.end_all(guest, &meant, gate, false)
+    }
+
+    /// Takes out of a poll what libvirt still shows of lives that are known to have ended; whatever
+    /// of them runs is found by its process.
+    pub(super) fn without_buried<T>(&self, found: &mut Vec<(Life, T)>) {
+        let mut buried = lock(&self.buried);
+        let now = Clock.now();
+        buried.retain(|life, at| now < *at + SETTLED || found.iter().any(|f| f.0 == *life));
+        found.retain(|f| !buried.contains_key(&f.0));
+    }
+
+    fn end_all(
+        self: &Arc<Inner>,
+        guest: GuestId,
+        meant: &Meant,
+        gate: &Gate,
+        ask: bool,
+    ) -> Result<(), String> {
         // Whoever called a start off cannot be overtaken by it: it looks here when it is back.
         for (life, start) in lock(&self.starting).iter_mut() {
             if let Start::UnderWay { called_off } = start
@@ -42,7 +72,7 @@ impl Inner {
             }
         }
         self.registry.call_off(guest, &**meant)?;
-        let mut empty = 0;
+        let mut empty = 0u8;
         let mut asked: Option<Result<(), Failure>> = None;
         let mut silence_told = false;
         loop {
@@ -50,9 +80,10 @@ impl Inner {
             // libvirt first, for it puts its own house in order; again if it said no. One that is
             // silent is not waited for twice where processes show what is left.
             let silent = |f: &Failure| f.kind == Fault::Hangs && self.qemu();
-            let again = asked
-                .as_ref()
-                .is_none_or(|a| a.as_ref().is_err_and(|f| !silent(f)));
+            let again = ask
+                && asked
+                    .as_ref()
+                    .is_none_or(|a| a.as_ref().is_err_and(|f| !silent(f)));
             if again {
                 let limit = GENTLE.min(until(gate.give_up()) / 2);
                 asked = Some(self.destroy(guest, meant, limit));
@@ -71,7 +102,7 @@ impl Inner {
                 Ok(1)
             };
             match &found {
-                Ok(0) => empty += 1,
+                Ok(0) => empty = empty.saturating_add(1),
                 _ => empty = 0,
             }
             if let (Some(Err(f)), Ok(n), false) = (&asked, &found, silence_told)
@@ -87,6 +118,10 @@ impl Inner {
                 let run = &self.registry.run;
                 if let Err(e) = cgroups::release(run, self.registry.boot, &gone) {
                     tracing::warn!("{guest}: {e}");
+                }
+                if self.qemu() && !said {
+                    let mut buried = lock(&self.buried);
+                    buried.extend(known.iter().map(|k| (k.life, Clock.now())));
                 }
                 return known.iter().try_for_each(|k| {
                     let done = self.registry.run.forget(k.life.0, k.life.1);
@@ -115,7 +150,12 @@ impl Inner {
 
     /// Ends the active domains of `guest` that `meant` names, through libvirt. `Ok` if none is
     /// left that libvirt knows of.
-    fn destroy(&self, guest: GuestId, meant: &Meant, limit: Duration) -> Result<(), Failure> {
+    pub(super) fn destroy(
+        &self,
+        guest: GuestId,
+        meant: &Meant,
+        limit: Duration,
+    ) -> Result<(), Failure> {
         let (cluster, meant) = (self.cluster.clone(), Arc::clone(meant));
         self.link.call(limit, move |c| {
             for (domain, tag, _) in survey::tagged(c, &cluster)? {

@@ -1,9 +1,10 @@
 //! Starts: libvirt is asked once, and what it does with the request is followed to its end.
 
 use super::driver::{Inner, lock, until};
+use super::ending::Meant;
 use super::link::{Failure, Fault};
 use super::registry::{Known, Life};
-use super::survey::{self, Activity};
+use super::survey::{self, Activity, Found};
 use crate::clock::Clock;
 use crate::hypervisor::Gate;
 use quorate_membership::Time;
@@ -20,6 +21,9 @@ pub(super) const SETTLED: Duration = Duration::from_secs(1);
 /// take much longer, when libvirt looks at its emulators first; one that hangs shows here, and the
 /// guest is tried elsewhere the sooner.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// Between two looks whether libvirt has cleared up.
+const REPEAT: Duration = Duration::from_millis(50);
 
 /// A start that libvirt has not answered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +151,8 @@ impl Inner {
     }
 
     /// Refuses a start beside a domain of the same name or UUID; `true` if the domain that is
-    /// there is this very life, held.
+    /// there is this very life, held. What libvirt shows of an earlier life whose processes are
+    /// gone is waited for.
     pub(super) fn free(
         &self,
         life: Life,
@@ -155,11 +160,42 @@ impl Inner {
         known: &[Known],
         gate: &Gate,
     ) -> Result<bool, String> {
+        let guest = life.0;
+        loop {
+            let alike = self.alike(domain, gate)?;
+            let corpse = alike.iter().any(|one| {
+                let tag = one.tag.as_ref().filter(|t| t.cluster == self.cluster);
+                one.activity.is_some() && tag.is_some_and(|t| t.guest == guest && t.epoch <= life.1)
+            });
+            let patience = until(gate.give_up()) / 2;
+            let wait = self.qemu() && corpse && patience > SETTLED;
+            if !wait || self.alive(known, &|(g, _)| g == guest)? {
+                return self.judge(life, domain, known, alike);
+            }
+            gate.pass()?;
+            let meant: Meant = Arc::new(move |e| e <= life.1);
+            if let Err(f) = self.destroy(guest, &meant, patience) {
+                tracing::debug!("{guest}: libvirt has not cleared up: {}", f.why);
+                std::thread::sleep(REPEAT);
+            }
+        }
+    }
+
+    fn alike(&self, domain: &Domain, gate: &Gate) -> Result<Vec<Found>, String> {
         let (name, id) = (domain.name.clone(), domain.uuid);
         let limit = until(gate.give_up()).min(ANSWER);
-        let alike = self
-            .link
-            .call(limit, move |c| survey::alike(c, &name, id))?;
+        let alike = self.link.call(limit, move |c| survey::alike(c, &name, id));
+        alike.map_err(|f| f.why)
+    }
+
+    fn judge(
+        &self,
+        life: Life,
+        domain: &Domain,
+        known: &[Known],
+        alike: Vec<Found>,
+    ) -> Result<bool, String> {
+        let id = domain.uuid;
         for one in alike {
             if one.autostart {
                 return Err(format!(

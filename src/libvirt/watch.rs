@@ -2,7 +2,6 @@
 //! which needs no libvirt.
 
 use super::driver::{Inner, lock};
-use super::ending::Meant;
 use super::events::{Barks, By, Event, Stopped, Suspended, What};
 use super::registry::{Known, Life};
 use super::survey;
@@ -18,9 +17,11 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Longest time between two looks.
-const LOOK: Duration = Duration::from_millis(200);
-/// How long libvirt may take to say how a process ended that is seen to be gone.
-const REASON: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(100);
+/// How long libvirt may take to say how a process ended that is seen to be gone. It is short, for
+/// what matters was said before: libvirt tells of a shutdown or a panic first, and ends QEMU then.
+/// Of a QEMU that ended by itself it tells a second later, which is too long to wait.
+const REASON: Duration = Duration::from_millis(150);
 /// How long the rest of a guest may take to end before the next try.
 const REST: Duration = Duration::from_secs(2);
 /// Between two questions whether a domain without a process is there still.
@@ -246,7 +247,7 @@ impl Memory {
         let (guest, epoch) = one.life;
         // Gone only when all of it is.
         let gate = Gate::new(None, Clock.now() + REST);
-        match inner.end_lives(guest, &(Arc::new(move |e| e == epoch) as Meant), &gate) {
+        match inner.bury(one.life, &gate) {
             Ok(()) => {
                 let how = how.to_owned();
                 let _ = gone.send(Notice::Gone(Gone {

@@ -53,13 +53,17 @@ pub fn skipped(test: &str) -> bool {
     let Some(why) = missing() else {
         return false;
     };
+    skip(test, &why);
+    true
+}
+
+fn skip(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
     if let Some(path) = std::env::var_os("QUORATE_SKIPPED") {
         let file = File::options().create(true).append(true).open(path);
         let mut file = file.expect("the file of skipped tests");
         writeln!(file, "{test}: {why}").expect("the file of skipped tests");
     }
-    true
 }
 
 /// One libvirtd with its files, a run directory, a disk.
@@ -196,6 +200,34 @@ impl House {
             policy: Policy::default(),
             probe: None,
         }
+    }
+
+    /// A guest with a Linux and an agent in it: the lab's, from the directory that
+    /// `QUORATE_GUEST` names.
+    pub fn linux(&self, test: &str) -> Option<GuestSpec> {
+        let named = std::env::var_os("QUORATE_GUEST").map(PathBuf::from);
+        let dir = named.filter(|d| d.join("vmlinux").exists() && d.join("initrd").exists());
+        let Some(dir) = dir else {
+            skip(
+                test,
+                "QUORATE_GUEST names no directory with vmlinux and initrd",
+            );
+            return None;
+        };
+        let channel = "<channel type='unix'><target type='virtio' \
+                       name='org.qemu.guest_agent.0'/></channel>\n";
+        let mut spec = self.spec_with(channel);
+        let boot = format!(
+            "hvm</type>\n<kernel>{0}/vmlinux</kernel><initrd>{0}/initrd</initrd>\n\
+             <cmdline>console=ttyS0 quiet mitigations=off nokaslr panic=0 labname=web1</cmdline>",
+            dir.display()
+        );
+        if let Definition::Domain { xml } = &mut spec.definition {
+            *xml = xml
+                .replacen("hvm</type>", &boot, 1)
+                .replacen(">32<", ">128<", 1);
+        }
+        Some(spec)
     }
 
     pub fn virsh(&self, args: &[&str]) -> Option<String> {

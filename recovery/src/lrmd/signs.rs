@@ -177,6 +177,8 @@ pub(super) struct Signs {
     settles_until: Time,
     last: Option<Sample>,
     usual: Usual,
+    /// Whether its disk requests and packets were ever known in this life.
+    known: (bool, bool),
     stretch: Option<Stretch>,
     /// When the agent last answered in this life.
     answered: Option<Time>,
@@ -188,8 +190,10 @@ pub(super) struct Signs {
 /// What a look adds up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
-    /// Nothing new, or nothing that counts.
+    /// Nothing that counts; what was evidence before is none any more.
     None,
+    /// Nothing that counts; the evidence stands still.
+    Still,
     /// It lives.
     Life,
     /// Odd, for so long now, with this evidence.
@@ -205,6 +209,7 @@ impl Signs {
             settles_until: now,
             last: None,
             usual: Usual::default(),
+            known: (false, false),
             stretch: None,
             answered: None,
             silent_since: None,
@@ -232,7 +237,7 @@ impl Signs {
     /// Takes a look. `unwell`: its probe failed since it last worked.
     pub(super) fn look(&mut self, c: &Context<'_>, s: &Sample, unwell: bool) -> Sign {
         if self.last.as_ref().is_some_and(|l| l.at >= s.at) {
-            return Sign::None;
+            return Sign::Still;
         }
         let before = self.last.replace(s.clone());
         match s.agent {
@@ -267,7 +272,11 @@ impl Signs {
         } else {
             Sign::None
         };
-        if vetoed(c, &before, s, &i) || s.at < self.settles_until {
+        self.known.0 |= i.disk.is_some();
+        self.known.1 |= i.packets.is_some();
+        // A counter that was known and is not any more is blindness: the look may be a stale one.
+        let blind = self.known != (i.disk.is_some(), i.packets.is_some());
+        if blind || vetoed(c, &before, s, &i) || s.at < self.settles_until {
             self.stretch = None;
             return life;
         }
@@ -278,8 +287,8 @@ impl Signs {
             return Sign::Hung("agent silent".into());
         }
         if life == Sign::None && starved(c, &i) && !planted("starved-is-hung") {
-            // What it would have done with a CPU nobody knows: the evidence stands still.
-            return Sign::None;
+            // What it would have done with a CPU nobody knows.
+            return Sign::Still;
         }
         if !self.booted(s.at) {
             return life;

@@ -3,6 +3,7 @@
 use super::*;
 
 mod others;
+mod random;
 use crate::observation::{Agent, GuestEvent, HostHealth, Observation, Sample};
 use std::collections::VecDeque;
 

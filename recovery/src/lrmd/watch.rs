@@ -88,13 +88,21 @@ impl Watch {
     /// This cluster held it for a while, and it goes on.
     pub(crate) fn goes_on(&mut self, now: Time) {
         self.signs.restart(now + SETTLE);
+        self.doubt();
+    }
+
+    /// What looked like a hang is not known to be one any more.
+    fn doubt(&mut self) {
         self.odd = None;
+        if self.hangs() {
+            self.failed = None;
+        }
     }
 
     /// The hypervisor cannot be seen: no evidence is carried across that.
     pub(crate) fn blinded(&mut self, now: Time) {
         self.signs.restart(now);
-        self.odd = None;
+        self.doubt();
     }
 
     /// Something was seen.
@@ -132,6 +140,7 @@ impl Watch {
             GuestEvent::Held(held) => {
                 // What it did until then is no sign any more, whoever holds it.
                 self.signs.restart(c.now);
+                self.doubt();
                 if c.steady
                     .is_some_and(|since| c.now.since(since) > super::LATE)
                 {
@@ -141,6 +150,7 @@ impl Watch {
             GuestEvent::Continued => {
                 self.held = None;
                 self.signs.restart(c.now + SETTLE);
+                self.doubt();
             }
             GuestEvent::Rebooted => self.begins(c.now),
             GuestEvent::Agent(_) => {}
@@ -212,13 +222,11 @@ impl Watch {
             }
         }
         match self.signs.look(c, s, self.probes_failed > 0) {
-            Sign::None => {}
+            Sign::Still => {}
+            Sign::None => self.doubt(),
             Sign::Life => {
-                self.odd = None;
                 self.early = None;
-                if matches!(self.failed, Some(Failure::Hung(_))) {
-                    self.failed = None;
-                }
+                self.doubt();
             }
             Sign::Odd(length, evidence) => {
                 if length >= SILENCE {

@@ -90,9 +90,10 @@ impl Mind {
             Mood::Computes | Mood::Spins => (1000, 0, 0),
             Mood::Panicked | Mood::Halted => (0, 0, 0),
         };
-        let (cpu, wait, disk) = match starved {
-            true => (cpu / 3, 650, 0),
-            false => (cpu, 5, disk),
+        let (cpu, wait, disk, packets) = match starved {
+            // It has work to do and hardly ever gets a CPU.
+            true => (cpu.min(30), 960, 0, 0),
+            false => (cpu, 5, disk, packets),
         };
         self.cpu += cpu * (length / 1000);
         self.wait += wait * (length / 1000);
