@@ -2,11 +2,11 @@
 
 use super::bmc;
 use super::group;
-use super::leftovers;
+use super::leftovers::Space;
 use super::tools::Tools;
 use quorate::demo::rack::{Machine, Rack};
 use quorate::demo::watch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -52,8 +52,8 @@ pub struct Site {
     tools: Tools,
     hosts: Mutex<BTreeMap<String, Powered>>,
     controllers: Mutex<BTreeMap<String, Child>>,
-    /// Every namespace there ever was.
-    spaces: Mutex<BTreeSet<String>>,
+    /// Every process namespace there ever was.
+    spaces: Mutex<Vec<Space>>,
     // Last: what runs in it is reaped first.
     rack: Rack,
 }
@@ -76,7 +76,7 @@ impl Site {
             spaces: Mutex::default(),
             rack: Rack::build_as_root()?,
         };
-        site.note_spaces(site.rack.init());
+        site.note_space(site.rack.init())?;
         make_dir(&site.shared())?;
         make_dir(&site.cache().join("qemu"))?;
         for name in NODES {
@@ -239,7 +239,7 @@ impl Site {
         let own = self.dir.join(name);
         write(&own.join("boot-id"), &uuid()?)?;
         let machine = self.rack.power_on(name, number(name), Path::new("/run"))?;
-        self.note_spaces(machine.init());
+        self.note_space(machine.init())?;
         let mut services = Vec::new();
         if name != WITNESS {
             let log = open_log(&own.join("libvirtd.out"))?;
@@ -395,8 +395,7 @@ impl Site {
             Some(powered) => powered.machine.init(),
             None => return Err(format!("{name} has no power")),
         };
-        let space = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let here = space(init).ok_or(format!("{name} has no pid 1"))?;
+        let here = Space::of(init)?;
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").map_err(|e| e.to_string())?.flatten() {
             let file = entry.file_name();
@@ -404,7 +403,7 @@ impl Site {
                 continue;
             };
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() != "qemu-system-x86" || space(pid).as_ref() != Some(&here) {
+            if comm.trim() != "qemu-system-x86" || !here.holds(pid) {
                 continue;
             }
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -417,15 +416,17 @@ impl Site {
         Ok(found)
     }
 
-    /// Every namespace there ever was.
-    pub fn spaces(&self) -> BTreeSet<String> {
+    /// Every process namespace there ever was.
+    pub fn spaces(&self) -> Vec<Space> {
         let spaces = self.spaces.lock();
         spaces.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note_spaces(&self, pid: u32) {
-        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        spaces.extend(leftovers::spaces_of(pid));
+    fn note_space(&self, pid: u32) -> Result<(), String> {
+        let space = Space::of(pid)?;
+        let spaces = self.spaces.lock();
+        spaces.unwrap_or_else(PoisonError::into_inner).push(space);
+        Ok(())
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<String, Powered>> {
