@@ -10,12 +10,17 @@ mod judge;
 use disk::{Record, Slots};
 use judge::{Charge, judge};
 
+/// The name of that start: it begins with the time its first program ran.
+fn name(slot: u64, begin: u64) -> String {
+    format!("{}-{slot}", begin + 1)
+}
+
 /// A start in slot `slot`, whose kernel began at `begin`, that wrote `records` records, one a
 /// second from two seconds after that.
 fn start(slot: u64, begin: u64, records: u64, seen: &[(&str, u64)]) -> Vec<Record> {
     (0..records)
         .map(|counter| Record {
-            start: format!("s{slot}"),
+            start: name(slot, begin),
             slot,
             counter,
             host: format!("h{slot}"),
@@ -41,9 +46,14 @@ fn charges(starts: &[Vec<Record>]) -> Vec<Charge> {
 
 #[test]
 fn lives_one_after_the_other_are_no_charge() {
-    // The first wrote at 102 .. 111; the second began in that very second, or later.
-    for begin in [111, 112, 200] {
-        let starts = [start(0, 100, 10, &[]), start(1, begin, 5, &[("s0", 9)])];
+    // The first wrote at 102 .. 111; the second came up in that very second, or later.
+    for begin in [110, 112, 200] {
+        let mut starts = [start(0, 100, 10, &[]), start(1, begin, 5, &[("101-0", 9)])];
+        assert_eq!(charges(&starts), [], "begin {begin}");
+        // Its own clock ran far faster than true time, as it does on a starved machine.
+        for record in &mut starts[1] {
+            record.uptime *= 30.0;
+        }
         assert_eq!(charges(&starts), [], "begin {begin}");
         let (lives, _) = judge(&slots(&starts));
         assert_eq!(lives.len(), 2);
@@ -58,7 +68,7 @@ fn a_start_that_writes_on_is_found_without_a_clock() {
     for record in &mut late {
         record.rtc = 100;
     }
-    let starts = [late, start(1, 200, 5, &[("s0", 6)])];
+    let starts = [late, start(1, 200, 5, &[("101-0", 6)])];
     let found = charges(&starts);
     assert!(
         matches!(found.as_slice(), [Charge::WroteOn { records: 3, .. }]),
@@ -67,8 +77,8 @@ fn a_start_that_writes_on_is_found_without_a_clock() {
 }
 
 #[test]
-fn a_start_that_runs_while_another_boots_is_found_by_the_clock() {
-    let starts = [start(0, 100, 10, &[]), start(1, 109, 5, &[("s0", 9)])];
+fn a_start_that_writes_when_another_is_up_is_found_by_the_clock() {
+    let starts = [start(0, 100, 10, &[]), start(1, 109, 5, &[("101-0", 9)])];
     let found = charges(&starts);
     assert!(
         matches!(found.as_slice(), [Charge::Overlap { .. }]),

@@ -384,6 +384,7 @@ fn fail_over(
 ) -> Result<(), DemoError> {
     // Records are looked for while the events are waited for: both have times of their own.
     let mut first: BTreeMap<String, u64> = BTreeMap::new();
+    let before = lab.starts()?;
     let disks: Vec<String> = guests.to_vec();
     lab.wait("every guest to write elsewhere", || {
         let mut missing = Vec::new();
@@ -392,7 +393,9 @@ fn fail_over(
                 continue;
             }
             match lab.last(guest)? {
-                Some(r) if r.host != victim => {
+                Some(r)
+                    if r.host != victim && before.get(guest) != Some(&Some(r.start.clone())) =>
+                {
                     first.insert(guest.clone(), now());
                 }
                 last => missing.push(format!("{guest}: {last:?}")),

@@ -1,9 +1,10 @@
 //! Whether two copies of a guest ever ran at once, by what its disk says and by nothing else.
 //!
 //! A start that still writes after another one began is found without any clock: the later one
-//! wrote down how far the earlier one had come. That the earlier one still ran while the later one
-//! booted is found by the hardware clock, to a second. Pure, so that it can be tested with records
-//! that no healthy cluster writes.
+//! wrote down how far the earlier one had come. The emulated hardware clock, which shows the wall time
+//! of the machine, must say the same, to a second. The guest's own clock is not used: on a starved
+//! machine its kernel misjudges it by a factor. Pure, so that it can be tested with records that no
+//! healthy cluster writes.
 
 use super::disk::{RECORDS, Record, Slots};
 use std::fmt;
@@ -42,11 +43,11 @@ pub enum Charge {
         second: String,
         records: u64,
     },
-    /// A start wrote while another one, on its way up, ran already.
+    /// A start wrote, by the hardware clock, when another one was up already.
     Overlap {
         first: String,
         second: String,
-        seconds: f64,
+        seconds: u64,
     },
     /// A start began without seeing an earlier one.
     Unseen { first: String, second: String },
@@ -135,16 +136,21 @@ fn pair(earlier: &Life, later: &Life, charges: &mut Vec<Charge>) {
         }
         Some(_) => {}
     }
-    // The later one ran from its kernel's begin; the clock shows whole seconds.
-    let began = later.first.rtc as f64 + 1.0 - later.first.uptime;
-    let over = earlier.last.rtc as f64 - began;
-    if over > 0.0 {
+    // Both are whole seconds of one clock.
+    let over = earlier.last.rtc.saturating_sub(began(later));
+    if over > 0 {
         charges.push(Charge::Overlap {
             first,
             second,
             seconds: over,
         });
     }
+}
+
+/// When the first program of a start ran: its name begins with that.
+fn began(life: &Life) -> u64 {
+    let stamp = life.start.split('-').next().and_then(|s| s.parse().ok());
+    stamp.map_or(life.first.rtc, |at: u64| at.min(life.first.rtc))
 }
 
 impl fmt::Display for Charge {
@@ -172,7 +178,7 @@ impl fmt::Display for Charge {
                 seconds,
             } => write!(
                 f,
-                "start {first} wrote {seconds:.1} s after the kernel of start {second} ran"
+                "start {first} wrote {seconds} s after start {second} had come up"
             ),
             Charge::Unseen { first, second } => {
                 write!(f, "start {second} began without seeing start {first}")

@@ -3,6 +3,7 @@
 use super::bmc::Wires;
 use super::disk::{self, Record};
 use super::domain::{self, Kit};
+use super::group;
 use super::judge::{self, Life};
 use super::report::{GuestLine, Report, Step};
 use super::site::{HOSTS, NODES, Site, WITNESS};
@@ -162,7 +163,7 @@ impl<'a> Lab<'a> {
     pub fn whole(&self) -> Result<(), DemoError> {
         self.wait("four members", || {
             let status = self.status(WITNESS)?;
-            let member = |name: &&str| {
+            let member = |name: &&'static str| {
                 let mut all = status.view.members.iter();
                 all.any(|m| m.name == **name && m.state == "member")
             };
@@ -550,16 +551,41 @@ struct Work(PathBuf);
 
 impl Work {
     fn new(tools: &Tools) -> Result<Work, DemoError> {
+        // What a lab that was killed could not clean up; its processes ended with it.
+        for (path, kept) in Work::stale(tools) {
+            if !kept {
+                remove(&path)?;
+            }
+        }
+        group::sweep()?;
         let dir = tools.lab.join(format!("run-{}", std::process::id()));
         let made = std::fs::create_dir_all(&dir);
         made.map_err(|e| format!("work directory {}: {e}", dir.display()))?;
         Ok(Work(dir))
+    }
+
+    /// The work directories of processes that are gone, and whether they are to be kept.
+    fn stale(tools: &Tools) -> Vec<(PathBuf, bool)> {
+        let entries = std::fs::read_dir(&tools.lab)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let stale = |name: &str| {
+            let pid = name.strip_prefix("run-")?.parse::<u32>().ok()?;
+            (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        };
+        entries
+            .filter(|e| e.file_name().to_str().and_then(stale).is_some())
+            .map(|e| (e.path(), e.path().join("kept").exists()))
+            .collect()
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         if std::env::var_os("QUORATE_LAB_KEEP").is_some() {
+            // Only for the next lab, which removes what is not marked.
+            let _ = std::fs::write(self.0.join("kept"), "");
             eprintln!("kept: {}", self.0.display());
         } else if let Err(e) = remove(&self.0) {
             eprintln!("{e}");

@@ -1,34 +1,45 @@
 //! Whether anything of a lab outlived it.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The kinds of namespaces that hosts are made of.
-const KINDS: [&str; 5] = ["mnt", "net", "pid", "uts", "ipc"];
 /// The kernel takes its time to end what was killed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The namespaces of a process that are not this one's own.
-pub fn spaces_of(pid: u32) -> BTreeSet<String> {
-    let read = |pid: &str, kind: &str| {
-        let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
-        Some(link.display().to_string())
-    };
-    let own = |kind: &str| read("self", kind);
-    let mut found = BTreeSet::new();
-    for kind in KINDS {
-        let space = read(&pid.to_string(), kind);
-        if space.is_some() && space != own(kind) {
-            found.extend(space);
-        }
+/// The process namespace of a host or of the rack: everything in either is in one of them.
+///
+/// It is kept open: the kernel gives the number of one that is gone to the next, which may be
+/// anybody's.
+#[derive(Clone, Debug)]
+pub struct Space {
+    name: PathBuf,
+    _pinned: Arc<File>,
+}
+
+impl Space {
+    /// The one that this process is pid 1 of.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn of(pid: u32) -> Result<Space, String> {
+        let path = format!("/proc/{pid}/ns/pid");
+        let fault = |e: std::io::Error| format!("{path}: {e}");
+        Ok(Space {
+            _pinned: Arc::new(File::open(&path).map_err(fault)?),
+            name: fs::read_link(&path).map_err(fault)?,
+        })
     }
-    found
+
+    /// Whether a process is in it.
+    pub fn holds(&self, pid: u32) -> bool {
+        fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|name| name == self.name)
+    }
 }
 
 /// What is left of a lab in these namespaces and this directory; nothing if all is well.
-pub fn left(spaces: &BTreeSet<String>, dir: &Path) -> Vec<String> {
+pub fn left(spaces: &[Space], dir: &Path) -> Vec<String> {
     let give_up = Instant::now() + PATIENCE;
     loop {
         let mut left = processes(spaces);
@@ -47,14 +58,14 @@ pub fn left(spaces: &BTreeSet<String>, dir: &Path) -> Vec<String> {
     }
 }
 
-fn processes(spaces: &BTreeSet<String>) -> Vec<String> {
+fn processes(spaces: &[Space]) -> Vec<String> {
     let mut left = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()) else {
             continue;
         };
-        if !spaces_of(pid).is_disjoint(spaces) {
+        if spaces.iter().any(|space| space.holds(pid)) {
             let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             left.push(format!("process {pid} ({})", command.trim()));
         }

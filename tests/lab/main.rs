@@ -9,6 +9,7 @@ mod bmc;
 mod cases;
 mod disk;
 mod domain;
+mod group;
 mod judge;
 mod lab;
 mod leftovers;
@@ -178,8 +179,8 @@ fn close(mut lab: Lab<'_>, report: &mut Report) {
     let left = leftovers::left(&spaces, &dir);
     if left.is_empty() {
         tell(&format!(
-            "           {} namespaces and everything in them are gone",
-            spaces.len()
+            "           {} hosts were made; nothing of them is left",
+            spaces.len() - 1
         ));
     } else {
         let left = left.into_iter().map(|what| format!("left behind: {what}"));

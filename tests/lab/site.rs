@@ -1,11 +1,12 @@
 //! The lab's machine room: hosts with a libvirt of their own on one kernel, a bridge, controllers.
 
 use super::bmc;
-use super::leftovers;
+use super::group;
+use super::leftovers::Space;
 use super::tools::Tools;
 use quorate::demo::rack::{Machine, Rack};
 use quorate::demo::watch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -23,6 +24,7 @@ const VOTERS: [usize; 3] = [1, 2, 4];
 /// Makes a host's directories its own, then runs libvirt for as long as the host has power: it is
 /// started again when it ends, as a service manager would. `$1` is the host's directory.
 const BOOT: &str = r#"
+[ -z "$LAB_GROUP" ] || echo 0 >"$LAB_GROUP/cgroup.procs" || exit 1
 mount --bind "$1/etc" /etc/libvirt && mount --bind "$1/lib" /var/lib/libvirt &&
 mount --bind "$1/log" /var/log/libvirt && mount --bind "$2" /var/cache/libvirt &&
 mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group &&
@@ -38,7 +40,8 @@ done
 
 /// Keeps a daemon running, as a service manager would: always, except after bad input and after
 /// the host went out of service.
-const SUPERVISE: &str = "while :; do \"$@\" & echo $! >/run/daemon.pid; wait $!; code=$?; \
+const SUPERVISE: &str = "[ -z \"$LAB_GROUP\" ] || echo 0 >\"$LAB_GROUP/cgroup.procs\" || exit 1; \
+    while :; do \"$@\" & echo $! >/run/daemon.pid; wait $!; code=$?; \
     echo \"supervisor: the daemon ended with $code\"; \
     case $code in 2|3) exit $code;; esac; sleep 0.2; done";
 
@@ -49,8 +52,8 @@ pub struct Site {
     tools: Tools,
     hosts: Mutex<BTreeMap<String, Powered>>,
     controllers: Mutex<BTreeMap<String, Child>>,
-    /// Every namespace there ever was.
-    spaces: Mutex<BTreeSet<String>>,
+    /// Every process namespace there ever was.
+    spaces: Mutex<Vec<Space>>,
     // Last: what runs in it is reaped first.
     rack: Rack,
 }
@@ -73,7 +76,7 @@ impl Site {
             spaces: Mutex::default(),
             rack: Rack::build_as_root()?,
         };
-        site.note_spaces(site.rack.init());
+        site.note_space(site.rack.init())?;
         make_dir(&site.shared())?;
         make_dir(&site.cache().join("qemu"))?;
         for name in NODES {
@@ -236,13 +239,14 @@ impl Site {
         let own = self.dir.join(name);
         write(&own.join("boot-id"), &uuid()?)?;
         let machine = self.rack.power_on(name, number(name), Path::new("/run"))?;
-        self.note_spaces(machine.init());
+        self.note_space(machine.init())?;
         let mut services = Vec::new();
         if name != WITNESS {
             let log = open_log(&own.join("libvirtd.out"))?;
             let copy = log.try_clone().map_err(|e| e.to_string())?;
             let service = machine
                 .command("sh")
+                .env("LAB_GROUP", group::make(&group::of(name)))
                 .args(["-c", BOOT, "boot"])
                 .arg(&own)
                 .arg(self.cache())
@@ -276,6 +280,7 @@ impl Site {
         for mut service in powered.services {
             service.wait().map_err(|e| format!("{name}: {e}"))?;
         }
+        group::remove(&group::of(name))?;
         if name != WITNESS {
             bmc::write_state(&self.controller(name), "off")?;
         }
@@ -364,6 +369,7 @@ impl Site {
         let daemon = powered
             .machine
             .command("sh")
+            .env("LAB_GROUP", group::make(&group::of(name)))
             .args(["-c", SUPERVISE, "supervisor"])
             .arg(&self.tools.exe)
             .args(["daemon", "--config"])
@@ -389,8 +395,7 @@ impl Site {
             Some(powered) => powered.machine.init(),
             None => return Err(format!("{name} has no power")),
         };
-        let space = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let here = space(init).ok_or(format!("{name} has no pid 1"))?;
+        let here = Space::of(init)?;
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").map_err(|e| e.to_string())?.flatten() {
             let file = entry.file_name();
@@ -398,7 +403,7 @@ impl Site {
                 continue;
             };
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() != "qemu-system-x86" || space(pid).as_ref() != Some(&here) {
+            if comm.trim() != "qemu-system-x86" || !here.holds(pid) {
                 continue;
             }
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -411,15 +416,17 @@ impl Site {
         Ok(found)
     }
 
-    /// Every namespace there ever was.
-    pub fn spaces(&self) -> BTreeSet<String> {
+    /// Every process namespace there ever was.
+    pub fn spaces(&self) -> Vec<Space> {
         let spaces = self.spaces.lock();
         spaces.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note_spaces(&self, pid: u32) {
-        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        spaces.extend(leftovers::spaces_of(pid));
+    fn note_space(&self, pid: u32) -> Result<(), String> {
+        let space = Space::of(pid)?;
+        let spaces = self.spaces.lock();
+        spaces.unwrap_or_else(PoisonError::into_inner).push(space);
+        Ok(())
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<String, Powered>> {

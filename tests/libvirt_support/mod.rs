@@ -73,7 +73,9 @@ pub struct House {
     boot: BootId,
     libvirtd: Child,
     /// The mount namespaces of this test: whatever lives in one of them is the test's.
-    spaces: Vec<PathBuf>,
+    /// Each is kept open: the kernel gives the number of one that is gone to the next, which may be
+    /// another test's.
+    spaces: Vec<(PathBuf, File)>,
 }
 
 impl House {
@@ -132,7 +134,8 @@ impl House {
         self.until("libvirtd answers", || self.virsh(&["uri"]).is_some());
         let space = space(self.libvirtd.id()).expect("a namespace");
         assert_ne!(Some(&space), self::space(std::process::id()).as_ref());
-        self.spaces.push(space);
+        let pinned = File::open(format!("/proc/{}/ns/mnt", self.libvirtd.id()));
+        self.spaces.push((space, pinned.expect("a namespace")));
     }
 
     pub fn uri(&self) -> String {
@@ -392,7 +395,7 @@ impl Drop for House {
                 .filter(|p| !p.gone())
                 .filter(|p| {
                     let pid = u32::try_from(p.pid).unwrap_or(0);
-                    space(pid).is_some_and(|s| self.spaces.contains(&s))
+                    space(pid).is_some_and(|s| self.spaces.iter().any(|(own, _)| *own == s))
                 })
                 .collect();
             for process in &left {
