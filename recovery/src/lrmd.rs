@@ -18,7 +18,7 @@ mod signs;
 mod watch;
 
 pub(crate) use host::HostWatch;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{GONE, Watch};
 
 /// Two looks further apart than this have seen nothing of what was between them: three times the
 /// usual distance of 2 s.

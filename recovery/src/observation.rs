@@ -48,6 +48,8 @@ pub enum GuestEvent {
     Held(Held),
     /// It goes on.
     Continued,
+    /// Its process is seen to be gone; how it ended is being found out, and is told as its end.
+    Ending,
     /// Its monitor says that it does not work (a resource agent).
     Failed(String),
 }

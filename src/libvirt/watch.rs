@@ -18,10 +18,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Longest time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long libvirt may take to say how a process ended that is seen to be gone. It is short, for
-/// what matters was said before: libvirt tells of a shutdown or a panic first, and ends QEMU then.
-/// Of a QEMU that ended by itself it tells a second later, which is too long to wait.
-const REASON: Duration = Duration::from_millis(150);
+/// How long libvirt may take to say how a process ended that is seen to be gone. libvirt tells of a
+/// shutdown or a panic first and ends QEMU then, so it needs no longer than it takes to be late on a
+/// busy host: a guest that its owner switched off must not be started again. Of a QEMU that ended by
+/// itself it tells a second later, which is too long to wait.
+const REASON: Duration = Duration::from_millis(600);
 /// How long the rest of a guest may take to end before the next try.
 const REST: Duration = Duration::from_secs(2);
 /// Between two questions whether a domain without a process is there still.
@@ -203,6 +204,9 @@ impl Memory {
                 return;
             }
             Some(_) => {
+                if heard.is_none() && !self.missed.contains_key(&one.life) {
+                    inner.tell(one.life, GuestEvent::Ending);
+                }
                 let since = *self.missed.entry(one.life).or_insert(now);
                 match heard {
                     Some(heard) => heard,

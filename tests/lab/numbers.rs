@@ -85,7 +85,11 @@ fn killed(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         Some(new) if new != pid => Ok(now()),
         other => Err(format!("{other:?}")),
     })?;
-    let (at, event) = lab.event("its end to be told", "", |e| about(e, "ended", HELPED))?;
+    // That it is gone is told first, how it ended when libvirt has said so or was given the time.
+    let (at, event) = lab.event("its end to be told", "", |e| {
+        about(e, "ended", HELPED)
+            || (about(e, "health", HELPED) && e.text.contains("its process is gone"))
+    })?;
     lab.step("noticed", at, &event.text);
     lab.step("restart under way", appeared, "another QEMU is there");
     back(lab, HELPED, &before.start)

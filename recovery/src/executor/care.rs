@@ -10,9 +10,9 @@ use super::sight::{Deed, Phase, Surroundings};
 use crate::command::Closure;
 use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, OnHang, Policy};
-use crate::lrmd::{Context, Failure};
+use crate::lrmd::{Context, Failure, GONE};
 use crate::mutants::planted;
-use crate::observation::{HostHealth, Observation};
+use crate::observation::{GuestEvent, HostHealth, Observation};
 use quorate_membership::{Time, Token};
 use std::time::Duration;
 
@@ -59,6 +59,9 @@ impl Executor {
             return;
         }
         process.watch.take(&context, seen);
+        if *seen == Observation::Event(GuestEvent::Ending) {
+            self.deeds.push(Deed::Health(guest, GONE.into()));
+        }
         self.tell(s.now, guest, &record.spec.policy);
     }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Events and looks that are kept for people.
 const KEPT: usize = 32;
+/// How it is said that a guest's process is gone before it is known how.
+pub(crate) const GONE: &str = "its process is gone";
 /// Longest text of others that is kept.
 const TEXT: usize = 300;
 
@@ -153,7 +155,7 @@ impl Watch {
                 self.doubt();
             }
             GuestEvent::Rebooted => self.begins(c.now),
-            GuestEvent::Agent(_) => {}
+            GuestEvent::Agent(_) | GuestEvent::Ending => {}
         }
     }
 
@@ -429,6 +431,7 @@ fn words(event: &GuestEvent) -> String {
         GuestEvent::Agent(false) => "its agent went".into(),
         GuestEvent::Held(held) => format!("held: {held:?}"),
         GuestEvent::Continued => "it goes on".into(),
+        GuestEvent::Ending => GONE.into(),
         GuestEvent::Failed(how) => format!("its monitor says: {}", short(how)),
     }
 }
