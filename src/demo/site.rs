@@ -185,10 +185,12 @@ impl Site {
         let Some(mut powered) = powered else {
             return Ok(());
         };
+        let run_dir = powered.machine.run_dir().to_path_buf();
         powered.machine.power_off()?;
         if let Some(daemon) = &mut powered.daemon {
             daemon.wait().map_err(|e| format!("{name}: {e}"))?;
         }
+        crate::guardian::sweep(&run_dir);
         Ok(())
     }
 

@@ -46,8 +46,22 @@ pub(super) fn group_of(pid: &str) -> Result<PathBuf, String> {
 
 /// Where groups of this run directory's guests are made: below the group of whoever asks.
 pub(super) fn base(run: &RunDir) -> Result<PathBuf, String> {
+    base_of(run.path())
+}
+
+/// Removes what a host that lost its power left empty: on a real one, that goes with the boot.
+pub(crate) fn sweep(run_dir: &Path) {
+    let Ok(base) = base_of(run_dir) else { return };
+    for group in fs::read_dir(&base).into_iter().flatten().flatten() {
+        // One that holds a process is refused by the kernel.
+        let _ = fs::remove_dir(group.path());
+    }
+    let _ = fs::remove_dir(&base);
+}
+
+fn base_of(run_dir: &Path) -> Result<PathBuf, String> {
     use std::os::unix::ffi::OsStrExt;
-    let sum = digest::digest(&digest::SHA256, run.path().as_os_str().as_bytes());
+    let sum = digest::digest(&digest::SHA256, run_dir.as_os_str().as_bytes());
     let sum: String = sum.as_ref()[..8]
         .iter()
         .map(|b| format!("{b:02x}"))

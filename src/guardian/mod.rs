@@ -14,6 +14,7 @@ mod resources;
 mod run;
 mod schedule;
 
+pub(crate) use hierarchy::sweep;
 pub use run::guardian_main;
 pub(crate) use schedule::ordinary;
 
