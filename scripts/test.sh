@@ -73,13 +73,33 @@ else
     cargo test --workspace --profile hunt --no-fail-fast
 fi
 
+# The lab's QEMU and guest serve the tests of the driver too.
+step "lab: what it needs"
+lab_rc=0
+lab_why=$(scripts/lab.sh --prepare 2>&1) || lab_rc=$?
+case $lab_rc in
+0) echo "there" ;;
+2)
+    lab_why=$(printf '%s\n' "$lab_why" | tail -n 1)
+    echo "skipped: $lab_why"
+    ;;
+*)
+    printf '%s\n' "$lab_why" >&2
+    exit 1
+    ;;
+esac
+
 # The build with domains: what differs in it, and the driver on libvirt's mock hypervisor. With root,
 # libvirtd and QEMU also on real domains; QUORATE_QEMU names an emulator elsewhere, as the lab's.
 step "libvirt"
 if pkg-config --atleast-version=6.0.0 libvirt 2>/dev/null; then
-    lab="${QUORATE_LAB_DIR:-$PWD/target/lab}/bin/qemu-system-x86_64"
-    if [ -z "${QUORATE_QEMU:-}" ] && [ ! -x /usr/bin/qemu-system-x86_64 ] && [ -x "$lab" ]; then
-        export QUORATE_QEMU="$lab"
+    lab="${QUORATE_LAB_DIR:-$PWD/target/lab}"
+    qemu="$lab/bin/qemu-system-x86_64"
+    if [ -z "${QUORATE_QEMU:-}" ] && [ ! -x /usr/bin/qemu-system-x86_64 ] && [ -x "$qemu" ]; then
+        export QUORATE_QEMU="$qemu"
+    fi
+    if [ -z "${QUORATE_GUEST:-}" ] && [ -d "$lab/guest" ]; then
+        export QUORATE_GUEST="$lab/guest"
     fi
     cargo clippy --package quorate --features libvirt --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --package quorate --features libvirt --no-deps --quiet
@@ -98,20 +118,12 @@ fi
 
 # Real libvirt, QEMU and IPMI, where that can be had: root on Debian 12.
 step "lab"
-rc=0
-why=$(scripts/lab.sh --prepare 2>&1) || rc=$?
-case $rc in
-0) scripts/lab.sh cases killed panic ;;
-2)
-    why=$(printf '%s\n' "$why" | tail -n 1)
-    skip "lab: $why"
-    echo "skipped: $why"
-    ;;
-*)
-    printf '%s\n' "$why" >&2
-    exit 1
-    ;;
-esac
+if [ "$lab_rc" -eq 0 ]; then
+    scripts/lab.sh cases killed panic
+else
+    skip "lab: $lab_why"
+    echo "skipped: $lab_why"
+fi
 
 # Planted bugs need a simulator of another kind, built apart; the daemon cannot carry them.
 step "planted bugs"
