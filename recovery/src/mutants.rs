@@ -1,7 +1,8 @@
 //! Planted bugs: rules that a simulator may switch off by name to prove that it would notice.
 //!
 //! Without the feature `mutants` every question here is answered "no" at compile time, and the
-//! root package refuses to be built with the feature at all.
+//! root package refuses to be built with the feature at all. Which one is planted is known to
+//! `membership`, for both.
 
 /// A planted bug of this crate and the promise it breaks.
 pub const BUGS: &[(&str, &str)] = &[
@@ -19,30 +20,4 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
 ];
 
-#[cfg(feature = "mutants")]
-mod planted_bugs {
-    use std::cell::Cell;
-    thread_local! {
-        static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
-    }
-
-    /// Plants one bug for this thread, or none.
-    pub fn plant(name: Option<&'static str>) {
-        PLANTED.with(|p| p.set(name));
-    }
-
-    /// Whether the bug `name` is planted in this thread.
-    #[must_use]
-    pub fn planted(name: &str) -> bool {
-        PLANTED.with(|p| p.get() == Some(name))
-    }
-}
-#[cfg(feature = "mutants")]
-pub use planted_bugs::{plant, planted};
-
-/// Whether the bug `name` is planted: never, in this build.
-#[cfg(not(feature = "mutants"))]
-#[must_use]
-pub const fn planted(_name: &str) -> bool {
-    false
-}
+pub use quorate_membership::mutants::planted;

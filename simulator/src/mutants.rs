@@ -25,9 +25,9 @@ pub const POSSIBLE: bool = cfg!(feature = "mutants");
 pub fn plant(name: Option<&'static str>) {
     #[cfg(feature = "mutants")]
     {
+        // Recovery asks there too.
         quorate_membership::mutants::plant(name);
         quorate_fencing::mutants::plant(name);
-        quorate_recovery::mutants::plant(name);
         FRESH_LEASE.set(name == Some(HOST_BUG.0));
     }
     let _ = name;

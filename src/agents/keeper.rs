@@ -6,6 +6,7 @@ use crate::guardian::processes::{Process, Scan, signal};
 use quorate_membership::Time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, set_child_subreaper, setsid};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -38,7 +39,9 @@ pub fn agent_run_main(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn keep() -> io::Result<()> {
+/// Makes this process the keeper of what it will start, and takes its job from the line to the
+/// daemon, which is standard input.
+pub(crate) fn take_job<J: DeserializeOwned>() -> io::Result<(J, UnixStream)> {
     // Out of the daemon's group, so that a signal to that does not come between the two.
     let _ = setsid();
     set_child_subreaper(Some(getpid()))?;
@@ -47,7 +50,11 @@ fn keep() -> io::Result<()> {
     BufReader::new(&line)
         .take(JOB_MAX)
         .read_until(b'\n', &mut text)?;
-    let job: Job = serde_json::from_slice(&text)?;
+    Ok((serde_json::from_slice(&text)?, line))
+}
+
+fn keep() -> io::Result<()> {
+    let (job, line): (Job, _) = take_job()?;
     let exit = run(&job, &line);
     // Whatever is left of it must not act after its result is known.
     while end_descendants()? > 0 {

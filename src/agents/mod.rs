@@ -9,7 +9,7 @@ mod keeper;
 mod level;
 
 pub use keeper::agent_run_main;
-pub(crate) use keeper::{end_descendants, handle_of};
+pub(crate) use keeper::{end_descendants, handle_of, take_job};
 pub use level::run_level;
 
 use quorate_membership::Time;

@@ -90,8 +90,8 @@ impl Resources {
         let (name, kill) = match &known.registration {
             Ok(r) if r.boot != self.boot => return None,
             Ok(r) => (r.name.clone(), r.kill_ms.map(Duration::from_millis)),
-            // Nobody can stop it; it is complained about for ever.
-            Err(why) => (why.clone(), None),
+            // Nobody can stop it: it takes the K of the others, or is complained about for ever.
+            Err(why) => (why.clone(), self.kill),
         };
         Some(Active {
             path: known.path.clone(),

@@ -7,6 +7,7 @@ mod watch;
 
 use super::launch::{SUBCOMMAND, launching};
 use super::{Driver, Gate, Gone, Notice};
+use super::{Turns, lock};
 use crate::clock::Clock;
 use crate::guardian::cgroups;
 use crate::guardian::processes::{self, Process, Scan, Wanted, leader};
@@ -21,7 +22,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -64,13 +65,9 @@ struct Inner {
     /// Leaders this process started, to take note of their ends.
     children: Mutex<BTreeMap<Life, Child>>,
     /// One call at a time for each guest; who looks after ended ones steps back.
-    turns: Mutex<BTreeMap<GuestId, Arc<Mutex<()>>>>,
+    turns: Turns,
     /// Marked processes without a registration, and when they were last looked for.
     strays: Mutex<(Time, Vec<(Process, Life)>)>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn words(e: io::Error) -> String {
@@ -104,7 +101,7 @@ impl Embedded {
         let inner = Inner {
             settings,
             children: Mutex::default(),
-            turns: Mutex::default(),
+            turns: Turns::default(),
             strays: Mutex::default(),
         };
         Ok(Embedded {
@@ -119,7 +116,7 @@ impl Inner {
     }
 
     fn turn(&self, guest: GuestId) -> Arc<Mutex<()>> {
-        Arc::clone(lock(&self.turns).entry(guest).or_default())
+        self.turns.of(guest)
     }
 
     fn scan(&self) -> Result<Scan, String> {

@@ -4,7 +4,7 @@
 //! missed writes to its disk for ever; a poll is complete only if every kind's is. Kinds are asked
 //! side by side: one whose hypervisor hangs does not hold up the others' guests.
 
-use super::{Driver, Gate, Notice};
+use super::{Driver, Gate, Notice, lock};
 use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::GuestSeen;
@@ -12,7 +12,7 @@ use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -76,7 +76,7 @@ impl Kinds {
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeMap<GuestId, usize>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.made)
     }
 
     /// Which kind has a life.

@@ -25,7 +25,7 @@ struct Fake(Arc<Mutex<State>>);
 
 impl Fake {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn note(&self, what: &str) -> Result<(), String> {

@@ -8,11 +8,13 @@ pub mod embedded;
 pub mod kinds;
 mod launch;
 mod runner;
+mod turns;
 
 pub use launch::guest_launch_main;
 #[cfg(feature = "libvirt")]
 pub(crate) use launch::register;
 pub use runner::{Limits, Runner};
+pub(crate) use turns::{Turns, lock};
 
 use crate::clock::Clock;
 use quorate_membership::{Time, Token};

@@ -1,12 +1,12 @@
 //! The agent in the guest: asked now and then whether it is there.
 
-use super::driver::lock;
 use super::link::Failure;
 use super::memory::Lives;
 use super::registry::{Known, Life};
 use super::sense::Sense;
 use super::survey;
 use crate::clock::Clock;
+use crate::hypervisor::lock;
 use quorate_membership::Time;
 use quorate_recovery::observation::Agent;
 use serde_json::{Value, json};

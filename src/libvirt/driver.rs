@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::guardian::processes::leader;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::{Driver, Gate, Notice};
+use crate::hypervisor::{Turns, lock};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::domain::Domain;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -60,7 +61,7 @@ pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) link: Link,
     /// One order at a time for each guest; who looks after ended ones steps back.
-    turns: Mutex<BTreeMap<GuestId, Arc<Mutex<()>>>>,
+    turns: Turns,
     /// Starts that libvirt has not answered for.
     pub(super) starting: Mutex<BTreeMap<Life, Start>>,
     /// One poll at a time: while libvirt hangs, no second waits behind the first.
@@ -75,10 +76,6 @@ pub(super) struct Inner {
     pub(super) buried: Mutex<BTreeMap<Life, Time>>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
     pub(super) listeners: Mutex<Vec<UnboundedSender<Event>>>,
-}
-
-pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Libvirt {
@@ -112,7 +109,7 @@ impl Libvirt {
                 evidence: settings.evidence,
                 registry,
                 link: Link::new(&settings.uri, events),
-                turns: Mutex::default(),
+                turns: Turns::default(),
                 starting: Mutex::new(starting),
                 polling: Mutex::default(),
                 answered: Mutex::new((now, Ok(()))),
@@ -165,7 +162,7 @@ pub(super) fn until(t: Time) -> Duration {
 
 impl Inner {
     pub(super) fn turn(&self, guest: GuestId) -> Arc<Mutex<()>> {
-        Arc::clone(lock(&self.turns).entry(guest).or_default())
+        self.turns.of(guest)
     }
 
     pub(super) fn qemu(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Ends: through libvirt, through the processes themselves, and never believed before both agree
 //! or processes alone can tell.
 
-use super::driver::{Inner, lock, until};
+use super::driver::{Inner, until};
 use super::launch::{SETTLED, Start};
 use super::link::{Failure, Fault};
 use super::registry::Life;
@@ -9,6 +9,7 @@ use super::survey;
 use crate::clock::Clock;
 use crate::guardian::cgroups;
 use crate::hypervisor::Gate;
+use crate::hypervisor::lock;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
 use std::sync::Arc;

@@ -1,12 +1,13 @@
 //! Starts: libvirt is asked once, and what it does with the request is followed to its end.
 
-use super::driver::{Inner, lock, until};
+use super::driver::{Inner, until};
 use super::ending::Meant;
 use super::link::{Failure, Fault};
 use super::registry::{Known, Life};
 use super::survey::{self, Activity, Found};
 use crate::clock::Clock;
 use crate::hypervisor::Gate;
+use crate::hypervisor::lock;
 use quorate_membership::Time;
 use quorate_recovery::domain::{Domain, uuid};
 use std::sync::Arc;

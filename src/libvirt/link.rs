@@ -7,9 +7,10 @@
 //! keep-alive stays off: a libvirt that hangs is known by the deadline.
 
 use super::events::{self, Event};
+use crate::hypervisor::lock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use virt::connect::Connect;
 use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberEnum};
@@ -99,10 +100,6 @@ struct Shared {
     hanging: AtomicUsize,
     hanging_max: usize,
     events: Sender<Event>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Link {

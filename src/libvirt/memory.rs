@@ -1,8 +1,8 @@
 //! What is remembered of each life while it is here: what it is built of, what was seen of it.
 
 use super::agent::Standing;
-use super::driver::lock;
 use super::registry::{Known, Life};
+use crate::hypervisor::lock;
 use quorate_recovery::observation::Sample;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -1,7 +1,8 @@
 //! What may run here, told without libvirt.
 
-use super::driver::{Inner, Libvirt, lock};
+use super::driver::{Inner, Libvirt};
 use crate::guardian::processes::leader;
+use crate::hypervisor::lock;
 use quorate_membership::Token;
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::GuestId;

@@ -7,7 +7,7 @@
 //! it takes seconds to be silent.
 
 use super::agent;
-use super::driver::{Inner, lock, until};
+use super::driver::{Inner, until};
 use super::link::{Failure, Fault, Link};
 use super::memory::{Build, Lives};
 use super::registry::{Known, Life};
@@ -17,6 +17,7 @@ use super::vcpu;
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
 use crate::hypervisor::Notice;
+use crate::hypervisor::lock;
 use quorate_membership::Time;
 use quorate_recovery::observation::{Agent, GuestEvent, Held, Observation, Sample};
 use std::collections::VecDeque;

@@ -1,12 +1,13 @@
 //! Notices domains that end by themselves: by libvirt's events, and by a look at their processes,
 //! which needs no libvirt.
 
-use super::driver::{Inner, lock};
+use super::driver::Inner;
 use super::events::{Barks, By, Event, Stopped, Suspended, What};
 use super::registry::{Known, Life};
 use super::survey;
 use crate::clock::Clock;
 use crate::guardian::processes::leader;
+use crate::hypervisor::lock;
 use crate::hypervisor::{Gate, Gone, Notice};
 use quorate_membership::Time;
 use quorate_recovery::observation::{Cause, GuestEvent, Held};

@@ -3,11 +3,12 @@
 
 use super::agent::{self, Seen, find};
 use super::call::Cancel;
-use super::driver::{Inner, lock};
+use super::driver::Inner;
 use super::metadata::Metadata;
 use super::registry::{self, Life, Registration};
 use crate::agents::AgentEnding;
 use crate::clock::Clock;
+use crate::hypervisor::lock;
 use quorate_membership::Time;
 use quorate_recovery::guest::{Definition, GuestSpec};
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::guardian::cgroups;
 use crate::guardian::records::{self, RunDir};
 use crate::hypervisor::{Driver, Gate, Gone, Notice};
+use crate::hypervisor::{Turns, lock};
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{GuestId, GuestSpec};
@@ -22,7 +23,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -61,13 +62,9 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     slots: Mutex<BTreeMap<Life, Arc<Slot>>>,
     /// One order at a time for each guest; who looks after ended ones steps back.
-    turns: Mutex<BTreeMap<GuestId, Arc<Mutex<()>>>>,
+    turns: Turns,
     pub(super) metadata: Mutex<BTreeMap<Version, Metadata>>,
     pub(super) tell: Mutex<Option<UnboundedSender<Notice>>>,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn words(e: io::Error) -> String {
@@ -87,7 +84,7 @@ impl Ocf {
             inner: Arc::new(Inner {
                 settings,
                 slots: Mutex::default(),
-                turns: Mutex::default(),
+                turns: Turns::default(),
                 metadata: Mutex::default(),
                 tell: Mutex::default(),
             }),
@@ -113,7 +110,7 @@ impl Inner {
     }
 
     pub(super) fn turn(&self, guest: GuestId) -> Arc<Mutex<()>> {
-        Arc::clone(lock(&self.turns).entry(guest).or_default())
+        self.turns.of(guest)
     }
 
     pub(super) fn known(&self) -> Result<Vec<Known>, String> {

@@ -8,7 +8,7 @@
 
 use super::agent::{self, MARK_OCF, Seen};
 use super::registry::{self, Held, Registration};
-use crate::agents::{AgentEnding, AgentExit, OUTPUT_MAX, end_descendants, handle_of};
+use crate::agents::{AgentEnding, AgentExit, OUTPUT_MAX, end_descendants, handle_of, take_job};
 use crate::clock::Clock;
 use crate::guardian::cgroups;
 use crate::guardian::processes::{Scan, Wanted, signal};
@@ -19,8 +19,7 @@ use rustix::process::{Signal, getpid, set_child_subreaper, setsid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -29,8 +28,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// A request larger than this is none.
-const JOB_MAX: u64 = 1 << 20;
 /// How long output is waited for after the agent has ended; what it started may hold the pipe.
 const FLUSH: Duration = Duration::from_millis(100);
 /// Between two looks at lease and caller.
@@ -132,15 +129,7 @@ pub fn ocf_stop_main(args: &[OsString]) -> ExitCode {
 }
 
 fn keep() -> io::Result<()> {
-    // Out of the daemon's group, so that a signal to that does not come between the two.
-    let _ = setsid();
-    set_child_subreaper(Some(getpid()))?;
-    let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut text = Vec::new();
-    BufReader::new(&line)
-        .take(JOB_MAX)
-        .read_until(b'\n', &mut text)?;
-    let job: Job = serde_json::from_slice(&text)?;
+    let (job, line): (Job, _) = take_job()?;
     let keeper = Keeper {
         line: Some(line.try_clone()?),
     };

@@ -2,6 +2,7 @@
 
 use super::call::Cancel;
 use crate::clock::Clock;
+use crate::hypervisor::lock;
 use quorate_membership::Time;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,10 +46,6 @@ struct State {
 pub(super) struct Slot {
     state: Mutex<State>,
     changed: Condvar,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Slot {

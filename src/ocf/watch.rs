@@ -1,10 +1,11 @@
 //! Regular monitors, one thread for each resource: a monitor that hangs holds up no other.
 
 use super::agent::{self, Seen};
-use super::driver::{Inner, lock};
+use super::driver::Inner;
 use super::registry::{self, Life, Registration};
 use super::slot::Op;
 use crate::clock::Clock;
+use crate::hypervisor::lock;
 use crate::hypervisor::{Gone, Notice};
 use quorate_recovery::observation::{Cause, GuestEvent, Observation};
 use std::collections::BTreeSet;

@@ -3,8 +3,10 @@
 use crate::rig::{Rig, guest};
 use quorate_membership::Time;
 use quorate_recovery::contract::{EventKind, Request};
-use quorate_recovery::guest::{GuestSpec, OnHang, Probe};
-use quorate_recovery::observation::{Agent, GuestEvent, Held, HostHealth, Observation, Sample};
+use quorate_recovery::guest::{GuestSpec, OnHang, OnShutdown, Probe};
+use quorate_recovery::observation::{
+    Agent, Cause, GuestEvent, Held, HostHealth, Observation, Sample,
+};
 use std::time::Duration;
 
 const PANIC: Observation = Observation::Event(GuestEvent::Panicked);
@@ -286,6 +288,35 @@ fn what_is_wrong_with_a_host_is_an_alert_and_a_remark() {
     rig.run(10);
     assert_eq!(rig.heard(EventKind::Alert).len(), 4);
     assert!(rig.node(1).status(rig.now()).remarks.is_empty());
+}
+
+#[test]
+fn what_its_owner_switched_off_stays_off_unless_the_policy_says_so() {
+    let mut rig = with(guest("g1"));
+    let stands = |rig: &Rig| {
+        let row = rig.any().guests(rig.now()).remove(0);
+        (row.wanted, row.state, row.failures)
+    };
+    rig.see("g1", Observation::Event(GuestEvent::Ending));
+    rig.run(100);
+    assert_eq!(rig.heard(EventKind::Health), ["its process is gone"]);
+    assert_eq!(stands(&rig), ("running", "running", 0), "how is not known");
+    rig.guest_ends("g1", Cause::ShutDown);
+    rig.run(30_000);
+    assert_eq!((rig.starts("g1"), rig.running("g1").len()), (1, 0));
+    assert_eq!(stands(&rig), ("stopped", "stopped", 0));
+    rig.ask(1, Request::StartGuest { name: "g1".into() })
+        .expect("wanted again");
+    rig.run(5_000);
+    assert_eq!(rig.starts("g1"), 2);
+
+    let mut spec = guest("g1");
+    spec.policy.on_shutdown = OnShutdown::Restart;
+    let mut rig = with(spec);
+    rig.guest_ends("g1", Cause::ShutDown);
+    rig.run(5_000);
+    assert_eq!((rig.starts("g1"), rig.running("g1").len()), (2, 1));
+    assert_eq!(stands(&rig).0, "running");
 }
 
 #[test]

@@ -247,6 +247,10 @@ impl Rig {
     }
 
     pub(crate) fn crash_guest(&mut self, name: &str) {
+        self.guest_ends(name, Cause::Died);
+    }
+
+    pub(crate) fn guest_ends(&mut self, name: &str, cause: Cause) {
         let id = self.id(name);
         let host = self.running(name)[0];
         let m = self.machines.get_mut(&host).expect("known");
@@ -256,8 +260,8 @@ impl Rig {
             Fact::GuestGone {
                 guest: id,
                 epoch,
-                how: "crashed".into(),
-                cause: Cause::Died,
+                how: "ended".into(),
+                cause,
             },
         );
     }
