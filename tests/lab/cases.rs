@@ -438,6 +438,8 @@ fn fail_over(
 
 /// Somebody presses the power button; the host is a member again.
 pub fn power_back(lab: &mut Lab<'_>, victim: &str) -> Result<(), DemoError> {
+    // Not before: an attempt under way would cut the host that is back.
+    lab.attempts_ended(victim)?;
     lab.site.power_on(victim)?;
     lab.libvirt_answers(victim)?;
     lab.whole()?;

@@ -410,6 +410,25 @@ impl<'a> Lab<'a> {
         Ok(at)
     }
 
+    /// Waits until every attempt at the power of a host that began since the mark has ended.
+    pub fn attempts_ended(&self, host: &str) -> Result<(), DemoError> {
+        self.wait(&format!("the attempts at {host}'s power to end"), || {
+            // Their node tells its own end of one before the log does: "attempt N on it ended".
+            let begun = |e: &Event| e.text.starts_with("fence level");
+            let ended = |e: &Event| e.text.starts_with("attempt") && !e.text.contains(" on it ");
+            let told = self.events.iter().filter(|(node, _)| *node != host);
+            let open = told.map(|(_, source)| {
+                let about = |e: &Event| e.kind == "fence" && e.host.as_deref() == Some(host);
+                let begun = source.all(self.began, |e| about(e) && begun(e)).len();
+                begun.saturating_sub(source.all(self.began, |e| about(e) && ended(e)).len())
+            });
+            match open.sum::<usize>() {
+                0 => Ok(()),
+                open => Err(format!("the nodes were told of {open} that have not")),
+            }
+        })
+    }
+
     /// Repeats `look` until it gives something.
     pub fn wait<T>(
         &self,
