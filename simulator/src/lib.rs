@@ -4,7 +4,7 @@
 
 pub mod check;
 pub mod cluster;
-pub mod hunt;
+pub mod harness;
 pub mod mutants;
 pub mod scenario;
 pub mod world;

@@ -3,6 +3,7 @@
 
 pub mod action;
 mod devices;
+pub mod draw;
 mod faults;
 mod fingerprint;
 mod guests;
@@ -11,7 +12,8 @@ mod minds;
 pub mod node;
 mod nodes;
 pub mod plan;
-pub mod report;
+mod report;
+mod subject;
 mod trace;
 
 #[cfg(test)]
@@ -19,7 +21,7 @@ mod tests;
 
 pub use node::SimNode;
 pub use plan::{Expect, Expected, Plan};
-pub use report::Report;
+pub use subject::Cluster;
 
 use crate::check::audit::{Audit, Finding};
 use crate::check::l2::Stretch;
@@ -30,6 +32,7 @@ use crate::check::s6::S6;
 use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
+use crate::harness::Outcome;
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
 use host::Host;
 use quorate_membership::Token;
@@ -310,7 +313,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     /// Runs to the end or to the first broken promise.
-    pub fn run(mut self) -> Report {
+    pub fn run(mut self) -> Outcome {
         let end = self.plan.end;
         while self.violation.is_none() {
             let Some(h) = self.world.next(end) else {
@@ -321,7 +324,7 @@ impl<N: SimNode> Sim<N> {
         if self.violation.is_none() {
             self.end();
         }
-        self.report()
+        self.outcome()
     }
 
     fn happen(&mut self, h: Happening<Quorate>) {

@@ -5,63 +5,8 @@ use super::{Event, Sim, SimNode, nodes, trace};
 use crate::check::l2::Stretch;
 use crate::check::s10::S10;
 use crate::check::{HostName, Violation, l1};
+use crate::harness::{Counts, Outcome};
 use crate::world::{MS, SECOND};
-use serde::Serialize;
-
-/// What a run came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Feeds every random stream.
-    pub seed: u64,
-    /// Equal runs have equal hashes.
-    pub hash: u64,
-    /// The first broken promise or expectation.
-    pub violation: Option<Violation>,
-    /// Things that happened.
-    pub events: u64,
-    /// True time at the end, in nanoseconds.
-    pub ended: u64,
-    /// How much was exercised.
-    pub exposure: Exposure,
-    /// One line per event, if asked for.
-    #[serde(skip)]
-    pub trace: Vec<String>,
-}
-
-/// How much a run exercised; zeros in a hunt mean that it proved nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Exposure {
-    /// Decided entries.
-    pub entries: u64,
-    /// Verdicts.
-    pub revokes: u64,
-    /// Proofs by lease.
-    pub expired: u64,
-    /// Proofs by device or operator.
-    pub fenced: u64,
-    /// Power cuts by devices.
-    pub cuts: u64,
-    /// Times a guardian ended guests.
-    pub kills: u64,
-    /// Guest processes created.
-    pub starts: u64,
-    /// Times a host remedied a guest that was there.
-    pub remedies: u64,
-}
-
-impl Exposure {
-    /// Adds another run's.
-    pub fn add(&mut self, o: &Exposure) {
-        self.entries += o.entries;
-        self.revokes += o.revokes;
-        self.expired += o.expired;
-        self.fenced += o.fenced;
-        self.cuts += o.cuts;
-        self.kills += o.kills;
-        self.starts += o.starts;
-        self.remedies += o.remedies;
-    }
-}
 
 impl<N: SimNode> Sim<N> {
     /// From the last fault until every process runs and every session is open.
@@ -285,21 +230,24 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    pub(super) fn report(self) -> Report {
-        let mut exposure = Exposure {
-            entries: self.audit.log.len() as u64,
-            kills: self.kills.into(),
-            remedies: self.remedies.into(),
-            starts: self.starts.iter().map(|(_, n)| u64::from(*n)).sum(),
-            cuts: self.hosts.iter().map(|h| u64::from(h.cuts)).sum(),
-            ..Exposure::default()
-        };
+    pub(super) fn outcome(self) -> Outcome {
+        let mut exposure = Counts::default();
+        let mut count = |name, n: u64| exposure.add(name, n);
+        count("entries", self.audit.log.len() as u64);
         for c in self.audit.counts.values() {
-            exposure.revokes += u64::from(c.revokes);
-            exposure.expired += u64::from(c.expired);
-            exposure.fenced += u64::from(c.fenced);
+            count("verdicts", c.revokes.into());
+            count("leases expired", c.expired.into());
+            count("hosts fenced", c.fenced.into());
         }
-        Report {
+        let cuts = self.hosts.iter().map(|h| u64::from(h.cuts));
+        count("power cuts", cuts.sum());
+        count("kills at lease end", self.kills.into());
+        count(
+            "starts",
+            self.starts.iter().map(|(_, n)| u64::from(*n)).sum(),
+        );
+        count("remedies", self.remedies.into());
+        Outcome {
             seed: self.plan.seed,
             hash: self.hash.finish(),
             violation: self.violation,

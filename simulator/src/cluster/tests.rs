@@ -1,9 +1,8 @@
 //! The real node in the false world.
 
 use crate::check::Violation;
-use crate::cluster::report::Report;
-use crate::cluster::{Plan, Sim, SimNode};
-use crate::hunt;
+use crate::cluster::{Cluster, Plan, Sim, SimNode, draw};
+use crate::harness::{Outcome, run};
 use crate::scenario;
 use crate::world::SECOND;
 use quorate_membership::{Time, Token};
@@ -16,10 +15,10 @@ use std::path::Path;
 #[test]
 fn one_seed_gives_one_hash() {
     let hash = |seed| {
-        let mut plan = hunt::generate::plan(seed);
+        let mut plan = draw::plan(seed);
         plan.end = 25 * SECOND;
         plan.healed = None;
-        let report = hunt::run::<Node>(plan, false);
+        let report = run(&Cluster, &plan, false);
         (report.hash, report.events)
     };
     assert_eq!(hash(5), hash(5));
@@ -38,7 +37,7 @@ fn a_trace_changes_nothing() {
     assert!(quiet.trace.is_empty() && loud.trace.len() > 50);
 }
 
-fn stories(folder: &str) -> Vec<(String, Report)> {
+fn stories(folder: &str) -> Vec<(String, Outcome)> {
     let at = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = std::fs::read_dir(&at)
         .expect("the folder of scenarios")
@@ -50,7 +49,7 @@ fn stories(folder: &str) -> Vec<(String, Report)> {
         let name = f.display().to_string();
         let text = std::fs::read_to_string(&f).expect("readable");
         let plan = scenario::parse(&name, &text).expect("a scenario");
-        (name, hunt::run::<Node>(plan, false))
+        (name, run(&Cluster, &plan, false))
     };
     files.into_iter().map(one).collect()
 }

@@ -3,6 +3,8 @@
 //! Swarm style: each seed first draws which kinds of faults are on at all and how often they come,
 //! so that rare combinations are not drowned by all kinds at once.
 
+mod ills;
+
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
@@ -71,7 +73,7 @@ pub fn plan(seed: u64) -> Plan {
     plan.create_hangs = if rng.chance(500_000) { 120_000 } else { 0 };
     plan.create_fails = if rng.chance(300_000) { 50_000 } else { 0 };
     trouble(rng, &mut plan);
-    super::ills::add(&mut plan, BEGIN, HEAL);
+    ills::add(&mut plan, BEGIN, HEAL);
     // What follows the end of trouble by its own delay would not be healed by anything.
     let harmless = |a: &Action| matches!(a, Action::Ask(..));
     plan.timeline

@@ -1,14 +1,8 @@
 //! Hunting: many seeds, each with its own plan, on as many threads as there are cores.
 
-pub mod generate;
-mod ills;
-
-use crate::check::Violation;
-use crate::cluster::report::{Exposure, Report};
-use crate::cluster::{Plan, Sim, SimNode};
+use super::{Counts, Outcome, Subject, run};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,46 +16,21 @@ pub struct Hunt {
     /// Simulated nanoseconds.
     pub simulated: u64,
     /// How much was exercised.
-    pub exposure: Exposure,
+    pub exposure: Counts,
     /// The run with the lowest seed that broke a promise, of those that were run.
-    pub failure: Option<Report>,
+    pub failure: Option<Outcome>,
     /// Which promises were broken, how often, and by which seed first.
     pub kinds: BTreeMap<String, (u64, u64)>,
 }
 
-/// Runs one plan; a panic of the code under test is a broken promise.
-pub fn run<N: SimNode>(plan: Plan, traced: bool) -> Report {
-    let seed = plan.seed;
-    let sim = Sim::<N>::new(plan, traced);
-    match catch_unwind(AssertUnwindSafe(|| sim.run())) {
-        Ok(report) => report,
-        Err(panic) => {
-            let said = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("(no text)");
-            let facts = ["code under test never panics".into(), said.to_owned()];
-            Report {
-                seed,
-                hash: 0,
-                violation: Some(Violation::new("panic", 0, "a node panicked".into(), facts)),
-                events: 0,
-                ended: 0,
-                exposure: Exposure::default(),
-                trace: Vec::new(),
-            }
-        }
-    }
-}
-
-/// Runs `seeds` on `jobs` threads and stops at the first failure, or goes on. `prepare` runs once in every
-/// thread; `progress` is called now and then with the number of seeds done.
-pub fn hunt<N: SimNode>(
+/// Runs `seeds` on `jobs` threads, each with the bug planted, and stops at the first failure or goes
+/// on. `progress` is called now and then with the number of seeds done.
+pub fn hunt<S: Subject>(
+    subject: &S,
     seeds: Range<u64>,
     jobs: usize,
     go_on: bool,
-    prepare: impl Fn() + Sync,
+    bug: Option<&'static str>,
     progress: impl Fn(u64) + Sync,
 ) -> Hunt {
     let next = AtomicU64::new(seeds.start);
@@ -70,15 +39,14 @@ pub fn hunt<N: SimNode>(
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
-                prepare();
+                subject.plant(bug);
                 let mut mine = Hunt::default();
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         break;
                     }
-                    let report = run::<N>(generate::plan(seed), false);
-                    mine.take(report);
+                    mine.take(run(subject, &subject.draw(seed), false));
                     if mine.failure.is_some() && !go_on {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -96,18 +64,18 @@ pub fn hunt<N: SimNode>(
 }
 
 impl Hunt {
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, outcome: Outcome) {
         self.seeds += 1;
-        self.events += report.events;
-        self.simulated += report.ended;
-        self.exposure.add(&report.exposure);
-        if let Some(v) = &report.violation {
+        self.events += outcome.events;
+        self.simulated += outcome.ended;
+        self.exposure.merge(&outcome.exposure);
+        if let Some(v) = &outcome.violation {
             let known = self
                 .kinds
                 .entry(v.property.to_owned())
-                .or_insert((0, report.seed));
-            *known = (known.0 + 1, known.1.min(report.seed));
-            self.keep(report);
+                .or_insert((0, outcome.seed));
+            *known = (known.0 + 1, known.1.min(outcome.seed));
+            self.keep(outcome);
         }
     }
 
@@ -119,15 +87,15 @@ impl Hunt {
         self.seeds += other.seeds;
         self.events += other.events;
         self.simulated += other.simulated;
-        self.exposure.add(&other.exposure);
-        if let Some(report) = other.failure {
-            self.keep(report);
+        self.exposure.merge(&other.exposure);
+        if let Some(outcome) = other.failure {
+            self.keep(outcome);
         }
     }
 
-    fn keep(&mut self, report: Report) {
-        if self.failure.as_ref().is_none_or(|f| report.seed < f.seed) {
-            self.failure = Some(report);
+    fn keep(&mut self, outcome: Outcome) {
+        if self.failure.as_ref().is_none_or(|f| outcome.seed < f.seed) {
+            self.failure = Some(outcome);
         }
     }
 }

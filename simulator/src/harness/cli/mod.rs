@@ -1,0 +1,111 @@
+//! The commands of the harness, the same for everything it can run.
+//!
+//! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
+
+mod hunt;
+mod print;
+mod run;
+
+pub use print::{line, print};
+
+use super::Subject;
+use clap::{Parser, Subcommand};
+use std::ops::Range;
+use std::process::ExitCode;
+
+/// Exit status of bad input.
+pub const BAD_INPUT: u8 = 2;
+
+/// Finds the schedule that breaks a promise, or shows that many do not.
+///
+/// Exit status: 0 nothing broken, 1 a promise or an expectation broken, 2 bad input.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every subject can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a scenario file.
+    Run(run::Run),
+    /// Run many seeds, each with faults of its own.
+    Hunt(hunt::HuntArgs),
+    /// Run one seed of the hunt again.
+    Replay(run::Replay),
+    /// List the bugs that can be planted.
+    Bugs,
+}
+
+/// The whole program for one subject: reads the arguments, does it, says how it ended.
+pub fn main<S: Subject>(subject: &S) -> ExitCode {
+    obey(subject, Cli::parse().verb)
+}
+
+/// Does what one verb says.
+pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
+    let done = match verb {
+        Verb::Run(args) => run::run(subject, &args),
+        Verb::Hunt(args) => hunt::chase(subject, &args),
+        Verb::Replay(args) => run::replay(subject, &args),
+        Verb::Bugs => {
+            for (name, what) in subject.bugs() {
+                line(format_args!("{name:<28} {what}"));
+            }
+            if let Some(why) = subject.unplantable() {
+                line(format_args!("\n{why}"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        ExitCode::from(BAD_INPUT)
+    })
+}
+
+/// The name of this program, for commands that are printed.
+#[must_use]
+pub fn program() -> String {
+    let path = std::env::args_os().next().map(std::path::PathBuf::from);
+    let name = path.as_ref().and_then(|p| p.file_name());
+    name.map_or("quorate-sim".into(), |n| n.to_string_lossy().into_owned())
+}
+
+/// Reads a count or a range of seeds.
+///
+/// # Errors
+/// What is allowed.
+pub fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |s: &str| s.replace('_', "").parse::<u64>().ok();
+    let range = match text.split_once("..") {
+        Some((a, b)) => number(a).zip(number(b)),
+        None => number(text).and_then(|n| Some((1, n.checked_add(1)?))),
+    };
+    match range {
+        Some((a, b)) if a < b => Ok(a..b),
+        _ => Err("a number above 0, or A..B with A below B".into()),
+    }
+}
+
+/// The bug of that name.
+///
+/// # Errors
+/// There is none of that name (with the names there are), or this build cannot carry any.
+pub fn bug<S: Subject>(subject: &S, name: Option<&str>) -> Result<Option<&'static str>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let bugs = subject.bugs();
+    let Some((found, _)) = bugs.iter().find(|(n, _)| *n == name) else {
+        let names: Vec<&str> = bugs.iter().map(|(n, _)| *n).collect();
+        return Err(format!(
+            "--bug {name:?} is unknown; allowed: {}",
+            names.join(", ")
+        ));
+    };
+    match subject.unplantable() {
+        Some(why) => Err(format!("--bug {name}: {why}")),
+        None => Ok(Some(found)),
+    }
+}

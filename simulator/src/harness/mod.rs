@@ -1,0 +1,145 @@
+//! What the harness does with anything that can be run from a plan: hunt seeds, cut failures down,
+//! show them. It knows nothing of what it runs; see [`Subject`].
+
+pub mod cli;
+mod hunt;
+
+pub use hunt::{Hunt, hunt};
+
+use crate::check::Violation;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A kind of run the harness can make: plans are drawn from seeds and run to a verdict.
+///
+/// A plan is one run as data. Its *faults* are what is done during the run, in order; they are
+/// counted from 0 and can be left out one by one without changing what the others do.
+pub trait Subject: Sync {
+    /// One run as data.
+    type Plan: Clone + Send;
+
+    /// The plan of a seed: the same one for ever.
+    fn draw(&self, seed: u64) -> Self::Plan;
+
+    /// Runs a plan to its end or to the first broken promise. The same plan gives the same
+    /// outcome; `traced` adds the trace and nothing else.
+    fn run(&self, plan: &Self::Plan, traced: bool) -> Outcome;
+
+    /// Feeds every random stream of a plan.
+    fn seed(&self, plan: &Self::Plan) -> u64;
+
+    /// How many faults a plan has.
+    fn faults(&self, plan: &Self::Plan) -> usize;
+
+    /// The plan with only the faults of these numbers (ascending).
+    fn keep(&self, plan: &Self::Plan, faults: &[usize]) -> Self::Plan;
+
+    /// Plans that differ from this one in one step towards a plainer story (fewer nodes, no noise, a
+    /// shorter, rounder or weaker fault), the most drastic step first. None has more faults.
+    fn simpler(&self, plan: &Self::Plan) -> Vec<Self::Plan>;
+
+    /// The plan as a scenario file, which [`Subject::read`] gives back.
+    fn write(&self, plan: &Self::Plan) -> String;
+
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// File, place, what was found and what is allowed.
+    fn read(&self, file: &str, text: &str) -> Result<Self::Plan, crate::scenario::BadScenario>;
+
+    /// Name and meaning of every bug that can be planted in what is run.
+    fn bugs(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
+    /// Why this build cannot carry planted bugs, if it cannot.
+    fn unplantable(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Plants a bug for the runs of this thread, or none.
+    fn plant(&self, bug: Option<&'static str>) {
+        let _ = bug;
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Feeds every random stream.
+    pub seed: u64,
+    /// Equal runs have equal hashes.
+    pub hash: u64,
+    /// The first broken promise or expectation.
+    pub violation: Option<Violation>,
+    /// Things that happened.
+    pub events: u64,
+    /// True time at the end, in nanoseconds.
+    pub ended: u64,
+    /// How much was exercised.
+    pub exposure: Counts,
+    /// One line per event, if asked for.
+    #[serde(skip)]
+    pub trace: Vec<String>,
+}
+
+/// How often something came up, by name. Zeros in a hunt mean that it proved nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts(pub BTreeMap<&'static str, u64>);
+
+impl Counts {
+    /// Counts `n` more of a name; the name is there from then on, if only with 0.
+    pub fn add(&mut self, name: &'static str, n: u64) {
+        *self.0.entry(name).or_insert(0) += n;
+    }
+
+    /// So often.
+    #[must_use]
+    pub fn of(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's.
+    pub fn merge(&mut self, other: &Counts) {
+        for (name, n) in &other.0 {
+            self.add(name, *n);
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self
+            .0
+            .iter()
+            .map(|(name, n)| format!("{n} {name}"))
+            .collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// Runs one plan; a panic of the code under test is a broken promise.
+pub fn run<S: Subject>(subject: &S, plan: &S::Plan, traced: bool) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| subject.run(plan, traced))) {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let said = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("(no text)");
+            let facts = ["code under test never panics".into(), said.to_owned()];
+            Outcome {
+                seed: subject.seed(plan),
+                hash: 0,
+                violation: Some(Violation::new("panic", 0, "a node panicked".into(), facts)),
+                events: 0,
+                ended: 0,
+                exposure: Counts::default(),
+                trace: Vec::new(),
+            }
+        }
+    }
+}
