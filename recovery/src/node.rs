@@ -9,7 +9,6 @@ use crate::planner::Planner;
 use crate::requests::Requests;
 use quorate_fencing::Level;
 use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
-use quorate_membership::frame::Datagram;
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
 use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
@@ -21,10 +20,12 @@ mod going;
 mod outbox;
 mod status;
 mod why;
+mod worth;
 
 use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
 pub use why::{Why, WhyStep};
+use worth::{Looks, passing};
 
 /// What a node starts from.
 #[derive(Clone, Debug)]
@@ -64,23 +65,7 @@ pub struct Node {
     suspects: Vec<NodeId>,
     lease_known_over: bool,
     stories: why::Stories,
-}
-
-/// Whether nothing but the next tick need look at what this fact changed.
-fn passing(fact: &Fact) -> bool {
-    let frame = match fact {
-        Fact::Frame { frame, .. } => frame,
-        // What calls for anything says so itself.
-        Fact::Observed { .. } | Fact::HostObserved(_) => return true,
-        _ => return false,
-    };
-    match &frame.body {
-        Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
-        Datagram::Ack(_)
-        | Datagram::Observation(_)
-        | Datagram::Election { .. }
-        | Datagram::Join(_) => true,
-    }
+    looks: Looks,
 }
 
 /// The guest an effect would create.
@@ -136,6 +121,7 @@ impl Node {
             suspects: Vec::new(),
             lease_known_over: true,
             stories: why::Stories::default(),
+            looks: Looks::default(),
         })
     }
 
@@ -157,26 +143,32 @@ impl Node {
         let begin = out.len();
         self.member.wake(now);
         // Leases are judged before any fact is looked at: what is over needs no permission.
-        self.executor.reconcile(&surroundings!(self, now));
-        // Most facts are datagrams that change nothing here or for the coordinator: what follows
-        // from those is taken up by the next tick, a fifth of an election timeout away at most.
-        let mut worth = !passing(&fact) || now >= self.member.deadline();
-        self.take(now, fact, out);
+        let due = self.looks.are_due(now);
+        if due {
+            self.executor.reconcile(&surroundings!(self, now));
+        }
+        let awaited = matches!(fact, Fact::Timeout) || now >= self.member.deadline();
+        let (mut host, mut lead) = (due || !passing(&fact), awaited || !passing(&fact));
+        host |= self.take(now, fact, out);
         // What the lease, or what was just seen, calls for waits for no tick.
-        worth |= self.executor.has_deeds();
+        host |= self.executor.has_deeds() || self.leaving.is_some();
         self.member.tick(now);
+        let mut looked = false;
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
         for _ in 0..4 {
             let outputs = self.member.take_output();
-            let quiet = outputs.is_empty();
-            worth |= outputs
+            let told = outputs
                 .iter()
                 .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
-            self.round(now, outputs, worth, out);
-            if quiet || !worth {
+            (host, lead) = (host || told, lead || told);
+            if outputs.is_empty() && !host && !lead {
                 break;
             }
+            self.round(now, outputs, (host, lead), out);
+            looked |= host;
+            // What a part changed it has looked at; only something new calls for another look.
+            (host, lead) = (false, false);
         }
         self.flush(out);
         for effect in &out[begin..] {
@@ -184,17 +176,24 @@ impl Node {
                 self.remember_seen(now, event);
             }
         }
-        let s = surroundings!(self, now);
+        if looked {
+            let s = surroundings!(self, now);
+            let end = s.lease_end.filter(|end| *end > now).unwrap_or(Time::NEVER);
+            let patience = s.cluster.timing.election;
+            let due = self.executor.deadline(&s).min(end);
+            self.looks.looked(now, due, patience);
+        }
         let until = self
             .member
             .deadline()
-            .min(self.executor.deadline(&s))
+            .min(self.looks.deadline())
             .min(self.planner.deadline(now, &self.member))
             .min(self.requests.deadline());
         out.push(Effect::Wait { until });
     }
 
-    fn take(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
+    /// Takes the fact in; gives whether the host's part must look at what it brought.
+    fn take(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) -> bool {
         match fact {
             Fact::Frame { link: _, frame } => self.member.frame(now, frame),
             Fact::SessionUp { peer } => self.member.session_up(now, peer),
@@ -203,9 +202,10 @@ impl Node {
             Fact::Timeout => {}
             Fact::Persisted { batch } => {
                 self.outbox.durable = self.outbox.durable.max(batch);
-                self.executor.persisted(batch);
+                let sayable = self.executor.persisted(batch);
                 self.member.persisted(now, batch);
                 self.outbox.release(out);
+                return sayable;
             }
             Fact::StoreFailed { why } => {
                 out.push(Effect::Event(self.event(
@@ -237,8 +237,10 @@ impl Node {
                     .guest_gone(&surroundings!(self, now), guest, epoch, &how, cause);
             }
             Fact::Observed { guest, epoch, seen } => {
-                self.executor
-                    .observed(&surroundings!(self, now), guest, epoch, &seen);
+                let s = surroundings!(self, now);
+                let failed = self.executor.observed(&s, guest, epoch, &seen);
+                self.looks.sooner(self.executor.deadline(&s));
+                return failed;
             }
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
@@ -287,14 +289,16 @@ impl Node {
                 }
             }
         }
+        false
     }
 
-    /// One round of consequences.
+    /// One round of consequences; `looks` says whether the host's part and the coordinator's look
+    /// at them.
     fn round(
         &mut self,
         now: Time,
         outputs: Vec<Output<Guests>>,
-        worth: bool,
+        looks: (bool, bool),
         out: &mut Vec<Effect>,
     ) {
         let mut writes = Vec::new();
@@ -332,8 +336,10 @@ impl Node {
                 }
             }
         }
-        if worth {
+        if looks.0 {
             self.host_part(now, out, &mut writes, &mut resting);
+        }
+        if looks.1 {
             self.coordinator_part(now, out);
         }
         if self.outbox.failed {

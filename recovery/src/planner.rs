@@ -8,7 +8,7 @@ use crate::placement;
 use quorate_fencing::{Next, Tried, brake, next_level};
 use quorate_membership::cluster::Attempt;
 use quorate_membership::entry::{AttemptEnd, Away, Entry, Proof, ProposalId};
-use quorate_membership::{Host, Member, NodeId, ProofPolicy, Time, Token};
+use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(crate) struct Planner {
     pub(crate) waiting: BTreeMap<GuestId, String>,
     /// Why a lost host is not being cut by a device, for people.
     pub(crate) fencing: BTreeMap<NodeId, String>,
+    /// The epoch and the number of entries that were applied when the state was looked through.
+    seen: Option<(Epoch, u64)>,
 }
 
 impl Planner {
@@ -82,6 +84,12 @@ impl Planner {
 
     /// Forgets what no longer matters; learns when guests became free.
     pub(crate) fn observe(&mut self, now: Time, member: &Member<Guests>) {
+        // Everything below follows from the applied log.
+        let at = (member.cluster().epoch, member.cluster().applied);
+        if self.seen == Some(at) {
+            return;
+        }
+        self.seen = Some(at);
         let guests = &member.app().guests;
         self.freed.retain(|g, _| guests.contains_key(g));
         self.waiting.retain(|g, _| guests.contains_key(g));

@@ -324,10 +324,6 @@ impl<N: SimNode> Sim<N> {
         if !self.world.is_running(host) {
             return;
         }
-        if let Some(node) = &self.nodes[host] {
-            let agreed = self.s10.state(now, host, node.applied());
-            self.hold(agreed);
-        }
         let h = &self.hosts[host];
         let fact = if h.silent_until > now {
             Fact::HypervisorBlind {
@@ -340,6 +336,19 @@ impl<N: SimNode> Sim<N> {
         };
         let delay = self.guest_rng.range(0, 20 * MS);
         self.world.tell(host, delay, Local::Fact(fact));
+    }
+
+    /// What the nodes made of the log is compared, all at one moment: most have applied the same.
+    pub(super) fn compare(&mut self) {
+        let now = self.world.now();
+        for host in 0..self.plan.hosts {
+            if let Some(node) = &self.nodes[host]
+                && self.world.is_running(host)
+            {
+                let agreed = self.s10.state(now, host, node.applied());
+                self.hold(agreed);
+            }
+        }
     }
 
     /// The guardian learns the lease end.

@@ -127,6 +127,7 @@ pub(crate) enum Event {
     Look {
         host: usize,
     },
+    Compare,
     LetGo {
         guest: usize,
     },
@@ -162,6 +163,9 @@ pub(crate) enum Event {
         number: u32,
     },
 }
+
+/// So often the states of all nodes are compared. What differs stays different.
+const COMPARE_EVERY: u64 = 4 * SECOND;
 
 /// One run of one plan.
 pub struct Sim<N> {
@@ -304,6 +308,7 @@ impl<N: SimNode> Sim<N> {
             self.world.after(self.plan.expect[i].at, Event::Expect(i));
         }
         self.world.after(500 * MS, Event::Clients);
+        self.world.after(COMPARE_EVERY, Event::Compare);
         if let Some(healed) = self.plan.healed {
             // Daemons that are down come back, sessions open, a stalled log moves on.
             let settle = healed + self.settle_time();
@@ -391,6 +396,10 @@ impl<N: SimNode> Sim<N> {
             Event::Thaw { host, until } => self.thaw(host, until),
             Event::Poll { host } => self.poll(host),
             Event::Look { host } => self.look(host),
+            Event::Compare => {
+                self.compare();
+                self.world.after(COMPARE_EVERY, Event::Compare);
+            }
             Event::LetGo { guest } => self.released(guest),
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),

@@ -208,6 +208,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn end(&mut self) {
         let now = self.plan.end;
         trace!(self, "END");
+        self.compare();
         let grounded = self.s2.end(now, 2 * SECOND);
         self.hold(grounded);
         for i in 0..self.acknowledged.len() {
