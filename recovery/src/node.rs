@@ -2,7 +2,7 @@
 
 use crate::command::Command;
 use crate::contract::{Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite, To};
-use crate::executor::{Deed, Executor, GuestPromise, Surroundings};
+use crate::executor::{Executor, GuestPromise, Surroundings};
 use crate::guest::GuestId;
 use crate::machine::Guests;
 use crate::planner::Planner;
@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 mod coordinate;
 mod events;
 mod going;
+mod host;
 mod outbox;
 mod status;
 mod why;
@@ -66,6 +67,8 @@ pub struct Node {
     lease_known_over: bool,
     stories: why::Stories,
     looks: Looks,
+    /// Room for what membership puts out, used again in every step.
+    outputs: Vec<Output<Guests>>,
 }
 
 /// The guest an effect would create.
@@ -89,6 +92,7 @@ macro_rules! surroundings {
         }
     };
 }
+use surroundings;
 
 impl Node {
     /// A node from what its store held and what its machine shows.
@@ -122,6 +126,7 @@ impl Node {
             lease_known_over: true,
             stories: why::Stories::default(),
             looks: Looks::default(),
+            outputs: Vec::new(),
         })
     }
 
@@ -156,8 +161,9 @@ impl Node {
         let mut looked = false;
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
+        let mut outputs = std::mem::take(&mut self.outputs);
         for _ in 0..4 {
-            let outputs = self.member.take_output();
+            self.member.take_output(&mut outputs);
             let told = outputs
                 .iter()
                 .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
@@ -165,11 +171,12 @@ impl Node {
             if outputs.is_empty() && !host && !lead {
                 break;
             }
-            self.round(now, outputs, (host, lead), out);
+            self.round(now, &mut outputs, (host, lead), out);
             looked |= host;
             // What a part changed it has looked at; only something new calls for another look.
             (host, lead) = (false, false);
         }
+        self.outputs = outputs;
         self.flush(out);
         for effect in &out[begin..] {
             if let Effect::Event(event) = effect {
@@ -297,13 +304,13 @@ impl Node {
     fn round(
         &mut self,
         now: Time,
-        outputs: Vec<Output<Guests>>,
+        outputs: &mut Vec<Output<Guests>>,
         looks: (bool, bool),
         out: &mut Vec<Effect>,
     ) {
         let mut writes = Vec::new();
         let mut resting = Vec::new();
-        for output in outputs {
+        for output in outputs.drain(..) {
             match output {
                 Output::Write(w) => writes.push(NodeWrite::Member(w)),
                 Output::Datagram { to, frame, rests } => {
@@ -360,87 +367,6 @@ impl Node {
             .held
             .extend(resting.into_iter().map(|e| (batch, e)));
         self.outbox.release(out);
-    }
-
-    fn host_part(
-        &mut self,
-        now: Time,
-        out: &mut Vec<Effect>,
-        writes: &mut Vec<NodeWrite>,
-        resting: &mut Vec<Effect>,
-    ) {
-        let s = surroundings!(self, now);
-        self.executor.reconcile(&s);
-        let status = self.executor.status(&s);
-        let settled = self.executor.settled(&s) && self.executor.presentable();
-        let over = s.lease_end.is_some_and(|end| now >= end);
-        let presentable = self.executor.presentable();
-        for deed in self.executor.take_deeds() {
-            match deed {
-                Deed::Write(w) => writes.push(NodeWrite::Executor(w)),
-                Deed::Order { order, rests } => {
-                    // An end must not be overtaken by the creation it calls off, which may still be
-                    // held back for its promise.
-                    if order.action == GuestAction::End {
-                        self.outbox
-                            .held
-                            .retain(|(_, e)| created(e) != Some(order.guest));
-                        resting.retain(|e| created(e) != Some(order.guest));
-                    }
-                    if rests {
-                        resting.push(Effect::Guest(order));
-                    } else {
-                        out.push(Effect::Guest(order));
-                    }
-                }
-                Deed::Started(guest, epoch) => {
-                    let (me, text) = (self.member.me(), format!("runs under epoch {epoch}"));
-                    let e = self.event(epoch, EventKind::Started, Some(me), Some(guest), text);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Ended(guest, epoch, how) => {
-                    let me = self.member.me();
-                    let e = self.event(epoch, EventKind::Ended, Some(me), Some(guest), how);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Health(guest, text) => {
-                    let me = self.member.me();
-                    let e = self.event(Token::NONE, EventKind::Health, Some(me), Some(guest), text);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Host(text) => {
-                    let me = self.member.me();
-                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), None, text);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Alert(guest, text) => {
-                    let me = self.member.me();
-                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), Some(guest), text);
-                    out.push(Effect::Event(e));
-                }
-            }
-        }
-        if over && !self.lease_known_over {
-            self.lease_known_over = true;
-            let text = "the lease of this host is over: its guests are ended".to_owned();
-            let e = self.event(
-                Token::NONE,
-                EventKind::Lease,
-                Some(self.member.me()),
-                None,
-                text,
-            );
-            out.push(Effect::Event(e));
-        }
-        if !status.closed.is_empty() && status != *self.member.status() {
-            self.member.hurry_beat(now);
-        }
-        self.member.set_status(status);
-        self.member.set_emptied(self.executor.emptied());
-        self.member.set_countable(settled);
-        self.member.set_presentable(presentable);
-        self.begin_anew();
-        self.leave(now);
     }
 
     fn applied(

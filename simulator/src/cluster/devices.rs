@@ -157,7 +157,7 @@ impl<N: SimNode> Sim<N> {
             end,
             detail,
         };
-        self.world.tell(by, 0, Local::Fact(fact));
+        self.world.tell(by, 0, Local::fact(fact));
     }
 
     /// A device cuts a host, whatever has become of who asked for it.

@@ -229,7 +229,7 @@ impl<N: SimNode> Sim<N> {
         self.requests += 1;
         let client = self.requests;
         let fact = Fact::Request { client, request };
-        self.world.tell(host, 0, super::Local::Fact(fact));
+        self.world.tell(host, 0, super::Local::fact(fact));
     }
 
     /// Everything is whole again.
@@ -304,7 +304,7 @@ impl<N: SimNode> Sim<N> {
         self.asked.push((client, guest));
         let request = Request::AddGuest(Self::spec(guest));
         let fact = Fact::Request { client, request };
-        self.world.tell(host, 0, super::Local::Fact(fact));
+        self.world.tell(host, 0, super::Local::fact(fact));
     }
 
     /// The settled voters that are linked well enough for L2, by one of them.

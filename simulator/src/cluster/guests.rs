@@ -217,7 +217,7 @@ impl<N: SimNode> Sim<N> {
         if self.world.life(host) == life {
             let delay = self.guest_rng.range(MS / 10, 2 * MS);
             let fact = Fact::GuestDone { order, result };
-            self.world.tell(host, delay, Local::Fact(fact));
+            self.world.tell(host, delay, Local::fact(fact));
         }
     }
 
@@ -245,7 +245,7 @@ impl<N: SimNode> Sim<N> {
             cause,
         };
         let delay = self.guest_rng.range(MS, 50 * MS);
-        self.world.tell(host, delay, Local::Fact(fact));
+        self.world.tell(host, delay, Local::fact(fact));
     }
 
     pub(super) fn remove(&mut self, host: usize, at: usize) {
@@ -335,7 +335,7 @@ impl<N: SimNode> Sim<N> {
             }
         };
         let delay = self.guest_rng.range(0, 20 * MS);
-        self.world.tell(host, delay, Local::Fact(fact));
+        self.world.tell(host, delay, Local::fact(fact));
     }
 
     /// What the nodes made of the log is compared, all at one moment: most have applied the same.

@@ -51,7 +51,7 @@ pub(crate) struct Quorate;
 
 impl Types for Quorate {
     type Datagram = Rc<NodeFrame>;
-    type Message = NodeStream;
+    type Message = Box<NodeStream>;
     type Write = Vec<NodeWrite>;
     type Local = Local;
     type Event = Event;
@@ -59,13 +59,9 @@ impl Types for Quorate {
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are facts, and a box each would cost more than the room"
-)]
 pub(crate) enum Local {
     /// A fact for the node.
-    Fact(Fact),
+    Fact(Box<Fact>),
     /// Its driver carries out a guest order.
     Order(Box<GuestOrder>),
     /// Its driver launches a fence agent.
@@ -80,6 +76,12 @@ pub(crate) enum Local {
     },
     /// Its driver tells the guardian the lease end.
     Lease(quorate_membership::Time),
+}
+
+impl Local {
+    fn fact(fact: Fact) -> Local {
+        Local::Fact(Box::new(fact))
+    }
 }
 
 /// What happens around the daemons. Those that belong to one boot of a machine name it.
@@ -358,11 +360,12 @@ impl<N: SimNode> Sim<N> {
             }
             Happening::Message { to, from, message } => {
                 let peer = nodes::id(from);
+                let message = *message;
                 self.step(to, Fact::Stream { peer, message });
             }
             Happening::Timer { node } => self.step(node, Fact::Timeout),
             Happening::Local { node, fact } => match fact {
-                Local::Fact(fact) => self.step(node, fact),
+                Local::Fact(fact) => self.step(node, *fact),
                 Local::Order(order) => self.order(node, *order),
                 Local::Launch(launch) => self.launch(node, &launch),
                 Local::FenceWake(at) => self.fence_poll(at),

@@ -195,7 +195,7 @@ impl<N: SimNode> Sim<N> {
                 if self.world.disk_mut(host).failed {
                     let why = "input/output error".to_owned();
                     self.world
-                        .tell(host, MS, Local::Fact(Fact::StoreFailed { why }));
+                        .tell(host, MS, Local::fact(Fact::StoreFailed { why }));
                 } else {
                     self.world.persist(host, gap, batch, writes);
                 }
@@ -203,7 +203,7 @@ impl<N: SimNode> Sim<N> {
             Effect::Datagram { to, frame } => self.datagram(host, now, gap, to, frame),
             Effect::Stream { peer, message } => {
                 let to = peer.0 as usize - 1;
-                self.world.stream(host, to, gap, message);
+                self.world.stream(host, to, gap, Box::new(message));
             }
             Effect::Guest(order) => {
                 trace!(self, "{} orders {:?}", self.name(host), OrderLine(&order));
@@ -304,7 +304,7 @@ impl<N: SimNode> Sim<N> {
         self.write(host, writes);
         self.learn(host);
         self.world
-            .tell(host, 0, Local::Fact(Fact::Persisted { batch }));
+            .tell(host, 0, Local::fact(Fact::Persisted { batch }));
     }
 
     fn write(&mut self, host: usize, writes: Vec<NodeWrite>) {
