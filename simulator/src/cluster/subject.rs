@@ -42,8 +42,8 @@ impl Subject for Cluster {
         Vec::new()
     }
 
-    fn write(&self, _plan: &Plan) -> String {
-        String::new()
+    fn write(&self, plan: &Plan) -> String {
+        scenario::write(plan)
     }
 
     fn read(&self, file: &str, text: &str) -> Result<Plan, BadScenario> {

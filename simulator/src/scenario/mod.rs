@@ -21,16 +21,18 @@
 //! `other-voter`, `host-of-g1`; times and lengths are seconds.
 
 mod fields;
+mod shape;
 mod verbs;
+mod write;
+
+pub use write::write;
 
 use crate::cluster::Plan;
-use crate::cluster::action::DeviceMode;
 use crate::cluster::plan::{Expect, Expected};
 use crate::world::SECOND;
 use fields::{Fields, Lines};
-use quorate_membership::{ProofPolicy, Timing};
 use std::fmt;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 /// Why a file is no scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +41,16 @@ pub struct BadScenario {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
     /// What was found and what is allowed.
     pub what: String,
 }
 
 impl fmt::Display for BadScenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+        let (line, column) = (self.line, self.column);
+        write!(f, "{}:{line}:{column}: {}", self.file, self.what)
     }
 }
 
@@ -107,12 +112,13 @@ const EXPECTATIONS: &[(&str, &str)] = &[
 /// Reads a scenario.
 ///
 /// # Errors
-/// File, line, what was found, what is allowed.
+/// File, line, column, what was found, what is allowed.
 pub fn parse(file: &str, text: &str) -> Result<Plan, BadScenario> {
     let lines = Lines::new(text);
     let bad = |offset: usize, what: String| BadScenario {
         file: file.to_owned(),
         line: lines.of(offset),
+        column: lines.column(offset),
         what,
     };
     let document = DeTable::parse(text).map_err(|e| {
@@ -125,23 +131,31 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, BadScenario> {
 /// An error at a byte offset.
 type Bad = (usize, String);
 
-fn read(document: &DeTable<'_>, lines: &Lines) -> Result<Plan, Bad> {
+fn read(document: &DeTable<'_>, lines: &Lines<'_>) -> Result<Plan, Bad> {
     let mut top = Fields::new(document, 0);
     let cluster = top.table("cluster")?.ok_or((
         0,
         "no [cluster]: it needs at least hosts and voters".to_owned(),
     ))?;
-    let mut plan = shape(cluster)?;
+    let end_at = cluster.place("end");
+    let mut plan = shape::read(cluster)?;
     let (hosts, guests) = (plan.hosts, plan.guests);
     for (table, at) in top.tables("at")? {
         let mut f = Fields::new(table, at);
         let time = f.seconds("time")?;
         let time = time.ok_or((at, "no `time`: seconds from the beginning".to_owned()))?;
+        if let Some((before, _)) = plan.timeline.last().filter(|(t, _)| *t > time) {
+            let what = format!(
+                "time goes back to {} s; expected: {} s or later, as the step before",
+                write::seconds(time),
+                write::seconds(*before)
+            );
+            return Err((f.place("time"), what));
+        }
         let action = verbs::action(&mut f, hosts, guests)?;
         f.finish()?;
         plan.timeline.push((time, action));
     }
-    plan.timeline.sort_by_key(|(at, _)| *at);
     let mut last = 0;
     for (table, at) in top.tables("expect")? {
         let mut f = Fields::new(table, at);
@@ -166,85 +180,17 @@ fn read(document: &DeTable<'_>, lines: &Lines) -> Result<Plan, Bad> {
     }
     top.finish()?;
     let last_action = plan.timeline.last().map_or(0, |(at, _)| *at);
-    let needed = last.max(last_action) + SECOND;
+    let last = last.max(last_action);
     if plan.end == 0 {
-        plan.end = needed;
-    } else if plan.end < needed {
+        plan.end = last + SECOND;
+    } else if plan.end < last {
         let what = format!(
-            "cluster.end is {} s, but the last line is about {} s",
-            plan.end / SECOND,
-            needed / SECOND
+            "end is {} s; expected: {} s or later, when the last line is due",
+            write::seconds(plan.end),
+            write::seconds(last)
         );
-        return Err((0, what));
+        return Err((end_at, what));
     }
-    Ok(plan)
-}
-
-fn shape(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
-    let at = f.at;
-    let voters = f.whole("voters", 1, 7)?.unwrap_or(3) as usize;
-    let hosts = f.whole("hosts", 1, 8)?.unwrap_or(voters as u64) as usize;
-    if hosts < voters {
-        return Err((at, format!("{voters} voters, but only {hosts} hosts")));
-    }
-    let guests = f.whole("guests", 0, 40)?.unwrap_or(1) as usize;
-    let seed = f.whole("seed", 0, i64::MAX as u64)?.unwrap_or(1);
-    let mut plan = Plan::new(seed, hosts, voters, guests);
-    plan.witnesses = f.whole("witnesses", 0, voters as u64)?.unwrap_or(0) as usize;
-    plan.networks = f.whole("networks", 1, 8)?.unwrap_or(1) as usize;
-    plan.end = f.seconds("end")?.unwrap_or(0);
-    if let Some((word, at)) = f.word("timing")? {
-        plan.timing = match word.as_str() {
-            "fast" => Timing::fast(),
-            "default" => Timing::default(),
-            _ => return Err((at, format!("timing {word:?}; allowed: fast, default"))),
-        };
-    }
-    if let Some((word, at)) = f.word("proof")? {
-        plan.proof = match word.as_str() {
-            "device" => ProofPolicy::Device,
-            "device-and-lease" => ProofPolicy::DeviceAndLease,
-            _ => {
-                let what = format!("proof {word:?}; allowed: device, device-and-lease");
-                return Err((at, what));
-            }
-        };
-    }
-    if let Some((word, at)) = f.word("devices")? {
-        let device = match word.as_str() {
-            "none" => None,
-            other => Some(verbs::device(other, at)?),
-        };
-        plan.devices.fill(device);
-    } else {
-        plan.devices.fill(Some(DeviceMode::Works));
-    }
-    if let Some(on) = f.truth("watchdogs")? {
-        plan.watchdogs.fill(on);
-    }
-    if let Some(on) = f.truth("agents")? {
-        plan.agents.fill(on);
-    }
-    if let Some(rates) = f.array("clock-ppm")? {
-        if rates.len() > hosts {
-            return Err((at, format!("clock-ppm names more than {hosts} hosts")));
-        }
-        for (host, rate) in rates.iter().enumerate() {
-            let ppm = match rate.get_ref() {
-                DeValue::Integer(i) => i.to_string().parse::<i64>().ok(),
-                _ => None,
-            };
-            let ppm = ppm.filter(|p| p.abs() <= 100_000).ok_or((
-                rate.span().start,
-                "clock-ppm holds whole numbers from -100000 to 100000".to_owned(),
-            ))?;
-            plan.rates[host] = ppm * 1000;
-        }
-    }
-    if let Some(healed) = f.seconds("healed")? {
-        plan.healed = Some(healed);
-    }
-    f.finish()?;
     Ok(plan)
 }
 

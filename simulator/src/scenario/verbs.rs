@@ -3,7 +3,6 @@
 use super::Bad;
 use super::fields::{Fields, who};
 use crate::cluster::action::{Action, Ask, Class, DeviceMode, Ill, Who};
-use crate::world::MS;
 use quorate_membership::entry::Away;
 use toml::de::DeValue;
 
@@ -172,6 +171,11 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
             f.whole($key, 0, $most)?.ok_or_else(|| missing($key))?
         };
     }
+    macro_rules! millis {
+        ($key:literal) => {
+            f.millis($key)?.ok_or_else(|| missing($key))?
+        };
+    }
     macro_rules! guest {
         () => {
             f.guest("guest", guests)?.ok_or_else(|| missing("guest"))?
@@ -205,9 +209,9 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
             duplicate: whole!("duplicate", 1_000_000) as u32,
         },
         "delay" => Action::Delay {
-            jitter: whole!("jitter-ms", 60_000) * MS,
+            jitter: millis!("jitter-ms"),
             long: f.whole("long", 0, 1_000_000)?.unwrap_or(0) as u32,
-            long_max: f.whole("long-ms", 0, 60_000)?.unwrap_or(0) * MS,
+            long_max: f.millis("long-ms")?.unwrap_or(0),
         },
         "fence-net-cut" | "fence-net-mend" => Action::FenceNetwork {
             from: host!("host"),
@@ -267,7 +271,7 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
         "stuck-kill" => Action::StuckKill(host!("host")),
         "slow-disk" => Action::SlowDisk {
             who: host!("host"),
-            delay: (whole!("from-ms", 60_000) * MS, whole!("to-ms", 60_000) * MS),
+            delay: (millis!("from-ms"), millis!("to-ms")),
         },
         "store-fails" => Action::StoreFails(host!("host")),
         "ask-stop" => Action::Ask(host!("host"), Ask::Stop(guest!())),
