@@ -12,9 +12,12 @@ mod minds;
 pub mod node;
 mod nodes;
 pub mod plan;
-mod report;
+pub mod report;
+pub mod shapes;
+mod storage;
 mod subject;
 mod trace;
+pub mod triggers;
 
 #[cfg(test)]
 mod tests;
@@ -35,8 +38,8 @@ use crate::check::{HostName, Violation};
 use crate::harness::Outcome;
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
 use host::Host;
-use quorate_membership::Token;
 use quorate_membership::replay::ReplayWindow;
+use quorate_membership::{Token, codec};
 use quorate_recovery::contract::{
     Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
 };
@@ -55,6 +58,14 @@ impl Types for Quorate {
     type Write = Vec<NodeWrite>;
     type Local = Local;
     type Event = Event;
+
+    fn datagram_size(frame: &Rc<NodeFrame>) -> u32 {
+        codec::encode(codec::Kind::Frame, &**frame).len() as u32
+    }
+
+    fn message_size(message: &Box<NodeStream>) -> u32 {
+        codec::encode(codec::Kind::Stream, message).len() as u32
+    }
 }
 
 /// What a daemon does or learns on its own machine.
@@ -164,6 +175,15 @@ pub(crate) enum Event {
         step: u8,
         number: u32,
     },
+    /// The rest of an action that takes time; void once everything was made whole again.
+    Later {
+        calms: u32,
+        action: Box<action::Action>,
+    },
+    Trigger {
+        number: usize,
+        that: usize,
+    },
 }
 
 /// So often the states of all nodes are compared. What differs stays different.
@@ -214,6 +234,9 @@ pub struct Sim<N> {
     standing: Vec<usize>,
     kills: u32,
     remedies: u32,
+    /// How often everything was made whole again.
+    calms: u32,
+    watch: triggers::Watch,
 }
 
 impl<N: SimNode> Sim<N> {
@@ -284,6 +307,8 @@ impl<N: SimNode> Sim<N> {
             standing: Vec::new(),
             kills: 0,
             remedies: 0,
+            calms: 0,
+            watch: triggers::Watch::new(plan.triggers.len()),
             plan,
         };
         sim.begin();
@@ -408,6 +433,9 @@ impl<N: SimNode> Sim<N> {
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
+            Event::Later { calms, action } if calms == self.calms => self.act(&action),
+            Event::Later { .. } => {}
+            Event::Trigger { number, that } => self.trigger(number, that),
             other => self.machine_event(other),
         }
     }
