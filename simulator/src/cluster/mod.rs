@@ -11,6 +11,7 @@ mod host;
 mod minds;
 pub mod node;
 mod nodes;
+mod plainer;
 pub mod plan;
 pub mod report;
 pub mod shapes;

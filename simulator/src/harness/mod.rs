@@ -3,8 +3,10 @@
 
 pub mod cli;
 mod hunt;
+mod shrink;
 
 pub use hunt::{Hunt, hunt};
+pub use shrink::{RUNS, Shrunk, shrink};
 
 use crate::check::Violation;
 use crate::scenario::BadScenario;
@@ -40,6 +42,18 @@ pub trait Subject: Sync {
     /// Plans that differ from this one in one step towards a plainer story (fewer nodes, no noise, a
     /// shorter, rounder or weaker fault), the most drastic step first. None has more faults.
     fn simpler(&self, plan: &Self::Plan) -> Vec<Self::Plan>;
+
+    /// The same plan under another seed: other delays, the same faults. `None` if that is not possible.
+    fn with_seed(&self, plan: &Self::Plan, seed: u64) -> Option<Self::Plan> {
+        let _ = (plan, seed);
+        None
+    }
+
+    /// The plan without what comes after this failure of it.
+    fn until(&self, plan: &Self::Plan, failure: &Violation) -> Self::Plan {
+        let _ = failure;
+        plan.clone()
+    }
 
     /// The plan as a scenario file, which [`Subject::read`] gives back.
     fn write(&self, plan: &Self::Plan) -> String;
