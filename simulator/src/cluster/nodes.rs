@@ -13,6 +13,7 @@ use quorate_membership::frame::Datagram;
 use quorate_membership::store::Image;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
 use quorate_recovery::Setup;
+use quorate_recovery::command::Command;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -362,6 +363,12 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn finding(&mut self, token: Token, finding: Finding) {
+        let body = &self.audit.log[token.index() as usize - 1].body;
+        let name = match &finding {
+            Finding::Void(why) => format!("void: {why}"),
+            _ => format!("entry: {}", entry_name(body)),
+        };
+        self.exposure.add(name, 1);
         if self.trace.is_on() {
             let body = &self.audit.log[token.index() as usize - 1].body;
             if !matches!(body, Entry::Renew { .. } | Entry::Noop) {
@@ -492,5 +499,27 @@ impl std::fmt::Debug for OrderLine<'_> {
             "{verb} {} epoch {} (order {})",
             o.guest, o.epoch, o.order
         )
+    }
+}
+
+/// What exposure calls an entry.
+fn entry_name(entry: &Entry<Command>) -> &'static str {
+    match entry {
+        Entry::Noop => "noop",
+        Entry::Away { .. } => "away",
+        Entry::Term { .. } => "term",
+        Entry::Renew { .. } => "renew",
+        Entry::Resign { .. } => "resign",
+        Entry::Admit { emptied: true, .. } => "admit, emptied",
+        Entry::Admit { .. } => "admit",
+        Entry::Armed { .. } => "armed",
+        Entry::Revoke { .. } => "revoke",
+        Entry::Restore { .. } => "restore",
+        Entry::Proof { .. } => "proof",
+        Entry::Attempt { .. } => "attempt",
+        Entry::AttemptEnded { .. } => "attempt ended",
+        Entry::App(Command::Placed { .. }) => "placed",
+        Entry::App(Command::Closed { .. }) => "closed",
+        Entry::App(_) => "other of guests",
     }
 }

@@ -128,13 +128,13 @@ pub(super) fn simpler(plan: &Plan) -> Vec<Plan> {
         }
         let at = plan.timeline[i].0;
         // What heals keeps its time: liveness counts from there.
-        if plan.timeline[i].1 != Action::Calm {
-            if let Some(rounder) = rounder(at) {
-                push(&|p| {
-                    p.timeline[i].0 = rounder;
-                    p.timeline.sort_by_key(|(at, _)| *at);
-                });
-            }
+        if plan.timeline[i].1 != Action::Calm
+            && let Some(rounder) = rounder(at)
+        {
+            push(&|p| {
+                p.timeline[i].0 = rounder;
+                p.timeline.sort_by_key(|(at, _)| *at);
+            });
         }
     }
     for i in 0..plan.triggers.len() {

@@ -34,6 +34,7 @@ mod when;
 mod words;
 mod write;
 
+pub use steps::verb;
 pub use write::write;
 
 use crate::cluster::Plan;
