@@ -1,9 +1,36 @@
-//! The quorate-sim command: the harness for our own cluster.
+//! The quorate-sim command: the harness for our own cluster, and what only it can do.
 
+use clap::{Parser, Subcommand};
+use quorate_simulator::atlas::{self, AtlasArgs};
 use quorate_simulator::cluster::Cluster;
-use quorate_simulator::harness::cli;
+use quorate_simulator::harness::cli::{self, Verb};
 use std::process::ExitCode;
 
+/// Finds the schedule that breaks a promise, or shows that many do not.
+///
+/// Exit status: 0 nothing broken, 1 a promise or an expectation broken, 2 bad input.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Ours,
+}
+
+#[derive(Subcommand)]
+enum Ours {
+    #[command(flatten)]
+    Any(Verb),
+    /// Try every way in which links between N voters can be missing for good, with every leader.
+    Atlas(AtlasArgs),
+}
+
 fn main() -> ExitCode {
-    cli::main(&Cluster)
+    let done = match Cli::parse().verb {
+        Ours::Any(verb) => return cli::obey(&Cluster, verb),
+        Ours::Atlas(args) => atlas::chart(&args),
+    };
+    done.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        ExitCode::from(cli::BAD_INPUT)
+    })
 }

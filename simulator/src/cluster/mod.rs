@@ -12,6 +12,7 @@ mod minds;
 pub mod node;
 mod nodes;
 pub mod plan;
+mod probe;
 mod report;
 mod subject;
 mod trace;
