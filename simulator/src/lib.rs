@@ -9,4 +9,5 @@ pub mod harness;
 pub mod mutants;
 pub mod oracle;
 pub mod scenario;
+pub mod sweep;
 pub mod world;

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use quorate_simulator::atlas::{self, AtlasArgs};
 use quorate_simulator::cluster::Cluster;
 use quorate_simulator::harness::cli::{self, Verb};
+use quorate_simulator::sweep::{self, SweepArgs};
 use std::process::ExitCode;
 
 /// Finds the schedule that breaks a promise, or shows that many do not.
@@ -22,12 +23,15 @@ enum Ours {
     Any(Verb),
     /// Try every way in which links between N voters can be missing for good, with every leader.
     Atlas(AtlasArgs),
+    /// Try every schedule of a few faults on a few hosts.
+    Sweep(SweepArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Ours::Any(verb) => return cli::obey(&Cluster, verb),
         Ours::Atlas(args) => atlas::chart(&args),
+        Ours::Sweep(args) => sweep::sweep(&args),
     };
     done.unwrap_or_else(|why| {
         eprintln!("{why}");

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_chain_and_a_star_work_and_everybody_keeps_a_lease() {
         let chain = of(3, "1=2 2=3");
-        assert_eq!((chain.hub, chain.keeps), (Some(1), vec![true; 3]));
+        assert_eq!((chain.hub, chain.keeps), (Some(0), vec![true; 3]));
         let star = of(5, "3=1 3=2 3=4 3=5");
         assert_eq!((star.hub, star.keeps), (Some(2), vec![true; 5]));
     }

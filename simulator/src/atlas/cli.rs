@@ -23,6 +23,9 @@ pub struct AtlasArgs {
     /// Run this case alone, as a disagreement names it.
     #[arg(long, value_name = "CASE")]
     only: Option<Case>,
+    /// Only the K-th of every M cases: an M-th of the atlas, evenly spread.
+    #[arg(long, value_name = "K/M", value_parser = part, conflicts_with = "only")]
+    part: Option<(usize, usize)>,
     /// With --only: print one line per event.
     #[arg(long, requires = "only")]
     trace: bool,
@@ -54,6 +57,15 @@ impl AtlasArgs {
     }
 }
 
+/// Reads K/M.
+pub(crate) fn part(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text.split_once('/');
+    let numbers = numbers.and_then(|(k, m)| Some((k.parse().ok()?, m.parse().ok()?)));
+    let fits = |(k, m): &(usize, usize)| (1..=*m).contains(k);
+    let wrong = || "two whole numbers K/M, K from 1 to M".to_owned();
+    numbers.filter(fits).ok_or_else(wrong)
+}
+
 /// Makes the atlas.
 ///
 /// # Errors
@@ -69,7 +81,7 @@ pub fn chart(args: &AtlasArgs) -> Result<ExitCode, String> {
     let start = Start::new(nodes, args.seed)?;
     match args.only {
         Some(case) => Ok(one(args, &start, case)),
-        None => Ok(all(args, &start, nodes)),
+        None => all(args, &start, nodes),
     }
 }
 
@@ -104,10 +116,16 @@ fn one(args: &AtlasArgs, start: &Start, case: Case) -> ExitCode {
     ExitCode::from(u8::from(broken))
 }
 
-fn all(args: &AtlasArgs, start: &Start, nodes: usize) -> ExitCode {
+fn all(args: &AtlasArgs, start: &Start, nodes: usize) -> Result<ExitCode, String> {
     let begun = Instant::now();
-    let graphs = graph::graphs(nodes).len();
-    let cases = graph::cases(nodes);
+    let all = graph::cases(nodes);
+    graph::complete(&all)?;
+    let graphs = all.chunk_by(|a, b| a.graph == b.graph).count();
+    let (first, every) = args.part.unwrap_or((1, 1));
+    let cases: Vec<Case> = all.into_iter().skip(first - 1).step_by(every).collect();
+    if cases.is_empty() {
+        return Err(format!("--part {first}/{every}: no case is in it"));
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or(cores, usize::from);
     let loud = std::io::stderr().is_terminal() && !args.json;
@@ -134,7 +152,7 @@ fn all(args: &AtlasArgs, start: &Start, nodes: usize) -> ExitCode {
     } else {
         told(args, start, &found, graphs, seconds);
     }
-    ExitCode::from(u8::from(!found.disagreements.is_empty()))
+    Ok(ExitCode::from(u8::from(!found.disagreements.is_empty())))
 }
 
 /// The result as JSON, on one line.
@@ -161,10 +179,12 @@ fn told(args: &AtlasArgs, start: &Start, found: &Atlas, graphs: usize, seconds: 
         drawn(args, start, t);
         line("");
     }
+    let part = args.part.map(|(k, m)| format!(" (part {k} of {m})"));
     line(format_args!(
-        "{} voters: {graphs} graphs, {} cases with their leaders; {} must work, {} must not",
+        "{} voters: {graphs} graphs, {} cases{} with their leaders; {} must work, {} must not",
         args.nodes,
         found.cases,
+        part.unwrap_or_default(),
         found.available,
         found.cases - found.available
     ));

@@ -10,6 +10,11 @@ use std::fmt;
 /// there are 1,540,944 graphs.
 pub const NODES: (usize, usize) = (2, 5);
 
+/// How many graphs and how many cases there are of so many nodes: digraphs and rooted digraphs on
+/// unlabelled nodes (Harary and Palmer, Graphical Enumeration, 1973).
+pub const COUNTED: [(usize, usize, usize); 4] =
+    [(2, 3, 4), (3, 16, 36), (4, 218, 752), (5, 9608, 45_960)];
+
 /// A directed graph. A node always reaches itself; that is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Graph {
@@ -189,6 +194,23 @@ pub fn cases(nodes: usize) -> Vec<Case> {
     .collect()
 }
 
+/// Whether cases are all there are of their size.
+///
+/// # Errors
+/// How many graphs and cases there are, and how many there should be.
+pub fn complete(cases: &[Case]) -> Result<(), String> {
+    let nodes = cases.first().map_or(0, |c| c.graph.nodes());
+    let graphs = cases.chunk_by(|a, b| a.graph == b.graph).count();
+    let found = (nodes, graphs, cases.len());
+    if COUNTED.contains(&found) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} graphs and {} cases of {nodes} nodes, but there are {COUNTED:?} (nodes, graphs, cases)",
+        found.1, found.2
+    ))
+}
+
 /// The name of a case: nodes, links in hexadecimal, leader from 1; `5-1f03a-2`.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,11 +257,18 @@ mod tests {
 
     #[test]
     fn there_are_as_many_as_combinatorics_says() {
-        // Digraphs and rooted digraphs on n unlabelled nodes (OEIS A000273 and A000595's kin).
-        let counted: Vec<(usize, usize)> =
-            (2..=4).map(|n| (graphs(n).len(), cases(n).len())).collect();
-        assert_eq!(counted, [(3, 4), (16, 36), (218, 752)]);
+        for (nodes, graphs_of, cases_of) in COUNTED {
+            let all = cases(nodes);
+            assert_eq!(
+                (graphs(nodes).len(), all.len()),
+                (graphs_of, cases_of),
+                "{nodes}"
+            );
+            assert_eq!(complete(&all), Ok(()));
+            assert!(complete(&all[1..]).is_err());
+        }
         assert_eq!(orders(4).len(), 24);
+        assert!(graphs(6).is_empty() && complete(&[]).is_err());
     }
 
     #[test]

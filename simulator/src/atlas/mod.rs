@@ -14,6 +14,7 @@ mod cli;
 pub mod graph;
 mod trial;
 
+pub(crate) use cli::part;
 pub use cli::{AtlasArgs, chart};
 pub use trial::{Start, Took, Trial};
 

@@ -137,6 +137,11 @@ impl Start {
     pub fn run(&self, case: Case, seconds: u64, traced: bool) -> Trial {
         let graph = case.graph.renamed(&self.hosts(case));
         let forecast = forecast(graph.nodes(), |a, b| graph.passes(a, b));
+        self.judged(case, forecast, seconds, traced)
+    }
+
+    /// Runs a case and compares it with a forecast.
+    fn judged(&self, case: Case, forecast: Forecast, seconds: u64, traced: bool) -> Trial {
         let plan = self.plan(case, seconds);
         let end = plan.end;
         let mut judge = Judge::new(&plan.timing, self.cut, forecast);
@@ -315,5 +320,50 @@ impl Judge {
             _ => return Ok(()),
         };
         Err(Violation::new("oracle", at, what, [first, second]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the judge says of a case under a forecast that is changed.
+    fn under(case: &str, change: impl Fn(&mut Forecast)) -> String {
+        let start = Start::new(3, 1).expect("three voters form a cluster");
+        let case: Case = case.parse().expect("a case");
+        let true_one = start.run(case, 20, false);
+        assert_eq!(true_one.outcome.violation, None, "{case}");
+        let mut forecast = true_one.forecast;
+        change(&mut forecast);
+        let other = start.judged(case, forecast, 20, false).outcome;
+        other.violation.map(|v| v.what).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_wrong_forecast_is_noticed_both_ways() {
+        // Nobody is linked; then: everybody is.
+        let no_work = under("3-0-1", |f| f.hub = Some(0));
+        assert_eq!(no_work, "a connected majority decides nothing");
+        let no_rest = under("3-3f-1", |f| f.hub = None);
+        assert_eq!(no_rest, "a minority decides");
+        let lost = under("3-0-1", |f| f.keeps[2] = true);
+        assert_eq!(lost, "h3 loses its lease");
+        let kept = under("3-3f-1", |f| f.keeps[2] = false);
+        assert_eq!(kept, "h3 keeps its lease");
+    }
+
+    #[test]
+    fn the_leader_of_a_case_is_the_host_that_leads() {
+        let start = Start::new(4, 1).expect("four voters form a cluster");
+        for leader in 0..4 {
+            let case: Case = format!("4-1-{}", leader + 1).parse().expect("a case");
+            let hosts = start.hosts(case);
+            assert_eq!(hosts[leader], start.leader);
+            let mut all = hosts.clone();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3]);
+            // Eleven of twelve links are cut.
+            assert_eq!(start.plan(case, 60).timeline.len(), 11);
+        }
     }
 }

@@ -48,6 +48,12 @@ impl<N: SimNode> Sim<N> {
         self.hosts[host].guardian.end.is_some_and(|end| end > now)
     }
 
+    /// How many guests can write somewhere.
+    pub(crate) fn guests_running(&self) -> usize {
+        let known = self.guest_ids.iter().flatten();
+        known.filter(|g| self.s1.writer(**g).is_some()).count()
+    }
+
     /// Whether every host is a member under a lease, in session with every other.
     pub(crate) fn whole(&mut self) -> bool {
         let hosts = self.plan.hosts;
