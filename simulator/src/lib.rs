@@ -2,9 +2,12 @@
 //!
 //! [`world`] is generic: any message-passing state machine can live in it.
 
+pub mod atlas;
 pub mod check;
 pub mod cluster;
 pub mod harness;
 pub mod mutants;
+pub mod oracle;
 pub mod scenario;
+pub mod sweep;
 pub mod world;

@@ -13,6 +13,7 @@ pub mod node;
 mod nodes;
 mod plainer;
 pub mod plan;
+mod probe;
 pub mod report;
 pub mod shapes;
 mod storage;
