@@ -52,6 +52,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 watchdog_mode: WatchdogMode::Works,
                 untold_until: 0,
                 late_writes: 0,
+                store_failed: false,
+                shut_down_at: 0,
                 rotten: false,
                 guardian: Guardian::default(),
                 procs: Vec::new(),
@@ -138,6 +140,7 @@ impl<N: SimNode> Sim<N> {
         self.notice(When::DaemonStarts, Some(host), None);
         self.world.start(host);
         self.world.disk_mut(host).failed = false;
+        self.hosts[host].store_failed = false;
         let n = self.plan.hosts * self.plan.networks;
         self.heard[host * n..(host + 1) * n].fill(Default::default());
         let now = Time(self.world.reading(host));
@@ -209,7 +212,8 @@ impl<N: SimNode> Sim<N> {
         self.hash_effect(&effect);
         match effect {
             Effect::Persist { batch, writes } => {
-                if self.world.disk_mut(host).failed {
+                if self.world.disk(host).failed {
+                    self.hosts[host].store_failed = true;
                     let why = "input/output error".to_owned();
                     self.world
                         .tell(host, MS, Local::fact(Fact::StoreFailed { why }));
