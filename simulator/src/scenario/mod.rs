@@ -21,6 +21,7 @@
 //! `other-voter`, `host-of-g1`; times and lengths are seconds.
 
 mod fields;
+pub(crate) mod protocol;
 mod shape;
 mod verbs;
 mod write;
@@ -114,6 +115,15 @@ const EXPECTATIONS: &[(&str, &str)] = &[
 /// # Errors
 /// File, line, column, what was found, what is allowed.
 pub fn parse(file: &str, text: &str) -> Result<Plan, BadScenario> {
+    document(file, text, read)
+}
+
+/// Reads a TOML document; what is wrong in it is named with its place.
+fn document<T>(
+    file: &str,
+    text: &str,
+    read: impl FnOnce(&DeTable<'_>, &Lines<'_>) -> Result<T, Bad>,
+) -> Result<T, BadScenario> {
     let lines = Lines::new(text);
     let bad = |offset: usize, what: String| BadScenario {
         file: file.to_owned(),

@@ -39,7 +39,7 @@ fn millis(ns: u64) -> String {
     fraction(ns, MS, 6)
 }
 
-fn fraction(value: u64, unit: u64, digits: usize) -> String {
+pub(super) fn fraction(value: u64, unit: u64, digits: usize) -> String {
     let text = format!("{}.{:0digits$}", value / unit, value % unit);
     let short = text.trim_end_matches('0').trim_end_matches('.');
     short.to_owned()

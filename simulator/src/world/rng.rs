@@ -29,6 +29,8 @@ pub enum Stream {
     Minds = 10,
     /// What befalls guests.
     Ills = 11,
+    /// What one node of a protocol draws for itself.
+    Node = 20,
 }
 
 /// One stream of random numbers.
