@@ -26,6 +26,7 @@
 
 mod expect;
 mod fields;
+pub(crate) mod protocol;
 mod shape;
 mod steps;
 mod twists;

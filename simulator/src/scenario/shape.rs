@@ -64,7 +64,7 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
 }
 
 /// The seed: a number, or a text for those that TOML has no number for.
-fn seed(f: &mut Fields<'_, '_>) -> Result<u64, Bad> {
+pub(super) fn seed(f: &mut Fields<'_, '_>) -> Result<u64, Bad> {
     if f.is_text("seed") {
         let found = f.word("seed")?;
         let (word, at) = found.unwrap_or_default();

@@ -4,14 +4,14 @@
 //! The world knows nothing of what runs in it. It is passive: [`World::next`] says what happens
 //! next and to whom; whoever drives it gives that to its own state machine and hands the results
 //! back through [`World::datagram`], [`World::stream`], [`World::persist`] and [`World::wait`].
-//! [`Runner`](protocol::Runner) is such a driver for any [`Protocol`](protocol::Protocol).
+//! [`Runner`](crate::protocol::Runner) is such a driver for any
+//! [`Protocol`](crate::protocol::Protocol).
 
 pub mod clock;
 mod datagram;
 pub mod disk;
 pub mod hash;
 pub mod net;
-pub mod protocol;
 pub mod queue;
 pub mod rng;
 mod session;

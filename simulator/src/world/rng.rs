@@ -33,6 +33,8 @@ pub enum Stream {
     Shapes = 12,
     /// The schedule of shapes, links and triggers.
     Twists = 13,
+    /// What one node of a protocol draws for itself.
+    Node = 20,
 }
 
 /// One stream of random numbers.
