@@ -4,6 +4,7 @@
 //! whoever implements one small trait everything the harness can do.
 
 pub mod atlas;
+pub mod bench;
 pub mod check;
 pub mod cluster;
 pub mod harness;

@@ -2,6 +2,7 @@
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use quorate_simulator::atlas::{self, AtlasArgs};
+use quorate_simulator::bench::{self, BenchArgs};
 use quorate_simulator::cluster::Cluster;
 use quorate_simulator::harness::Subject;
 use quorate_simulator::harness::cli::{self, Verb};
@@ -26,6 +27,8 @@ enum Ours {
     Atlas(AtlasArgs),
     /// Try every schedule of a few faults on a few hosts.
     Sweep(SweepArgs),
+    /// Measure how fast it is, in CPU time.
+    Bench(BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Ours::Any(verb) => return cli::obey(&Cluster, verb),
         Ours::Atlas(args) => atlas::chart(&args),
         Ours::Sweep(args) => sweep::sweep(&args),
+        Ours::Bench(args) => bench::bench(&args),
     };
     done.unwrap_or_else(|why| {
         eprintln!("{why}");

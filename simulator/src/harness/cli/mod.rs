@@ -3,6 +3,7 @@
 //! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
 
 mod corpus;
+mod hashes;
 mod hunt;
 mod print;
 mod run;
@@ -43,6 +44,8 @@ pub enum Verb {
     Replay(run::Replay),
     /// Cut a failing run down to a scenario of the few faults that matter.
     Shrink(shrink::ShrinkArgs),
+    /// Print the run hash of seeds: the same in every build and every process.
+    Hashes(hashes::Hashes),
     /// List the bugs that can be planted.
     Bugs,
 }
@@ -64,6 +67,7 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
         Verb::Corpus(args) => corpus::corpus(subject, &args),
         Verb::Hunt(args) => hunt::chase(subject, &args),
         Verb::Replay(args) => run::replay(subject, &args),
+        Verb::Hashes(args) => Ok(hashes::hashes(subject, &args)),
         Verb::Shrink(args) => shrink::cut(subject, &args),
         Verb::Bugs => {
             for (name, what) in subject.bugs() {
