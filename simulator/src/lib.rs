@@ -6,5 +6,7 @@ pub mod check;
 pub mod cluster;
 pub mod harness;
 pub mod mutants;
+pub mod record;
 pub mod scenario;
+pub mod view;
 pub mod world;

@@ -2,7 +2,8 @@
 
 use super::action::DeviceMode;
 use super::host::Guardian;
-use super::{Event, Local, Sim, SimNode, trace};
+use super::picture::mark;
+use super::{Event, Local, Sim, SimNode};
 use crate::check::s8;
 use crate::world::MS;
 use quorate_fencing::Level;
@@ -32,7 +33,7 @@ impl<N: SimNode> Sim<N> {
         let host = (launch.host.0 as usize).wrapping_sub(1);
         let attempt = launch.attempt;
         if clock > launch.not_after || host >= self.plan.hosts {
-            trace!(self, "{} attempt {attempt} is not launched", self.name(by));
+            mark!(self, by, Fence, "attempt {attempt} is not launched");
             self.fenced(by, attempt, AttemptEnd::NotLaunched, "too late".into());
             return;
         }
@@ -163,7 +164,7 @@ impl<N: SimNode> Sim<N> {
     /// A device cuts a host, whatever has become of who asked for it.
     pub(super) fn fence_act(&mut self, attempt: Token, host: usize) {
         let now = self.world.now();
-        trace!(self, "{} is CUT for attempt {attempt}", self.name(host));
+        mark!(self, host, Fence, "is CUT for attempt {attempt}");
         self.hosts[host].cuts += 1;
         if self.hosts[host].on {
             if attempt.index() > self.audit.log.len() as u64 {
@@ -182,7 +183,8 @@ impl<N: SimNode> Sim<N> {
         if !self.hosts[host].on {
             return;
         }
-        trace!(self, "{} loses power", self.name(host));
+        mark!(self, host, Truth, "loses power");
+        self.draw_off(host);
         self.hosts[host].on = false;
         self.set_all_writing(host);
         let h = &mut self.hosts[host];
@@ -214,7 +216,7 @@ impl<N: SimNode> Sim<N> {
         let bits = (self.process_rng.bits(), self.process_rng.bits());
         h.profile.boot = BootId(u128::from(bits.0) << 64 | u128::from(bits.1));
         let (boot, watchdog) = (h.boot, h.watchdog);
-        trace!(self, "{} has power, boot {boot}", self.name(host));
+        mark!(self, host, Truth, "has power, boot {boot}");
         self.world.set_reachable(host, true);
         let delay = self.process_rng.range(100 * MS, 1500 * MS);
         self.world.after(delay, Event::DaemonStart { host, boot });
@@ -231,7 +233,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         h.frozen_until = until;
-        trace!(self, "{} is frozen", self.name(host));
+        mark!(self, host, Truth, "is frozen");
         self.set_all_writing(host);
         self.world.set_reachable(host, false);
         self.world.stop(host, length);
@@ -244,7 +246,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         h.frozen_until = 0;
-        trace!(self, "{} goes on", self.name(host));
+        mark!(self, host, Truth, "goes on");
         self.set_all_writing(host);
         self.world.set_reachable(host, true);
         self.world.resume(host);

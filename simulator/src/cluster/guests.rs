@@ -1,8 +1,9 @@
 //! Hypervisor, guardian and watchdog of every host, and the truth about who can write.
 
 use super::host::{Creation, Proc};
+use super::picture::mark;
 use super::plan::Expected;
-use super::{Event, Local, Sim, SimNode, nodes, trace};
+use super::{Event, Local, Sim, SimNode, nodes};
 use crate::world::{MS, SECOND};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
@@ -186,7 +187,8 @@ impl<N: SimNode> Sim<N> {
                 Some((_, n)) => *n += 1,
                 None => self.starts.push((c.guest, 1)),
             }
-            trace!(self, "{} created {} paused", self.name(host), c.guest);
+            mark!(self, host, Note, "created {} held", c.guest);
+            self.draw_guest(host, self.hosts[host].procs.len() - 1);
             self.done(host, life, order, Ok(()));
         }
         if self.hosts[host].guardian.killing {
@@ -251,6 +253,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn remove(&mut self, host: usize, at: usize) {
         self.hosts[host].procs[at].paused = true;
         self.set_writing(host, at);
+        self.draw_gone(host, at);
         self.hosts[host].procs.remove(at);
     }
 
@@ -274,10 +277,13 @@ impl<N: SimNode> Sim<N> {
         if !writing {
             let drain = self.guest_rng.range(0, ns(self.plan.timing.drain));
             self.s1.ends(now, host, p.guest, now + drain);
-            trace!(self, "TRUTH {} stops on {}", p.guest, self.name(host));
+            mark!(self, host, Truth, "TRUTH {} can write no more", p.guest);
+            self.draw_guest(host, at);
+            self.draw_drain(host, at, now + drain);
             return;
         }
-        trace!(self, "TRUTH {} can write on {}", p.guest, self.name(host));
+        mark!(self, host, Truth, "TRUTH {} can write", p.guest);
+        self.draw_guest(host, at);
         let alone = self.s1.begins(now, host, p.guest);
         self.hold(alone);
         let allowed = self.s14.runs(now, host, p.guest, p.epoch);
@@ -348,6 +354,8 @@ impl<N: SimNode> Sim<N> {
         let true_end = self.s3.claims(now, host, end);
         self.hold(true_end);
         self.hosts[host].guardian.end = Some(end);
+        let until = self.world.clock(host).true_time(end.0);
+        self.world.band(host as u32, "lease", "", until);
         self.set_guardian_timer(host);
     }
 
@@ -391,10 +399,11 @@ impl<N: SimNode> Sim<N> {
         }
         h.guardian.killing = true;
         self.kills += 1;
-        trace!(
+        mark!(
             self,
-            "{} lease is over: the guardian ends every guest",
-            self.name(host)
+            host,
+            Kill,
+            "lease is over: the guardian ends every guest"
         );
         if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {
             self.plan_kill(host);
@@ -462,7 +471,7 @@ impl<N: SimNode> Sim<N> {
         if !h.on || h.boot != boot || h.guardian.fed != fed {
             return;
         }
-        trace!(self, "{} WATCHDOG resets it", self.name(host));
+        mark!(self, host, Fence, "the WATCHDOG resets it");
         let back = self.guest_rng.range(300 * MS, 4000 * MS);
         self.power_off(host, Some(back));
     }

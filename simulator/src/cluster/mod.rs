@@ -11,10 +11,11 @@ mod host;
 mod minds;
 pub mod node;
 mod nodes;
+mod picture;
 pub mod plan;
 mod report;
 mod subject;
-mod trace;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -33,29 +34,17 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
 use crate::harness::Outcome;
-use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
+use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, World};
 use host::Host;
 use quorate_membership::Token;
 use quorate_membership::replay::ReplayWindow;
-use quorate_recovery::contract::{
-    Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
-};
+use quorate_recovery::contract::{Effect, Fact, FenceLaunch, GuestOrder};
 use quorate_recovery::guest::GuestId;
 use std::rc::Rc;
-use trace::Trace;
-use trace::trace;
 
 /// The types of our cluster.
 #[derive(Debug)]
 pub(crate) struct Quorate;
-
-impl Types for Quorate {
-    type Datagram = Rc<NodeFrame>;
-    type Message = NodeStream;
-    type Write = Vec<NodeWrite>;
-    type Local = Local;
-    type Event = Event;
-}
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
@@ -172,7 +161,6 @@ pub struct Sim<N> {
     /// What each receiver has heard of each sender on each network.
     heard: Vec<ReplayWindow>,
     out: Vec<Effect>,
-    trace: Trace,
     hash: RunHash,
     violation: Option<Violation>,
 
@@ -224,6 +212,9 @@ impl<N: SimNode> Sim<N> {
             session_open: 100 * MS,
         };
         let mut world = World::new(plan.seed, layout);
+        if traced {
+            world.record(picture::names(n, plan.networks));
+        }
         world.timer_late = MS / 2;
         let mut clock_rng = Rng::new(plan.seed, Stream::Clock);
         for host in 0..n {
@@ -249,7 +240,6 @@ impl<N: SimNode> Sim<N> {
             nodes: (0..n).map(|_| None).collect(),
             heard: vec![ReplayWindow::default(); n * n * plan.networks],
             out: Vec::with_capacity(32),
-            trace: Trace::new(traced),
             hash: RunHash::default(),
             violation: None,
             fence_rng: Rng::new(plan.seed, Stream::Fence),
@@ -373,7 +363,11 @@ impl<N: SimNode> Sim<N> {
         match event {
             Event::Action(i) => {
                 let action = self.plan.timeline[i].1.clone();
-                trace!(self, "ACTION {action:?}");
+                if self.world.is_recording() {
+                    let (text, length) = self.told(&action);
+                    let until = length.map(|l| self.world.now() + l);
+                    self.world.fault(i, &text, until);
+                }
                 self.act(&action);
             }
             Event::Expect(i) => self.judge(i),
@@ -455,7 +449,7 @@ impl<N: SimNode> Sim<N> {
         if let Err(v) = result
             && self.violation.is_none()
         {
-            trace!(self, "BROKEN {v}");
+            self.world.broken(v.property, &v.what, &v.facts);
             self.violation = Some(v);
         }
     }

@@ -1,11 +1,12 @@
 //! Clients, expectations, and what a run comes to.
 
 use super::plan::Expected;
-use super::{Event, Sim, SimNode, nodes, trace};
+use super::{Event, Sim, SimNode, nodes};
 use crate::check::l2::Stretch;
 use crate::check::s10::S10;
 use crate::check::{HostName, Violation, l1};
 use crate::harness::{Counts, Outcome};
+use crate::record::Record;
 use crate::world::{MS, SECOND};
 
 impl<N: SimNode> Sim<N> {
@@ -207,7 +208,6 @@ impl<N: SimNode> Sim<N> {
     /// What must hold when the run is over.
     pub(super) fn end(&mut self) {
         let now = self.plan.end;
-        trace!(self, "END");
         let grounded = self.s2.end(now, 2 * SECOND);
         self.hold(grounded);
         for i in 0..self.acknowledged.len() {
@@ -230,7 +230,8 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    pub(super) fn outcome(self) -> Outcome {
+    pub(super) fn outcome(mut self) -> Outcome {
+        let record = self.world.take_record();
         let mut exposure = Counts::default();
         let mut count = |name, n: u64| exposure.add(name, n);
         count("entries", self.audit.log.len() as u64);
@@ -254,7 +255,8 @@ impl<N: SimNode> Sim<N> {
             events: self.world.events(),
             ended: self.world.now(),
             exposure,
-            trace: self.trace.take(),
+            trace: record.as_ref().map_or(Vec::new(), Record::trace),
+            record,
         }
     }
 }

@@ -7,6 +7,7 @@ mod hunt;
 pub use hunt::{Hunt, hunt};
 
 use crate::check::Violation;
+use crate::record::{Record, left_behind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +25,7 @@ pub trait Subject: Sync {
     fn draw(&self, seed: u64) -> Self::Plan;
 
     /// Runs a plan to its end or to the first broken promise. The same plan gives the same
-    /// outcome; `traced` adds the trace and nothing else.
+    /// outcome; `traced` adds trace and record and nothing else.
     fn run(&self, plan: &Self::Plan, traced: bool) -> Outcome;
 
     /// Feeds every random stream of a plan.
@@ -83,6 +84,9 @@ pub struct Outcome {
     /// One line per event, if asked for.
     #[serde(skip)]
     pub trace: Vec<String>,
+    /// What happened and why, if asked for.
+    #[serde(skip)]
+    pub record: Option<Record>,
 }
 
 /// How often something came up, by name. Zeros in a hunt mean that it proved nothing.
@@ -131,14 +135,17 @@ pub fn run<S: Subject>(subject: &S, plan: &S::Plan, traced: bool) -> Outcome {
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("(no text)");
             let facts = ["code under test never panics".into(), said.to_owned()];
+            let record = left_behind("a node panicked", &facts);
+            let at = record.as_ref().map_or(0, |r| r.ended);
             Outcome {
                 seed: subject.seed(plan),
                 hash: 0,
-                violation: Some(Violation::new("panic", 0, "a node panicked".into(), facts)),
+                violation: Some(Violation::new("panic", at, "a node panicked".into(), facts)),
                 events: 0,
-                ended: 0,
+                ended: at,
                 exposure: Counts::default(),
-                trace: Vec::new(),
+                trace: record.as_ref().map_or(Vec::new(), Record::trace),
+                record,
             }
         }
     }

@@ -2,9 +2,13 @@
 //!
 //! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
 
+mod diff;
+mod explain;
 mod hunt;
 mod print;
 mod run;
+mod source;
+mod view;
 
 pub use print::{line, print};
 
@@ -35,6 +39,12 @@ pub enum Verb {
     Hunt(hunt::HuntArgs),
     /// Run one seed of the hunt again.
     Replay(run::Replay),
+    /// Draw a run: one page that needs no network.
+    View(view::View),
+    /// Say where two runs part.
+    Diff(diff::Diff),
+    /// Say what led to a broken promise.
+    Explain(explain::Explain),
     /// List the bugs that can be planted.
     Bugs,
 }
@@ -50,6 +60,9 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
         Verb::Run(args) => run::run(subject, &args),
         Verb::Hunt(args) => hunt::chase(subject, &args),
         Verb::Replay(args) => run::replay(subject, &args),
+        Verb::View(args) => view::view(subject, &args),
+        Verb::Diff(args) => diff::diff(subject, &args),
+        Verb::Explain(args) => explain::show(subject, &args),
         Verb::Bugs => {
             for (name, what) in subject.bugs() {
                 line(format_args!("{name:<28} {what}"));
