@@ -4,16 +4,19 @@
 #   --libvirt   also what building with the feature `libvirt` needs
 #   --agents    also Debian's resource agents and what they call, for their tests; without root
 #               those are skipped
+#   --browser   also a Chromium, for the test that looks at the simulator's picture with one
 set -eu
 
 libvirt=no
 agents=no
+browser=no
 for word in "$@"; do
     case "$word" in
     --libvirt) libvirt=yes ;;
     --agents) agents=yes ;;
+    --browser) browser=yes ;;
     *)
-        echo "setup: unknown argument $word: --libvirt and --agents are known" >&2
+        echo "setup: unknown argument $word: --libvirt, --agents and --browser are known" >&2
         exit 2
         ;;
     esac
@@ -43,6 +46,11 @@ if [ "$agents" = yes ] && [ "$(id -u)" -eq 0 ]; then
     need gawk gawk
     need modprobe kmod
     need fuser psmisc
+fi
+
+if [ "$browser" = yes ]; then
+    command -v google-chrome >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+        need chromium chromium
 fi
 
 if ! command -v cargo >/dev/null 2>&1; then

@@ -64,6 +64,9 @@ echo "$found scenarios, each twice with one result"
 # Debian's own agents, where they may be installed; their tests are skipped elsewhere.
 scripts/setup.sh --agents || echo "goes on without resource agents"
 
+# A browser to look at the simulator's picture with; without one that test is skipped.
+scripts/setup.sh --browser || echo "goes on without a browser"
+
 # Last, so that its closing lines are the last but the skipped ones.
 step "tests"
 if command -v cargo-nextest >/dev/null 2>&1; then

@@ -11,6 +11,8 @@ pub mod harness;
 pub mod mutants;
 pub mod oracle;
 pub mod protocol;
+pub mod record;
 pub mod scenario;
 pub mod sweep;
+pub mod view;
 pub mod world;

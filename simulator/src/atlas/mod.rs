@@ -155,6 +155,7 @@ pub fn trial(start: &Start, case: Case, seconds: u64, traced: bool) -> Trial {
                 ended: 0,
                 exposure: Counts::default(),
                 trace: Vec::new(),
+                record: None,
             },
             took: Took::default(),
         }

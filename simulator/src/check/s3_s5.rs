@@ -122,10 +122,17 @@ impl S3 {
         ))
     }
 
+    /// The end of the host's lease on its own clock without its own vote: what it can certainly
+    /// count on. Zero if it never had one.
+    #[must_use]
+    pub fn certain(&self, host: usize) -> Time {
+        Time(self.certain.get(host).map_or(0, |c| c.0))
+    }
+
     /// The host's true lease end on its own clock; zero if it never had one.
     #[must_use]
     pub fn bound(&self, host: usize) -> Time {
-        Time(self.bounds[host])
+        Time(self.bounds.get(host).copied().unwrap_or(0))
     }
 
     /// The host tells its guardian that its lease lasts until `end`.

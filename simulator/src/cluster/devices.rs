@@ -2,8 +2,9 @@
 
 use super::action::DeviceMode;
 use super::host::Guardian;
+use super::picture::mark;
 use super::triggers::When;
-use super::{Event, Local, Sim, SimNode, trace};
+use super::{Event, Local, Sim, SimNode};
 use crate::check::s8;
 use crate::world::MS;
 use quorate_fencing::Level;
@@ -34,7 +35,7 @@ impl<N: SimNode> Sim<N> {
         let attempt = launch.attempt;
         self.notice(When::FenceAttempt, Some(host), None);
         if clock > launch.not_after || host >= self.plan.hosts {
-            trace!(self, "{} attempt {attempt} is not launched", self.name(by));
+            mark!(self, by, Fence, "attempt {attempt} is not launched");
             self.fenced(by, attempt, AttemptEnd::NotLaunched, "too late".into());
             return;
         }
@@ -176,7 +177,7 @@ impl<N: SimNode> Sim<N> {
     /// A device cuts a host, whatever has become of who asked for it.
     pub(super) fn fence_act(&mut self, attempt: Token, host: usize) {
         let now = self.world.now();
-        trace!(self, "{} is CUT for attempt {attempt}", self.name(host));
+        mark!(self, host, Fence, "is CUT for attempt {attempt}");
         self.notice(When::FenceCuts, Some(host), None);
         self.hosts[host].cuts += 1;
         if self.hosts[host].on {
@@ -209,7 +210,8 @@ impl<N: SimNode> Sim<N> {
         if !self.hosts[host].on {
             return;
         }
-        trace!(self, "{} loses power", self.name(host));
+        mark!(self, host, Truth, "loses power");
+        self.draw_off(host);
         self.notice(When::PowerLost, Some(host), None);
         self.hosts[host].on = false;
         self.hosts[host].outages += 1;
@@ -243,7 +245,7 @@ impl<N: SimNode> Sim<N> {
         let bits = (self.process_rng.bits(), self.process_rng.bits());
         h.profile.boot = BootId(u128::from(bits.0) << 64 | u128::from(bits.1));
         let (boot, watchdog) = (h.boot, h.watchdog);
-        trace!(self, "{} has power, boot {boot}", self.name(host));
+        mark!(self, host, Truth, "has power, boot {boot}");
         self.world.set_reachable(host, true);
         let delay = self.process_rng.range(100 * MS, 1500 * MS);
         self.world.after(delay, Event::DaemonStart { host, boot });
@@ -260,7 +262,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         h.frozen_until = until;
-        trace!(self, "{} is frozen", self.name(host));
+        mark!(self, host, Truth, "is frozen");
         self.set_all_writing(host);
         self.world.set_reachable(host, false);
         self.world.stop(host, length);
@@ -273,7 +275,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         h.frozen_until = 0;
-        trace!(self, "{} goes on", self.name(host));
+        mark!(self, host, Truth, "goes on");
         self.set_all_writing(host);
         self.world.set_reachable(host, true);
         self.world.resume(host);

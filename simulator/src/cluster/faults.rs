@@ -54,6 +54,16 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
+    /// Does what the plan says under this number, triggers after what has a time.
+    pub(super) fn perform(&mut self, number: usize, action: &Action) {
+        if self.world.is_recording() {
+            let (text, length) = self.told(action);
+            let until = length.map(|l| self.world.now() + l);
+            self.world.fault(number, &text, until);
+        }
+        self.act(action);
+    }
+
     pub(super) fn act(&mut self, action: &Action) {
         let name = format!("fault: {}", crate::scenario::verb(action));
         self.exposure.add(name, 1);

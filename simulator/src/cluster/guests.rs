@@ -2,9 +2,10 @@
 
 use super::action::WatchdogMode;
 use super::host::{Creation, Proc};
+use super::picture::mark;
 use super::plan::Expected;
 use super::triggers::When;
-use super::{Event, Local, Sim, SimNode, nodes, trace};
+use super::{Event, Local, Sim, SimNode, nodes};
 use crate::world::{MS, SECOND};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
@@ -188,7 +189,8 @@ impl<N: SimNode> Sim<N> {
                 Some((_, n)) => *n += 1,
                 None => self.starts.push((c.guest, 1)),
             }
-            trace!(self, "{} created {} paused", self.name(host), c.guest);
+            mark!(self, host, Note, "created {} held", c.guest);
+            self.draw_guest(host, self.hosts[host].procs.len() - 1);
             self.done(host, life, order, Ok(()));
         }
         if self.hosts[host].guardian.killing {
@@ -255,6 +257,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn remove(&mut self, host: usize, at: usize) {
         self.hosts[host].procs[at].paused = true;
         self.set_writing(host, at);
+        self.draw_gone(host, at);
         self.hosts[host].procs.remove(at);
     }
 
@@ -282,11 +285,14 @@ impl<N: SimNode> Sim<N> {
                 .range(0, ns(self.plan.timing.drain))
                 .max(late);
             self.s1.ends(now, host, p.guest, now + drain);
-            trace!(self, "TRUTH {} stops on {}", p.guest, self.name(host));
+            mark!(self, host, Truth, "TRUTH {} can write no more", p.guest);
+            self.draw_guest(host, at);
+            self.draw_drain(host, at, now + drain);
             self.notice(When::GuestStops, Some(host), Some(p.guest));
             return;
         }
-        trace!(self, "TRUTH {} can write on {}", p.guest, self.name(host));
+        mark!(self, host, Truth, "TRUTH {} can write", p.guest);
+        self.draw_guest(host, at);
         self.notice(When::GuestStarts, Some(host), Some(p.guest));
         let alone = self.s1.begins(now, host, p.guest);
         self.hold(alone);
@@ -367,6 +373,8 @@ impl<N: SimNode> Sim<N> {
         let true_end = self.s3.claims(now, host, end);
         self.hold(true_end);
         self.hosts[host].guardian.end = Some(end);
+        let until = self.world.clock(host).true_time(end.0);
+        self.world.band(host as u32, "lease", "", until);
         self.set_guardian_timer(host);
     }
 
@@ -411,10 +419,11 @@ impl<N: SimNode> Sim<N> {
         h.guardian.killing = true;
         self.kills += 1;
         self.notice(When::LeaseExpires, Some(host), None);
-        trace!(
+        mark!(
             self,
-            "{} lease is over: the guardian ends every guest",
-            self.name(host)
+            host,
+            Kill,
+            "lease is over: the guardian ends every guest"
         );
         if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {
             self.plan_kill(host);
@@ -487,7 +496,7 @@ impl<N: SimNode> Sim<N> {
         if !h.on || h.boot != boot || h.guardian.fed != fed || deaf {
             return;
         }
-        trace!(self, "{} WATCHDOG resets it", self.name(host));
+        mark!(self, host, Fence, "the WATCHDOG resets it");
         let back = self.guest_rng.range(300 * MS, 4000 * MS);
         self.power_off(host, Some(back));
     }

@@ -2,7 +2,8 @@
 
 use super::action::Ill;
 use super::host::Proc;
-use super::{Event, Local, Sim, SimNode, nodes, trace};
+use super::picture::mark;
+use super::{Event, Local, Sim, SimNode, nodes};
 use crate::check::s9::{self, Mood, Sight};
 use crate::world::{MS, SECOND};
 use quorate_membership::Time;
@@ -176,7 +177,7 @@ impl<N: SimNode> Sim<N> {
         p.mind.agent_stopped = false;
         p.mind.sight.blurred();
         let p = *p;
-        trace!(self, "{} resets {}", self.name(host), p.guest);
+        mark!(self, host, Kill, "resets {}", p.guest);
         self.see(host, &p, GuestEvent::Rebooted);
     }
 
@@ -249,7 +250,7 @@ impl<N: SimNode> Sim<N> {
             }
         }
         let p = *p;
-        trace!(self, "TRUTH {} on {}: {ill:?}", p.guest, self.name(host));
+        mark!(self, host, Truth, "TRUTH {}: {ill:?}", p.guest);
         match ill {
             Ill::Panics => self.see(host, &p, GuestEvent::Panicked),
             Ill::Suspended(_) => self.see(host, &p, GuestEvent::Held(Held::Told)),

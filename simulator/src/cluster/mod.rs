@@ -11,6 +11,7 @@ mod host;
 mod minds;
 pub mod node;
 mod nodes;
+mod picture;
 mod plainer;
 pub mod plan;
 mod probe;
@@ -18,8 +19,8 @@ pub mod report;
 pub mod shapes;
 mod storage;
 mod subject;
-mod trace;
 pub mod triggers;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -38,37 +39,17 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
-use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
+use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, World};
 use host::Host;
+use quorate_membership::Token;
 use quorate_membership::replay::ReplayWindow;
-use quorate_membership::{Token, codec};
-use quorate_recovery::contract::{
-    Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
-};
+use quorate_recovery::contract::{Effect, Fact, FenceLaunch, GuestOrder};
 use quorate_recovery::guest::GuestId;
 use std::rc::Rc;
-use trace::Trace;
-use trace::trace;
 
 /// The types of our cluster.
 #[derive(Debug)]
 pub(crate) struct Quorate;
-
-impl Types for Quorate {
-    type Datagram = Rc<NodeFrame>;
-    type Message = Box<NodeStream>;
-    type Write = Vec<NodeWrite>;
-    type Local = Local;
-    type Event = Event;
-
-    fn datagram_size(frame: &Rc<NodeFrame>) -> u32 {
-        codec::encode(codec::Kind::Frame, &**frame).len() as u32
-    }
-
-    fn message_size(message: &Box<NodeStream>) -> u32 {
-        codec::encode(codec::Kind::Stream, message).len() as u32
-    }
-}
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
@@ -200,7 +181,6 @@ pub struct Sim<N> {
     /// What each receiver has heard of each sender on each network.
     heard: Vec<ReplayWindow>,
     out: Vec<Effect>,
-    trace: Trace,
     hash: RunHash,
     violation: Option<Violation>,
 
@@ -257,6 +237,9 @@ impl<N: SimNode> Sim<N> {
             session_open: 100 * MS,
         };
         let mut world = World::new(plan.seed, layout);
+        if traced {
+            world.record(picture::names(n, plan.networks));
+        }
         world.timer_late = MS / 2;
         let mut clock_rng = Rng::new(plan.seed, Stream::Clock);
         for host in 0..n {
@@ -282,7 +265,6 @@ impl<N: SimNode> Sim<N> {
             nodes: (0..n).map(|_| None).collect(),
             heard: vec![ReplayWindow::default(); n * n * plan.networks],
             out: Vec::with_capacity(32),
-            trace: Trace::new(traced),
             hash: RunHash::default(),
             violation: None,
             fence_rng: Rng::new(plan.seed, Stream::Fence),
@@ -411,8 +393,7 @@ impl<N: SimNode> Sim<N> {
         match event {
             Event::Action(i) => {
                 let action = self.plan.timeline[i].1.clone();
-                trace!(self, "ACTION {action:?}");
-                self.act(&action);
+                self.perform(i, &action);
             }
             Event::Expect(i) => self.judge(i),
             Event::DaemonStart { host, boot } => {
@@ -500,7 +481,7 @@ impl<N: SimNode> Sim<N> {
         if let Err(v) = result
             && self.violation.is_none()
         {
-            trace!(self, "BROKEN {v}");
+            self.world.broken(v.property, &v.what, &v.facts);
             self.violation = Some(v);
         }
     }

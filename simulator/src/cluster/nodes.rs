@@ -2,14 +2,15 @@
 
 use super::action::{Class, WatchdogMode};
 use super::host::{Guardian, Host};
+use super::picture::{OrderLine, mark};
 use super::triggers::When;
-use super::{Event, Local, Plan, Sim, SimNode, trace};
+use super::{Event, Local, Plan, Sim, SimNode};
 use crate::check::Violation;
 use crate::check::audit::Finding;
 use crate::world::{MS, Rng, Stream};
 use quorate_fencing::{Device, Level, ProofClass};
 use quorate_membership::entry::{Capacity, Entry, Profile};
-use quorate_membership::frame::Datagram;
+use quorate_membership::frame::{Datagram, Stream as OnSession};
 use quorate_membership::store::Image;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
 use quorate_recovery::Setup;
@@ -89,11 +90,7 @@ pub(super) const FENCE_LIMIT: Duration = Duration::from_secs(3);
 impl<N: SimNode> Sim<N> {
     pub(super) fn start_daemon(&mut self, host: usize) {
         if self.hosts[host].rotten {
-            trace!(
-                self,
-                "{} daemon finds its store unreadable",
-                self.name(host)
-            );
+            mark!(self, host, Note, "daemon finds its store unreadable");
             return;
         }
         let h = &mut self.hosts[host];
@@ -131,14 +128,15 @@ impl<N: SimNode> Sim<N> {
             present: h.procs.iter().map(seen).collect(),
             fencing,
         };
-        trace!(
+        self.world.start(host);
+        mark!(
             self,
-            "{} daemon starts, incarnation {}",
-            self.name(host),
+            host,
+            Note,
+            "daemon starts, incarnation {}",
             setup.image.incarnation
         );
         self.notice(When::DaemonStarts, Some(host), None);
-        self.world.start(host);
         self.world.disk_mut(host).failed = false;
         self.hosts[host].store_failed = false;
         let n = self.plan.hosts * self.plan.networks;
@@ -167,11 +165,11 @@ impl<N: SimNode> Sim<N> {
         if self.nodes[host].take().is_none() {
             return;
         }
-        trace!(self, "{} daemon ends", self.name(host));
         let now = self.world.now();
         self.liveness_again(host);
         let acted = self.s6.acts(now, host, None);
         self.hold(acted);
+        self.draw_acting(host, None);
         let kept = self.world.crash(host);
         // What was not kept may have been read as decided by nobody: compare again from disk.
         for writes in kept {
@@ -195,6 +193,7 @@ impl<N: SimNode> Sim<N> {
         let until = until.map(|u| self.world.clock(host).true_time(u.0));
         let acted = self.s6.acts(true_now, host, until);
         self.hold(acted);
+        self.draw_acting(host, until);
         let mut gap = 0;
         if out.len() > 1 && self.process_rng.chance(self.plan.stall) {
             // The daemon stalls between deciding and doing.
@@ -218,16 +217,22 @@ impl<N: SimNode> Sim<N> {
                     self.world
                         .tell(host, MS, Local::fact(Fact::StoreFailed { why }));
                 } else {
+                    self.note_writes(&writes);
                     self.world.persist(host, gap, batch, writes);
                 }
             }
             Effect::Datagram { to, frame } => self.datagram(host, now, gap, to, frame),
             Effect::Stream { peer, message } => {
                 let to = peer.0 as usize - 1;
+                if let OnSession::Propose(entries) = &message
+                    && self.world.is_recording()
+                {
+                    self.note_proposals(entries.iter());
+                }
                 self.world.stream(host, to, gap, Box::new(message));
             }
             Effect::Guest(order) => {
-                trace!(self, "{} orders {:?}", self.name(host), OrderLine(&order));
+                mark!(self, host, Order, "orders {}", OrderLine(&order));
                 if matches!(order.action, GuestAction::Create(_)) {
                     let at = self.world.now();
                     let (guest, epoch) = (order.guest, order.epoch);
@@ -241,10 +246,11 @@ impl<N: SimNode> Sim<N> {
                     .tell(host, at - now, Local::Order(Box::new(order)));
             }
             Effect::Fence(launch) => {
-                trace!(
+                mark!(
                     self,
-                    "{} launches a fence of {} for attempt {}",
-                    self.name(host),
+                    host,
+                    Fence,
+                    "launches a fence of {} for attempt {}",
                     launch.name,
                     launch.attempt
                 );
@@ -255,20 +261,20 @@ impl<N: SimNode> Sim<N> {
             Effect::Lease { end } if gap == 0 => self.lease(host, end),
             Effect::Lease { end } => self.world.tell(host, gap, Local::Lease(end)),
             Effect::Event(e) => {
-                trace!(self, "{} says {:?}: {}", self.name(host), e.kind, e.text);
+                mark!(self, host, Note, "says {:?}: {}", e.kind, e.text);
                 self.said(host, &e);
             }
             Effect::Published { .. } => {}
             Effect::Reply { client, result } => self.replied(client, result.is_ok()),
             Effect::Restart { why } => {
-                trace!(self, "{} restarts: {why}", self.name(host));
+                mark!(self, host, Note, "restarts: {why}");
                 let boot = self.hosts[host].boot;
                 self.crash(host);
                 let delay = self.process_rng.range(50 * MS, 300 * MS);
                 self.world.after(delay, Event::DaemonStart { host, boot });
             }
             Effect::Exit { why } => {
-                trace!(self, "{} exits: {why}", self.name(host));
+                mark!(self, host, Note, "exits: {why}");
                 let boot = self.hosts[host].boot;
                 self.crash(host);
                 // Whoever took it out of service brings it back.
@@ -288,6 +294,7 @@ impl<N: SimNode> Sim<N> {
             Datagram::Beat(beat) => {
                 let incarnation = frame.header.incarnation.counter;
                 self.s3.beat(host, incarnation, beat.sequence, now);
+                self.note_lease(host);
                 Class::Beat
             }
             Datagram::Relayed { .. } => Class::Beat,
@@ -296,6 +303,7 @@ impl<N: SimNode> Sim<N> {
                 let incarnation = ack.incarnation.counter;
                 self.s3
                     .acknowledged(of, incarnation, ack.sequence, ack.slot);
+                self.note_lease(of);
                 Class::Ack
             }
             Datagram::Observation(_) => Class::Observation,
@@ -357,7 +365,7 @@ impl<N: SimNode> Sim<N> {
         if !found.is_empty() {
             for (token, finding) in found.drain(..) {
                 self.hash.add(token.0);
-                self.finding(token, finding);
+                self.finding(host, token, finding);
             }
             let grounded = self.s2.grown(&self.audit);
             self.hold(grounded);
@@ -366,22 +374,18 @@ impl<N: SimNode> Sim<N> {
         self.found = found;
     }
 
-    fn finding(&mut self, token: Token, finding: Finding) {
+    fn finding(&mut self, at: usize, token: Token, finding: Finding) {
         let body = &self.audit.log[token.index() as usize - 1].body;
         let name = match &finding {
             Finding::Void(why) => format!("void: {why}"),
             _ => format!("entry: {}", entry_name(body)),
         };
         self.exposure.add(name, 1);
-        if self.trace.is_on() {
-            let body = &self.audit.log[token.index() as usize - 1].body;
-            if !matches!(body, Entry::Renew { .. } | Entry::Noop) {
-                let body = format!("{body:?}");
-                match &finding {
-                    Finding::Void(why) => trace!(self, "LOG {token} {body} VOID: {why}"),
-                    _ => trace!(self, "LOG {token} {body}"),
-                }
-            }
+        if let Finding::Void(why) = &finding {
+            self.mark_entry(at, token, Some(why));
+        } else {
+            self.mark_entry(at, token, None);
+            self.draw_entry(token);
         }
         if !matches!(finding, Finding::Void(_)) {
             self.decided(token);
@@ -480,29 +484,6 @@ fn fact_kind(fact: &Fact) -> u64 {
         Fact::Request { .. } => 13,
         Fact::Observed { .. } => 14,
         Fact::HostObserved(_) => 15,
-    }
-}
-
-/// A guest order on one line of the trace.
-struct OrderLine<'a>(&'a quorate_recovery::contract::GuestOrder);
-
-impl std::fmt::Debug for OrderLine<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let o = self.0;
-        let verb = match o.action {
-            GuestAction::Create(_) => "create",
-            GuestAction::Continue => "continue",
-            GuestAction::Pause => "pause",
-            GuestAction::End => "end",
-            GuestAction::Reset => "reset",
-            GuestAction::Capture { .. } => "capture",
-            GuestAction::Probe(_) => "probe",
-        };
-        write!(
-            f,
-            "{verb} {} epoch {} (order {})",
-            o.guest, o.epoch, o.order
-        )
     }
 }
 

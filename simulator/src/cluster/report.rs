@@ -1,11 +1,12 @@
 //! Clients, expectations, and what a run comes to.
 
 use super::plan::Expected;
-use super::{Event, Sim, SimNode, nodes, trace};
+use super::{Event, Sim, SimNode, nodes};
 use crate::check::l2::Stretch;
 use crate::check::s10::S10;
 use crate::check::{HostName, Violation, l1};
 use crate::harness::Outcome;
+use crate::record::Record;
 use crate::world::{MS, SECOND};
 
 /// What a violation can be of: the promises that have a checker, and a panic of the node.
@@ -248,7 +249,6 @@ impl<N: SimNode> Sim<N> {
     /// What must hold when the run is over.
     pub(super) fn end(&mut self) {
         let now = self.plan.end;
-        trace!(self, "END");
         self.compare();
         let grounded = self.s2.end(now, 2 * SECOND);
         self.hold(grounded);
@@ -281,6 +281,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn outcome(mut self) -> Outcome {
+        let record = self.world.take_record();
         self.violation = self.violation.take().filter(|v| !self.foreseen(v));
         let mut exposure = std::mem::take(&mut self.exposure);
         let mut count = |name: &'static str, n: u64| exposure.add(name, n);
@@ -305,7 +306,8 @@ impl<N: SimNode> Sim<N> {
             events: self.world.events(),
             ended: self.world.now(),
             exposure,
-            trace: self.trace.take(),
+            trace: record.as_ref().map_or(Vec::new(), Record::trace),
+            record,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What goes wrong with a host's hypervisor and its watchdog.
 
 use super::action::{WatchdogMode, Who};
-use super::{Local, Sim, SimNode, trace};
+use super::picture::mark;
+use super::{Local, Sim, SimNode};
 use crate::world::MS;
 use quorate_membership::entry::ArmedClass;
 use quorate_recovery::contract::Fact;
@@ -11,7 +12,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn hypervisor_crash(&mut self, who: &Who, length: u64) {
         let host = self.who(who);
         let until = self.world.now() + length;
-        trace!(self, "{} hypervisor crashes", self.name(host));
+        mark!(self, host, Note, "hypervisor crashes");
         let h = &mut self.hosts[host];
         h.silent_until = h.silent_until.max(until);
         h.untold_until = h.untold_until.max(until);

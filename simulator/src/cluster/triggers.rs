@@ -4,7 +4,7 @@
 //! time hits that order by luck, a condition by design.
 
 use super::action::Action;
-use super::{Event, Sim, SimNode, trace};
+use super::{Event, Sim, SimNode};
 use quorate_membership::entry::Entry;
 use quorate_membership::{NodeId, Token};
 use quorate_recovery::command::Command;
@@ -121,9 +121,9 @@ impl<N: SimNode> Sim<N> {
 
     pub(super) fn trigger(&mut self, number: usize, that: usize) {
         let action = self.plan.triggers[number].action.clone();
-        trace!(self, "ACTION {action:?} (trigger {})", number + 1);
         self.watch.that = that;
-        self.act(&action);
+        let faults = self.plan.timeline.len();
+        self.perform(faults + number, &action);
     }
 
     /// Triggers that wait for what a valid entry says go off.

@@ -13,6 +13,7 @@ pub use resume::{Resume, read as read_resume};
 pub use shrink::{RUNS, Shrunk, shrink};
 
 use crate::check::Violation;
+use crate::record::{Record, left_behind};
 use crate::scenario::BadScenario;
 use serde::Serialize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +30,7 @@ pub trait Subject: Sync {
     fn draw(&self, seed: u64) -> Self::Plan;
 
     /// Runs a plan to its end or to the first broken promise. The same plan gives the same
-    /// outcome; `traced` adds the trace and nothing else.
+    /// outcome; `traced` adds trace and record and nothing else.
     fn run(&self, plan: &Self::Plan, traced: bool) -> Outcome;
 
     /// Feeds every random stream of a plan.
@@ -114,6 +115,9 @@ pub struct Outcome {
     /// One line per event, if asked for.
     #[serde(skip)]
     pub trace: Vec<String>,
+    /// What happened and why, if asked for.
+    #[serde(skip)]
+    pub record: Option<Record>,
 }
 
 /// Runs one plan; a panic of the code under test is a broken promise.
@@ -127,14 +131,17 @@ pub fn run<S: Subject>(subject: &S, plan: &S::Plan, traced: bool) -> Outcome {
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("(no text)");
             let facts = ["code under test never panics".into(), said.to_owned()];
+            let record = left_behind("a node panicked", &facts);
+            let at = record.as_ref().map_or(0, |r| r.ended);
             Outcome {
                 seed: subject.seed(plan),
                 hash: 0,
-                violation: Some(Violation::new("panic", 0, "a node panicked".into(), facts)),
+                violation: Some(Violation::new("panic", at, "a node panicked".into(), facts)),
                 events: 0,
-                ended: 0,
+                ended: at,
                 exposure: Counts::default(),
-                trace: Vec::new(),
+                trace: record.as_ref().map_or(Vec::new(), Record::trace),
+                record,
             }
         }
     }

@@ -102,6 +102,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             ended,
             exposure,
             trace: self.runner.take_trace(),
+            record: None,
         }
     }
 

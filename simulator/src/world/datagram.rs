@@ -1,6 +1,7 @@
 //! Datagrams on their way: lost, doubled, held, overtaken, in a queue.
 
 use super::{Item, Types, World, net};
+use crate::record::Loss;
 
 /// Datagrams a clogged link holds; the rest is dropped.
 const CLOG: usize = 64;
@@ -9,6 +10,8 @@ const CLOG: usize = 64;
 pub(super) struct Held<T: Types> {
     pub(super) path: (u8, u16, u16),
     message: T::Datagram,
+    /// What caused it, for the record.
+    cause: u32,
 }
 
 impl<T: Types> World<T> {
@@ -25,24 +28,37 @@ impl<T: Types> World<T> {
         T::Datagram: Clone,
     {
         let link = *self.net.link(net, from, to);
-        if !link.passes(class) || !self.reachable[from] || self.network_rng.chance(link.loss) {
-            return;
-        }
-        if !link.carries(|| T::datagram_size(&message)) {
-            return;
+        let step = self.sends(from, to, || T::datagram_text(&message));
+        let lost = if !link.passes(class) {
+            Some(Loss::Cut)
+        } else if !self.reachable[from] {
+            Some(Loss::SenderOff)
+        } else if self.network_rng.chance(link.loss) {
+            Some(Loss::Chance)
+        } else {
+            (!link.carries(|| T::datagram_size(&message))).then_some(Loss::Large)
+        };
+        if let Some(why) = lost {
+            return self.sent(step, Some((why, Some(net))));
         }
         let ready = self.now + delay;
         let leaves = self.net.queue(net, from, to, ready);
         if leaves - ready > net::LONGEST_QUEUE {
-            return;
+            return self.sent(step, Some((Loss::Full, Some(net))));
         }
         let path = (net as u8, from as u16, to as u16);
         if link.clogged {
             let same = self.held.iter().filter(|h| h.path == path);
-            if same.count() < CLOG {
-                self.held.push(Held { path, message });
+            if same.count() >= CLOG {
+                return self.sent(step, Some((Loss::Full, Some(net))));
             }
-            return;
+            let cause = self.queue.cause;
+            self.held.push(Held {
+                path,
+                message,
+                cause,
+            });
+            return self.sent(step, None);
         }
         if self.network_rng.chance(link.duplicate) {
             let at = leaves + link.delay(&mut self.network_rng);
@@ -50,15 +66,23 @@ impl<T: Types> World<T> {
         }
         let waiting = self.overtaken.iter().position(|h| h.path == path);
         if waiting.is_none() && self.network_rng.chance(link.reorder) {
-            self.overtaken.push(Held { path, message });
-            return;
+            let cause = self.queue.cause;
+            self.overtaken.push(Held {
+                path,
+                message,
+                cause,
+            });
+            return self.sent(step, None);
         }
         let at = leaves + link.delay(&mut self.network_rng);
         self.fly(path, at, message);
         if let Some(waiting) = waiting {
             let late = self.overtaken.remove(waiting);
+            let cause = std::mem::replace(&mut self.queue.cause, late.cause);
             self.fly(path, at + 1, late.message);
+            self.queue.cause = cause;
         }
+        self.sent(step, None);
     }
 
     /// A datagram arrives at `at`.
@@ -82,7 +106,9 @@ impl<T: Types> World<T> {
         let free: Vec<Held<T>> = free;
         for h in free.into_iter().filter(|_| !link.cut) {
             let at = self.now + link.delay(&mut self.network_rng);
+            let cause = std::mem::replace(&mut self.queue.cause, h.cause);
             self.fly(path, at, h.message);
+            self.queue.cause = cause;
         }
     }
 }

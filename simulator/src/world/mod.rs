@@ -13,14 +13,18 @@ pub mod disk;
 pub mod hash;
 pub mod net;
 pub mod queue;
+mod recording;
 pub mod rng;
 mod session;
+mod types;
 
 pub use clock::Clock;
 pub use hash::RunHash;
 pub use net::Link;
 pub use rng::{Rng, Stream};
+pub use types::{Happening, Types};
 
+use crate::record::{Kind, Loss, Recorder};
 use datagram::Held;
 use disk::Disk;
 use net::Net;
@@ -36,93 +40,6 @@ pub const SECOND: u64 = 1_000 * MS;
 pub const SESSION_CLASS: u8 = 31;
 /// Datagrams a stopped process' socket holds; the kernel drops the rest.
 const SOCKET: usize = 1024;
-
-/// The types of one protocol.
-pub trait Types {
-    /// An unreliable message.
-    type Datagram;
-    /// A message on a session.
-    type Message;
-    /// One atomic batch of writes.
-    type Write;
-    /// What a node is told about its own machine.
-    type Local;
-    /// What happens around the nodes.
-    type Event;
-
-    /// Bytes of a datagram, for links that carry no large ones.
-    fn datagram_size(_: &Self::Datagram) -> u32 {
-        0
-    }
-
-    /// Bytes of a message on a session, for links that carry no large ones.
-    fn message_size(_: &Self::Message) -> u32 {
-        0
-    }
-}
-
-/// Something that happens now. What concerns a process is only reported while it runs.
-#[derive(Debug)]
-pub enum Happening<T: Types> {
-    /// A datagram arrives.
-    Datagram {
-        /// Receiver.
-        to: usize,
-        /// Sender.
-        from: usize,
-        /// Network it came by.
-        net: usize,
-        /// Content.
-        message: T::Datagram,
-    },
-    /// A session is open; what an older one held is lost.
-    SessionUp {
-        /// Who is told.
-        node: usize,
-        /// The other end.
-        peer: usize,
-    },
-    /// A session is gone.
-    SessionDown {
-        /// Who is told.
-        node: usize,
-        /// The other end.
-        peer: usize,
-    },
-    /// A message on a session.
-    Message {
-        /// Receiver.
-        to: usize,
-        /// Sender.
-        from: usize,
-        /// Content.
-        message: T::Message,
-    },
-    /// The deadline of the node's last wait is over.
-    Timer {
-        /// Whose.
-        node: usize,
-    },
-    /// A fact about the node's own machine.
-    Local {
-        /// Who is told.
-        node: usize,
-        /// What.
-        fact: T::Local,
-    },
-    /// A batch is durable now. This is the disk's doing, whatever the process is doing: the
-    /// process itself learns it through [`World::tell`].
-    Stored {
-        /// Whose disk.
-        node: usize,
-        /// Number given with the batch.
-        batch: u64,
-        /// The batch.
-        write: T::Write,
-    },
-    /// Something around the nodes.
-    Event(T::Event),
-}
 
 /// What lies in the event heap.
 enum Item<T: Types> {
@@ -180,12 +97,14 @@ struct Process<T: Types> {
     stopped_until: u64,
     /// Tells the newest stop from earlier ones.
     stop: u32,
-    /// What came while it was stopped.
-    inbox: VecDeque<Happening<T>>,
+    /// What came while it was stopped, and its cause.
+    inbox: VecDeque<(u32, Happening<T>)>,
     datagrams_held: usize,
     /// The deadline it waits for, and the earliest heap entry that will wake it, in true time.
     due: u64,
     armed: u64,
+    /// The step that set the deadline.
+    due_by: u32,
 }
 
 impl<T: Types> Process<T> {
@@ -199,6 +118,7 @@ impl<T: Types> Process<T> {
             datagrams_held: 0,
             due: u64::MAX,
             armed: u64::MAX,
+            due_by: 0,
         }
     }
 }
@@ -242,6 +162,7 @@ pub struct World<T: Types> {
     pub timer_late: u64,
     process_rng: Rng,
     events: u64,
+    recorder: Option<Box<Recorder>>,
 }
 
 impl<T: Types> World<T> {
@@ -267,6 +188,7 @@ impl<T: Types> World<T> {
             timer_late: 0,
             process_rng: Rng::new(seed, Stream::Process),
             events: 0,
+            recorder: None,
         }
     }
 
@@ -319,6 +241,7 @@ impl<T: Types> World<T> {
         if was && !link.clogged {
             self.burst((net as u8, from as u16, to as u16));
         }
+        self.link_changed(net, from, to);
         self.refresh_pair(from, to);
     }
 
@@ -374,6 +297,7 @@ impl<T: Types> World<T> {
         let due = self.clocks[node].true_time(until);
         let process = &mut self.processes[node];
         process.due = due;
+        process.due_by = self.queue.cause;
         if due < process.armed && due != u64::MAX {
             process.armed = due.max(self.now);
             let late = self.process_rng.range(0, self.timer_late);
@@ -421,6 +345,7 @@ impl<T: Types> World<T> {
         p.stopped_until = 0;
         p.due = u64::MAX;
         p.armed = u64::MAX;
+        self.lives(node, Kind::Up);
         self.refresh_node(node);
     }
 
@@ -434,11 +359,18 @@ impl<T: Types> World<T> {
         p.life += 1;
         p.stop += 1;
         p.stopped_until = 0;
-        p.inbox.clear();
+        let inbox = std::mem::take(&mut p.inbox);
         p.datagrams_held = 0;
         if self.draining == Some(node) {
             self.draining = None;
         }
+        self.lives(node, Kind::Down);
+        let step = self.queue.cause;
+        for (cause, h) in inbox {
+            self.queue.cause = cause;
+            self.finds_nobody(&h, Loss::Down);
+        }
+        self.queue.cause = step;
         self.sessions_of_crashed(node);
         self.disks[node].crash(&mut self.disk_rng)
     }
@@ -457,6 +389,7 @@ impl<T: Types> World<T> {
             self.draining = None;
         }
         let number = p.stop;
+        self.lives(node, Kind::Stopped);
         if until < u64::MAX {
             self.queue.push(
                 until,
@@ -487,6 +420,9 @@ impl<T: Types> World<T> {
 
     /// The machine's network card answers from now on, or does not (no power, frozen).
     pub fn set_reachable(&mut self, node: usize, reachable: bool) {
+        if self.reachable[node] != reachable {
+            self.lives(node, if reachable { Kind::On } else { Kind::Off });
+        }
         self.reachable[node] = reachable;
         self.refresh_node(node);
     }
@@ -497,8 +433,10 @@ impl<T: Types> World<T> {
         loop {
             if let Some(node) = self.draining {
                 let p = &mut self.processes[node];
-                if let Some(h) = p.inbox.pop_front() {
+                if let Some((cause, h)) = p.inbox.pop_front() {
                     self.events += 1;
+                    self.queue.cause = cause;
+                    self.happened(&h);
                     return Some(h);
                 }
                 p.datagrams_held = 0;
@@ -511,6 +449,7 @@ impl<T: Types> World<T> {
             self.now = self.now.max(at);
             if let Some(h) = self.judge(item) {
                 self.events += 1;
+                self.happened(&h);
                 return Some(h);
             }
         }
@@ -527,6 +466,7 @@ impl<T: Types> World<T> {
             } => {
                 let to = to as usize;
                 if !self.reachable[to] {
+                    self.loses(self.queue.cause, Loss::ReceiverOff, None);
                     return None;
                 }
                 let (from, net) = (from as usize, net as usize);
@@ -578,6 +518,7 @@ impl<T: Types> World<T> {
                     return None;
                 }
                 p.due = u64::MAX;
+                self.queue.cause = p.due_by;
                 self.offer(node, Happening::Timer { node })
             }
             Item::Local { node, life, fact } => {
@@ -600,6 +541,7 @@ impl<T: Types> World<T> {
                 let p = &self.processes[node as usize];
                 if p.up && p.stop == number {
                     self.draining = Some(node as usize);
+                    self.lives(node as usize, Kind::Resumed);
                 }
                 None
             }
@@ -611,16 +553,18 @@ impl<T: Types> World<T> {
     fn offer(&mut self, node: usize, h: Happening<T>) -> Option<Happening<T>> {
         let p = &mut self.processes[node];
         if !p.up {
+            self.finds_nobody(&h, Loss::Down);
             return None;
         }
         if p.stopped_until > self.now || !p.inbox.is_empty() {
             if matches!(h, Happening::Datagram { .. }) {
                 if p.datagrams_held >= SOCKET {
+                    self.finds_nobody(&h, Loss::SocketFull);
                     return None;
                 }
                 p.datagrams_held += 1;
             }
-            p.inbox.push_back(h);
+            p.inbox.push_back((self.queue.cause, h));
             return None;
         }
         Some(h)

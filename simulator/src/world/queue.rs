@@ -8,9 +8,13 @@ use std::collections::BinaryHeap;
 #[derive(Debug)]
 pub struct Queue<E> {
     heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
-    slab: Vec<Option<E>>,
+    /// Each event with what caused it.
+    slab: Vec<(Option<E>, u32)>,
     free: Vec<u32>,
     sequence: u64,
+    /// What is planned now is caused by this; what is taken out sets it to its own cause. Numbers
+    /// of a record's entries; 0 while none is made.
+    pub cause: u32,
 }
 
 impl<E> Default for Queue<E> {
@@ -20,6 +24,7 @@ impl<E> Default for Queue<E> {
             slab: Vec::new(),
             free: Vec::new(),
             sequence: 0,
+            cause: 0,
         }
     }
 }
@@ -29,11 +34,11 @@ impl<E> Queue<E> {
     pub fn push(&mut self, at: u64, event: E) {
         let place = match self.free.pop() {
             Some(place) => {
-                self.slab[place as usize] = Some(event);
+                self.slab[place as usize] = (Some(event), self.cause);
                 place
             }
             None => {
-                self.slab.push(Some(event));
+                self.slab.push((Some(event), self.cause));
                 (self.slab.len() - 1) as u32
             }
         };
@@ -44,7 +49,9 @@ impl<E> Queue<E> {
     /// The next event and its time.
     pub fn pop(&mut self) -> Option<(u64, E)> {
         let Reverse((at, _, place)) = self.heap.pop()?;
-        let event = self.slab[place as usize].take()?;
+        let (slot, cause) = &mut self.slab[place as usize];
+        let event = slot.take()?;
+        self.cause = *cause;
         self.free.push(place);
         Some((at, event))
     }
@@ -76,5 +83,22 @@ mod tests {
         }
         assert_eq!(got, "abxcd");
         assert!(q.slab.len() <= 4, "places are used again");
+    }
+
+    #[test]
+    fn what_is_taken_out_brings_its_cause_along() {
+        let mut q = Queue::default();
+        for (at, cause) in [(2, 7), (1, 8)] {
+            q.cause = cause;
+            q.push(at, ());
+        }
+        q.cause = 9;
+        q.pop();
+        assert_eq!(q.cause, 8);
+        q.push(3, ());
+        q.pop();
+        assert_eq!(q.cause, 7);
+        q.pop();
+        assert_eq!(q.cause, 8);
     }
 }

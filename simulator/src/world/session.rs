@@ -5,6 +5,7 @@
 //! session before any message of it.
 
 use super::{Happening, Item, Link, MS, SESSION_CLASS, Types, World};
+use crate::record::Loss;
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,8 @@ enum State {
 enum Slot<M> {
     Down,
     Up,
-    Message(M),
+    /// With the entry of its sending.
+    Message(M, u32),
 }
 
 /// One pair; end and direction 0 belong to the lower node (direction 0 goes *to* the higher).
@@ -87,19 +89,22 @@ impl<T: Types> World<T> {
     /// if the sender has none.
     pub fn stream(&mut self, from: usize, to: usize, delay: u64, message: T::Message) -> bool {
         let dir = usize::from(from > to);
+        let step = self.sends(from, to, || T::message_text(&message));
         let pair = self.sessions.pair(from, to);
         if pair.state != State::Up || pair.told[dir] != pair.number {
+            self.sent(step, Some((Loss::NoSession, None)));
             return false;
         }
         let link = self.session_link(from, to).1;
         let carried = link.carries(|| T::message_size(&message));
         let pair = self.sessions.pair(from, to);
-        pair.queues[dir].push_back(Slot::Message(message));
+        pair.queues[dir].push_back(Slot::Message(message, self.queue.cause));
         pair.stuck |= !carried;
         self.plan_arrival(from, to, delay);
         if !carried {
             self.refresh_pair(from, to);
         }
+        self.sent(step, None);
         true
     }
 
@@ -290,8 +295,13 @@ impl<T: Types> World<T> {
         pair.blocked_since = None;
         pair.stuck = false;
         pair.stalled = [0; 2];
-        pair.queues.iter_mut().for_each(VecDeque::clear);
+        let held = pair.queues.each_mut().map(std::mem::take);
         let told = pair.told;
+        for slot in held.iter().flatten() {
+            if let Slot::Message(_, sent) = slot {
+                self.loses(*sent, Loss::NoSession, None);
+            }
+        }
         for end in 0..2 {
             let (node, peer) = if end == 0 { (a, b) } else { (b, a) };
             if let (Some(delay), true) = (tell[end], told[end] != 0) {
@@ -349,7 +359,10 @@ impl<T: Types> World<T> {
                 pair.told[1 - dir] = session;
                 self.offer(node, Happening::SessionUp { node, peer })
             }
-            Slot::Message(message) => self.offer(node, Happening::Message { to, from, message }),
+            Slot::Message(message, sent) => {
+                self.queue.cause = sent;
+                self.offer(node, Happening::Message { to, from, message })
+            }
         }
     }
 }

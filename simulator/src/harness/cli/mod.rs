@@ -3,12 +3,15 @@
 //! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
 
 mod corpus;
+mod diff;
+mod explain;
 mod hashes;
 mod hunt;
 mod print;
 mod run;
 mod shrink;
 mod source;
+mod view;
 
 pub use print::{line, print};
 pub use source::Source;
@@ -46,6 +49,12 @@ pub enum Verb {
     Shrink(shrink::ShrinkArgs),
     /// Print the run hash of seeds: the same in every build and every process.
     Hashes(hashes::Hashes),
+    /// Draw a run: one page that needs no network.
+    View(view::View),
+    /// Say where two runs part.
+    Diff(diff::Diff),
+    /// Say what led to a broken promise.
+    Explain(explain::Explain),
     /// List the bugs that can be planted.
     Bugs,
 }
@@ -69,6 +78,9 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
         Verb::Replay(args) => run::replay(subject, &args),
         Verb::Hashes(args) => Ok(hashes::hashes(subject, &args)),
         Verb::Shrink(args) => shrink::cut(subject, &args),
+        Verb::View(args) => view::view(subject, &args),
+        Verb::Diff(args) => diff::diff(subject, &args),
+        Verb::Explain(args) => explain::show(subject, &args),
         Verb::Bugs => {
             for (name, what) in subject.bugs() {
                 line(format_args!("{name:<28} {what}"));

@@ -1,7 +1,9 @@
 //! What to run: a seed of the hunt, or a scenario file.
 
-use super::run::read;
-use crate::harness::Subject;
+use super::run::{read, with};
+use super::{bug, program};
+use crate::harness::{Outcome, Subject, run};
+use crate::record::Record;
 use std::fmt;
 
 /// A seed or a file, as given on the command line.
@@ -44,4 +46,43 @@ impl Source {
             Source::File(file) => read(subject, file),
         }
     }
+}
+
+/// A run that was made, with everything it recorded.
+pub(super) struct Recorded {
+    pub(super) outcome: Outcome,
+    pub(super) record: Record,
+    /// The command that makes it again.
+    pub(super) again: String,
+    pub(super) bug: Option<&'static str>,
+}
+
+/// Makes the run of a seed or a scenario file, with a bug planted, and records it.
+pub(super) fn record<S: Subject>(
+    subject: &S,
+    source: &Source,
+    planted: Option<&str>,
+) -> Result<Recorded, String> {
+    let bug = bug(subject, planted)?;
+    let plan = source.plan(subject)?;
+    let with = with(bug);
+    let again = match source {
+        Source::Seed(seed) => format!("{} replay {seed}{with}", program()),
+        Source::File(file) => format!("{} run {file}{with}", program()),
+    };
+    subject.plant(bug);
+    let mut outcome = run(subject, &plan, true);
+    subject.plant(None);
+    let Some(record) = outcome.record.take() else {
+        return Err(match &outcome.violation {
+            Some(v) => format!("{source}: the run left no record: {v}"),
+            None => format!("{source}: what is run here records nothing"),
+        });
+    };
+    Ok(Recorded {
+        outcome,
+        record,
+        again,
+        bug,
+    })
 }
