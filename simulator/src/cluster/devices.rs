@@ -4,6 +4,7 @@ use super::action::DeviceMode;
 use super::host::Guardian;
 use super::{Event, Local, Sim, SimNode, trace};
 use crate::check::s8;
+use crate::mutants;
 use crate::world::MS;
 use quorate_fencing::Level;
 use quorate_fencing::agent::{AgentEnd, Verb};
@@ -31,7 +32,8 @@ impl<N: SimNode> Sim<N> {
         let clock = Time(self.world.reading(by));
         let host = (launch.host.0 as usize).wrapping_sub(1);
         let attempt = launch.attempt;
-        if clock > launch.not_after || host >= self.plan.hosts {
+        let late = clock > launch.not_after && !mutants::host("late-order-obeyed");
+        if late || host >= self.plan.hosts {
             trace!(self, "{} attempt {attempt} is not launched", self.name(by));
             self.fenced(by, attempt, AttemptEnd::NotLaunched, "too late".into());
             return;
@@ -113,6 +115,24 @@ impl<N: SimNode> Sim<N> {
             }
             (_, Some(DeviceMode::Fails)) => (quick, exit(1, "")),
             (_, Some(DeviceMode::Lies)) => (quick, exit(0, "")),
+            (_, Some(DeviceMode::Hasty)) => {
+                let deadline = f.run.deadline().as_nanos() as u64;
+                let act = rng.range(quick, (deadline.max(now) - now).max(quick));
+                // It opens a switch that is closed, once: not that of the next boot.
+                let h = &self.hosts[host];
+                if h.on {
+                    let boot = h.boot;
+                    self.world.after(
+                        act,
+                        Event::FenceActLate {
+                            attempt,
+                            host,
+                            boot,
+                        },
+                    );
+                }
+                (quick, exit(0, ""))
+            }
             (_, Some(DeviceMode::Works)) => {
                 let act = rng.range(20 * MS, 600 * MS);
                 let left = rng.range(MS, 300 * MS);

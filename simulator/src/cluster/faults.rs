@@ -265,7 +265,7 @@ impl<N: SimNode> Sim<N> {
             h.stuck_kill = false;
             if matches!(
                 h.device,
-                Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Gone)
+                Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Hasty | DeviceMode::Gone)
             ) {
                 h.device = Some(DeviceMode::Works);
             }

@@ -1,7 +1,7 @@
 //! Our cluster as something the harness can run.
 
 use super::{Plan, Sim, draw};
-use crate::harness::{Outcome, Subject};
+use crate::harness::{Outcome, Subject, Way};
 use crate::mutants;
 use crate::scenario::{self, BadScenario};
 use quorate_recovery::Node;
@@ -52,6 +52,18 @@ impl Subject for Cluster {
 
     fn bugs(&self) -> Vec<(&'static str, &'static str)> {
         mutants::bugs()
+    }
+
+    fn mixes(&self) -> Vec<(&'static str, &'static str)> {
+        draw::aimed::MIXES.to_vec()
+    }
+
+    fn draw_mix(&self, mix: &str, seed: u64) -> Plan {
+        draw::aimed::aimed(mix, seed).unwrap_or_else(|| draw::plan(seed))
+    }
+
+    fn ways(&self, bug: &str) -> Vec<Way> {
+        mutants::ways(bug)
     }
 
     fn unplantable(&self) -> Option<&'static str> {

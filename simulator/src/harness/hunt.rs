@@ -79,7 +79,8 @@ impl Hunt {
         }
     }
 
-    fn merge(&mut self, other: Hunt) {
+    /// Adds what another hunt of other seeds came to.
+    pub fn merge(&mut self, other: Hunt) {
         for (kind, (count, seed)) in other.kinds {
             let known = self.kinds.entry(kind).or_insert((0, seed));
             *known = (known.0 + count, known.1.min(seed));

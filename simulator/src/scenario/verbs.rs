@@ -126,9 +126,11 @@ pub(super) fn device(word: &str, at: usize) -> Result<DeviceMode, Bad> {
         "fails" => DeviceMode::Fails,
         "late" => DeviceMode::Late,
         "lies" => DeviceMode::Lies,
+        "hasty" => DeviceMode::Hasty,
         "gone" => DeviceMode::Gone,
         _ => {
-            let what = format!("device {word:?}; allowed: none, works, fails, late, lies, gone");
+            let what =
+                format!("device {word:?}; allowed: none, works, fails, late, lies, hasty, gone");
             return Err((at, what));
         }
     })

@@ -29,6 +29,8 @@ pub enum Stream {
     Minds = 10,
     /// What befalls guests.
     Ills = 11,
+    /// Mixes aimed at one rule.
+    Aimed = 20,
 }
 
 /// One stream of random numbers.

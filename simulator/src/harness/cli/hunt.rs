@@ -1,8 +1,8 @@
 //! `hunt`: many seeds.
 
 use super::run::again;
-use super::{bug, line, print, seeds};
-use crate::harness::{Subject, hunt};
+use super::{bug, line, mix, print, seeds};
+use crate::harness::{Mixed, Subject, hunt};
 use clap::Args;
 use std::io::IsTerminal;
 use std::ops::Range;
@@ -24,6 +24,9 @@ pub struct HuntArgs {
     /// Plant this bug first (needs a build with the feature `mutants`).
     #[arg(long)]
     bug: Option<String>,
+    /// Draw from this mix of faults (`bugs` lists them) instead of the swarm.
+    #[arg(long)]
+    mix: Option<String>,
     /// Threads; as many as there are cores if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
@@ -32,6 +35,8 @@ pub struct HuntArgs {
 /// Hunts.
 pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode, String> {
     let planted = bug(subject, args.bug.as_deref())?;
+    let mix = mix(subject, args.mix.as_deref())?;
+    let subject = &Mixed { subject, mix };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or(cores, usize::from);
     let all = args.seeds.end - args.seeds.start;
@@ -58,7 +63,11 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
                 }
             }
         }
-        return Ok(print(outcome, args.json, &again(outcome.seed, planted)));
+        return Ok(print(
+            outcome,
+            args.json,
+            &again(outcome.seed, mix, planted),
+        ));
     }
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
     let speed = found.simulated as f64 / 1e9 / seconds;

@@ -3,6 +3,7 @@
 //! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
 
 mod hunt;
+mod mutants;
 mod print;
 mod run;
 
@@ -35,8 +36,10 @@ pub enum Verb {
     Hunt(hunt::HuntArgs),
     /// Run one seed of the hunt again.
     Replay(run::Replay),
-    /// List the bugs that can be planted.
+    /// List the bugs that can be planted, and the mixes of faults.
     Bugs,
+    /// Plant each bug in turn and show that it is found (needs the feature `mutants`).
+    Mutants(mutants::Mutants),
 }
 
 /// The whole program for one subject: reads the arguments, does it, says how it ended.
@@ -54,11 +57,15 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
             for (name, what) in subject.bugs() {
                 line(format_args!("{name:<28} {what}"));
             }
+            for (name, what) in subject.mixes() {
+                line(format_args!("--mix {name:<22} {what}"));
+            }
             if let Some(why) = subject.unplantable() {
                 line(format_args!("\n{why}"));
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Mutants(args) => mutants::mutants(subject, &args),
     };
     done.unwrap_or_else(|why| {
         eprintln!("{why}");
@@ -107,5 +114,22 @@ pub fn bug<S: Subject>(subject: &S, name: Option<&str>) -> Result<Option<&'stati
     match subject.unplantable() {
         Some(why) => Err(format!("--bug {name}: {why}")),
         None => Ok(Some(found)),
+    }
+}
+
+/// The mix of that name.
+///
+/// # Errors
+/// There is none of that name (with the names there are).
+pub fn mix<S: Subject>(subject: &S, name: Option<&str>) -> Result<Option<&'static str>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let mixes = subject.mixes();
+    let names: Vec<&str> = mixes.iter().map(|(n, _)| *n).collect();
+    match mixes.iter().find(|(n, _)| *n == name) {
+        Some((found, _)) => Ok(Some(found)),
+        None => Err(format!(
+            "--mix {name:?} is unknown; allowed: {}",
+            names.join(", ")
+        )),
     }
 }
