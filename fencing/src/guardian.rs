@@ -10,6 +10,7 @@
 //! next lease, half killed. And the watchdog is not fed meanwhile, so that a kill which does not
 //! work ends with the machine.
 
+use crate::mutants::planted;
 use std::time::Duration;
 
 /// How soon a kill is repeated while something is left of it.
@@ -89,7 +90,7 @@ impl Guardian {
             self.killing = false;
             return Act::Idle;
         }
-        if sight.armed && sight.over() {
+        if sight.armed && sight.over() && !planted("lease-end-not-enforced") {
             self.killing = true;
         }
         if self.killing {
@@ -163,7 +164,7 @@ impl Feed {
         };
         if sight.empty() {
             self.withheld = false;
-        } else if sight.armed && sight.over() {
+        } else if sight.armed && sight.over() && !planted("fed-past-lease-end") {
             self.withheld = true;
         }
     }

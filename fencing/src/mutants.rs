@@ -7,10 +7,32 @@
 pub const PLANTED_BUGS: bool = cfg!(feature = "mutants");
 
 /// The bugs of this crate: name, and what it does.
-pub const BUGS: &[(&str, &str)] = &[(
-    "timeout-as-success",
-    "a fence agent that ran out of time while cutting the power is taken as: the host is off",
-)];
+pub const BUGS: &[(&str, &str)] = &[
+    (
+        "timeout-as-success",
+        "S14 S8: a fence agent that ran out of time while cutting the power counts as: the host is off",
+    ),
+    (
+        "exit-code-proves",
+        "S14 S8: a fence agent's success counts as off without a status that says so",
+    ),
+    (
+        "unanswered-off-is-over",
+        "S8: a device that was given up counts as one that will not act any more",
+    ),
+    (
+        "brake-off",
+        "S7: devices may cut any number of hosts within one window",
+    ),
+    (
+        "lease-end-not-enforced",
+        "S3: the guardian leaves the guests of an ended lease to the daemon",
+    ),
+    (
+        "fed-past-lease-end",
+        "S11: the watchdog is fed while guests live on without a lease",
+    ),
+];
 
 #[cfg(feature = "mutants")]
 mod chosen {

@@ -5,6 +5,7 @@ use crate::cluster::{Attempt, Cluster, Host, Term};
 use crate::entry::{Entry, LogEntry, Profile, Proof};
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{Incarnation, NodeId, Token};
+use crate::mutants::planted;
 use serde::{Deserialize, Serialize};
 
 /// The whole replicated state: membership and the application in one log.
@@ -45,7 +46,8 @@ impl<A: Application> State<A> {
         self.cluster.applied += 1;
         let at = Token::new(self.cluster.epoch, self.cluster.applied);
         let proposals = self.cluster.proposals.entry(entry.id.node).or_default();
-        if !proposals.fresh(entry.id.incarnation, entry.id.sequence) {
+        let fresh = proposals.fresh(entry.id.incarnation, entry.id.sequence);
+        if !fresh && !planted("repeat-applied") {
             return (at, Outcome::Repeat);
         }
         let judged = self.judge(at, &entry.body);
@@ -59,11 +61,12 @@ impl<A: Application> State<A> {
         match entry {
             Entry::Noop => Ok(()),
             Entry::Term { node, incarnation } => self.term(at, *node, *incarnation),
+            Entry::Renew { .. } if planted("renew-under-old-term") => Ok(()),
             Entry::Renew { term, .. } => self.current_term(*term),
             Entry::Resign { term, waited } => {
                 self.current_term(*term)?;
                 self.cluster.term = None;
-                self.cluster.clear = *waited;
+                self.cluster.clear = *waited || planted("resign-always-waives");
                 Ok(())
             }
             Entry::Admit {
@@ -93,6 +96,9 @@ impl<A: Application> State<A> {
                     {
                         h.revoke = Some((at, *ground));
                         any = Ok(());
+                        if planted("verdict-is-proof") {
+                            self.app.ended(at, *host, *incarnation, Ended::Lease);
+                        }
                     }
                 }
                 any
@@ -268,11 +274,11 @@ impl<A: Application> State<A> {
                 old.incarnation
             ));
         }
-        if !old.attempts.is_empty() {
+        if !old.attempts.is_empty() && !planted("admit-over-attempt") {
             return Err("a fence attempt on its last incarnation is not resolved".into());
         }
         let word = emptied || old.profile.boot != profile.boot;
-        if old.open_revoke().is_some() && !word {
+        if old.open_revoke().is_some() && !word && !planted("admit-over-revoke") {
             return Err("its last incarnation is revoked and not proved".into());
         }
         let (last, proved) = (old.incarnation, old.proved.is_some());
@@ -301,7 +307,7 @@ impl<A: Application> State<A> {
             return Err(format!("revoke {revoke} does not stand unproved"));
         }
         let how = match proof {
-            Proof::LeaseExpired if h.armed.is_none() => {
+            Proof::LeaseExpired if h.armed.is_none() && !planted("unarmed-lease-proves") => {
                 return Err("nobody was attested to end its guests at lease end".into());
             }
             Proof::LeaseExpired => Ended::Lease,

@@ -3,6 +3,7 @@
 use crate::entry::{ArmedClass, AttemptEnd, Away, Ground, Profile, Proof};
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, Slot, StoreId, Token};
+use crate::mutants::planted;
 use crate::timing::Timing;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,7 +194,7 @@ impl Cluster {
     /// Votes needed for a decision.
     #[must_use]
     pub fn quorum(&self) -> usize {
-        self.voters.len() / 2 + 1
+        self.voters.len() / 2 + usize::from(!planted("half-is-a-quorum"))
     }
 
     /// The slot `node` votes in.

@@ -2,6 +2,7 @@
 
 use crate::cluster::Term;
 use crate::id::{Incarnation, NodeId, Token};
+use crate::mutants::planted;
 use crate::time::Time;
 use crate::timing::Timing;
 use std::collections::BTreeMap;
@@ -34,11 +35,14 @@ impl Office {
         term: Option<Term>,
         timing: &Timing,
     ) {
+        if planted("renew-under-old-term") && term.is_some_and(|t| t.node != me) {
+            return;
+        }
         self.held = term
             .filter(|t| (t.node, t.incarnation) == (me, incarnation))
             .map(|t| Held {
                 term: t.token,
-                from: if t.waived {
+                from: if t.waived || planted("takeover-not-waited") {
                     now
                 } else {
                     now + timing.coordinator_takeover()
@@ -74,11 +78,16 @@ impl Office {
     }
 
     /// A Renew of ours was decided under our current term: we hold until its *send* + L_c.
-    pub(crate) fn renewed(&mut self, term: Token, number: u64, timing: &Timing) {
+    pub(crate) fn renewed(&mut self, now: Time, term: Token, number: u64, timing: &Timing) {
         if let Some(held) = self.held.as_mut().filter(|h| h.term == term)
             && let Some(sent) = held.sent.get(&number)
         {
-            let until = *sent + timing.coordinator_lease;
+            let from = if planted("renewal-from-decision") {
+                now
+            } else {
+                *sent
+            };
+            let until = from + timing.coordinator_lease;
             held.until = Some(held.until.map_or(until, |u| u.max(until)));
         }
     }

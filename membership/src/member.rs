@@ -323,7 +323,7 @@ impl<A: Application> Member<A> {
     /// before now counts, and missed ticks collapse into one.
     pub fn wake(&mut self, now: Time) {
         let late = now.since(self.deadline().max(self.last_step));
-        if late > self.cluster().timing.heartbeat / 2 {
+        if late > self.cluster().timing.heartbeat / 2 && !planted("pause-is-silence") {
             self.ears.reopened(now);
         }
         self.last_step = self.last_step.max(now);
@@ -478,7 +478,11 @@ impl<A: Application> Member<A> {
             // Writes first: the messages taken after them rest on them.
             let writes = replica.take_writes();
             let messages = replica.take_messages();
-            self.output.extend(writes.into_iter().map(Output::Write));
+            let lost = |w: &Write<A::Command>| {
+                matches!(w, Write::Promise(_)) && planted("promise-not-written")
+            };
+            let writes = writes.into_iter().filter(|w| !lost(w));
+            self.output.extend(writes.map(Output::Write));
             for (slot, message) in messages {
                 let Some(peer) = self.state.cluster.voter(slot) else {
                     continue;
@@ -549,9 +553,14 @@ impl<A: Application> Member<A> {
                 );
                 self.reports.term_at = now;
             }
-            Entry::Renew { term, number } => self.office.renewed(*term, *number, &cluster.timing),
+            Entry::Renew { term, number } => {
+                self.office.renewed(now, *term, *number, &cluster.timing);
+            }
             Entry::Admit { node, .. } => {
                 self.reports.admitted_at.insert(*node, now);
+                if let Some(g) = &mut self.grantor {
+                    g.renamed(*node);
+                }
                 if *node == self.me {
                     self.next_beat = self.next_beat.min(now);
                 }

@@ -7,15 +7,143 @@
 pub const BUGS: &[(&str, &str)] = &[
     (
         "lease-from-receipt",
-        "S1: the holder counts its lease from the acknowledgement, not the send",
+        "S3: the holder counts its lease from the acknowledgement, not the send",
     ),
     (
         "restarted-voter-says-never",
-        "S1: a restarted voter answers as if it had never acknowledged",
+        "S14: a restarted voter answers as if it had never acknowledged",
     ),
     (
         "stop-promise-forgotten",
-        "S1: a restarted voter forgets that it promised to stop",
+        "S14: a restarted voter forgets that it promised to stop",
+    ),
+    (
+        "promise-to-stop-not-kept",
+        "S14: a voter acknowledges an incarnation that it has promised to acknowledge no more",
+    ),
+    (
+        "answer-before-durable",
+        "S14: a voter answers a revoke before its promise to stop is on disk",
+    ),
+    (
+        "age-per-incarnation",
+        "S14: acknowledgements of a host's last incarnation do not count for the age of its lease",
+    ),
+    (
+        "one-answer-is-enough",
+        "S14: the answer of one voter, not of a quorum, proves a lease over",
+    ),
+    (
+        "answer-to-an-old-revoke",
+        "S14: answers to a revoke that was undone count for the next one",
+    ),
+    (
+        "verdict-is-proof",
+        "S2: the verdict alone frees the guests of a host",
+    ),
+    (
+        "unadmitted-acknowledged",
+        "S14: an incarnation is acknowledged before the log admits it",
+    ),
+    (
+        "votes-of-many-beats",
+        "S3: acknowledgements of different beats add up to one quorum",
+    ),
+    (
+        "answer-to-an-earlier-life",
+        "S3: an acknowledgement of the last life of a host counts for this one",
+    ),
+    (
+        "half-is-a-quorum",
+        "S3: half of the voters, rounded down, count as a quorum",
+    ),
+    (
+        "takeover-without-drain",
+        "S14: G leaves out Q, the time that writes take",
+    ),
+    (
+        "takeover-with-one-period",
+        "S14: G counts one period of the watchdog, not two",
+    ),
+    (
+        "takeover-without-clock-rate",
+        "S14: G leaves out the clocks' rate errors",
+    ),
+    (
+        "admit-over-revoke",
+        "S2: an incarnation is admitted while its predecessor is revoked and not proved",
+    ),
+    (
+        "admit-over-attempt",
+        "S8: an incarnation is admitted while an attempt on its predecessor is open",
+    ),
+    (
+        "unarmed-lease-proves",
+        "S2: an expired lease proves an incarnation that attested nobody who ends its guests",
+    ),
+    (
+        "repeat-applied",
+        "S10: an entry that was proposed twice is applied twice",
+    ),
+    (
+        "takeover-not-waited",
+        "S6: a new coordinator gives orders without waiting for its predecessor's lease",
+    ),
+    (
+        "renew-under-old-term",
+        "S6: a coordinator renews a term that another has replaced",
+    ),
+    (
+        "renewal-from-decision",
+        "S6: a coordinator counts its lease from the decision, not the send",
+    ),
+    (
+        "resign-always-waives",
+        "S6: one that resigns before its own wait was over waives that of the next",
+    ),
+    (
+        "leader-is-coordinator",
+        "S6: whoever leads the log gives orders, with or without a term",
+    ),
+    (
+        "promise-not-written",
+        "S10: a voter keeps its promised round in memory only",
+    ),
+    (
+        "trim-at-own-snapshot",
+        "S10: a leader cuts the log by its own snapshot, whatever the others hold",
+    ),
+    (
+        "one-voter-condemns",
+        "S4: one voter's word, not a quorum's, is ground for a verdict",
+    ),
+    (
+        "pause-is-silence",
+        "S4: a voter that was stopped counts the time as silence of the others",
+    ),
+    (
+        "beats-not-relayed",
+        "S4: voters pass no beats on for a host that reaches only some of them",
+    ),
+    (
+        "deaf-never-lost",
+        "L1: a host that hears nobody is never lost",
+    ),
+    (
+        "term-outlives-its-life",
+        "L2: a leader asks for no term while the log names an earlier life of it",
+    ),
+    (
+        "session-restart-untold",
+        "L2: consensus is not told that a session was opened anew",
+    ),
+    (
+        "straggler-left-behind",
+        "L1: a leader does not reach a voter that promised a higher round",
+    ),
+    (
+        "left-behind-voter-waits",
+        "L1: a voter that its leader does not reach follows nobody",
     ),
 ];
 

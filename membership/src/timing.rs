@@ -3,6 +3,7 @@
 //! All of it is one cluster value in the log, never a setting of one host: a lease that a holder
 //! counts longer than its grantors do is a guest running twice.
 
+use crate::mutants::planted;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -119,8 +120,18 @@ impl Timing {
     /// The smallest G that satisfies S3.
     #[must_use]
     pub fn least_takeover(&self) -> Duration {
-        let end = self.kill.max(self.watchdog * 2 + self.watchdog_granularity);
-        self.stretched(self.lease + end + self.drain)
+        let periods = if planted("takeover-with-one-period") {
+            1
+        } else {
+            2
+        };
+        let watchdog = self.watchdog * periods + self.watchdog_granularity;
+        let drain = if planted("takeover-without-drain") {
+            Duration::ZERO
+        } else {
+            self.drain
+        };
+        self.stretched(self.lease + self.kill.max(watchdog) + drain)
     }
 
     /// The smallest G_c that satisfies S6.
@@ -151,7 +162,11 @@ impl Timing {
 
     /// (d·(1+r) + E) / (1−r), rounded up to a millisecond.
     fn stretched(&self, d: Duration) -> Duration {
-        let r = u128::from(self.clock_rate_ppm.min(999_999));
+        let r = if planted("takeover-without-clock-rate") {
+            0
+        } else {
+            u128::from(self.clock_rate_ppm.min(999_999))
+        };
         let slow = d.as_nanos() * (1_000_000 + r) + self.slack.as_nanos() * 1_000_000;
         let ns = slow.div_ceil(1_000_000 - r);
         nanos(ns.div_ceil(1_000_000) * 1_000_000)

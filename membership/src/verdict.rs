@@ -5,6 +5,7 @@ use crate::ears::Ears;
 use crate::entry::{Away, Ground};
 use crate::frame::{Answer, Observation};
 use crate::id::{Incarnation, NodeId, Token};
+use crate::mutants::planted;
 use crate::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,14 @@ pub(crate) struct Reports {
     pub(crate) admitted_at: BTreeMap<NodeId, Time>,
     /// When the current Term was applied here.
     pub(crate) term_at: Time,
+}
+
+/// What an answer counts for: the standing revoke it names, and no other.
+fn answered(host: NodeId, revoke: Token) -> (NodeId, Token) {
+    if planted("answer-to-an-old-revoke") {
+        return (host, Token::NONE);
+    }
+    (host, revoke)
 }
 
 /// What the reports add up to for one host.
@@ -43,7 +52,7 @@ impl Reports {
 
     fn answer(&mut self, now: Time, voter: NodeId, a: &Answer) {
         self.answers
-            .entry((a.host, a.revoke))
+            .entry(answered(a.host, a.revoke))
             .or_default()
             .entry(voter)
             .or_insert((now, a.age));
@@ -54,22 +63,30 @@ impl Reports {
         self.answers.retain(|(host, revoke), _| {
             // An answer may overtake the entry it answers.
             revoke.index() > cluster.applied
+                || *revoke == Token::NONE
                 || cluster.hosts.get(host).and_then(|h| h.open_revoke()) == Some(*revoke)
         });
     }
 
     /// How many voters have durably stopped acknowledging.
     pub(crate) fn answered(&self, host: NodeId, revoke: Token) -> usize {
-        self.answers.get(&(host, revoke)).map_or(0, BTreeMap::len)
+        self.answers
+            .get(&answered(host, revoke))
+            .map_or(0, BTreeMap::len)
     }
 
     /// Whether G has passed over the ages of a quorum of answers: the lease is over for certain.
     pub(crate) fn expired(&self, now: Time, cluster: &Cluster, host: NodeId, rv: Token) -> bool {
         let g = cluster.timing.takeover();
+        let enough = if planted("one-answer-is-enough") {
+            1
+        } else {
+            cluster.quorum()
+        };
         let over = |(received, age): &(Time, Duration)| now.since(*received) + *age >= g;
         self.answers
-            .get(&(host, rv))
-            .is_some_and(|a| a.values().filter(|a| over(a)).count() >= cluster.quorum())
+            .get(&answered(host, rv))
+            .is_some_and(|a| a.values().filter(|a| over(a)).count() >= enough)
     }
 
     /// How long until the lease of `host` is over for certain, as far as the answers tell.
@@ -80,7 +97,7 @@ impl Reports {
         host: NodeId,
         rv: Token,
     ) -> Option<Duration> {
-        let answers = self.answers.get(&(host, rv))?;
+        let answers = self.answers.get(&answered(host, rv))?;
         let mut left: Vec<Duration> = answers
             .values()
             .map(|(at, age)| c.timing.takeover().saturating_sub(now.since(*at) + *age))
@@ -157,7 +174,12 @@ impl Reports {
         host: NodeId,
     ) -> Standing {
         let t = &cluster.timing;
-        if self.silent_votes(now, cluster, ears, host, t.silence()) >= cluster.quorum() {
+        let enough = if planted("one-voter-condemns") {
+            1
+        } else {
+            cluster.quorum()
+        };
+        if self.silent_votes(now, cluster, ears, host, t.silence()) >= enough {
             return Standing::Certain(Ground::Silent);
         }
         if self.deaf(now, cluster, host) {
@@ -174,6 +196,9 @@ impl Reports {
     /// last renewal, its Admit and the present Term, all by our own clock (V5); and it goes on
     /// saying so while we hear it: one that was cut off and is back is renewed by its next beat.
     fn deaf(&self, now: Time, cluster: &Cluster, host: NodeId) -> bool {
+        if planted("deaf-never-lost") {
+            return false;
+        }
         let patience = cluster.timing.heartbeat * 2;
         self.deaf_since
             .get(&host)

@@ -65,16 +65,26 @@ impl Grantor {
         incarnation: Incarnation,
         timing: Token,
     ) -> bool {
-        cluster.admitted(host, incarnation)
+        (cluster.admitted(host, incarnation) || planted("unadmitted-acknowledged"))
             && timing == cluster.timing_token
             && !self.stops.iter().any(|s| {
-                s.record.host == host && incarnation.counter <= s.record.incarnation.counter
+                s.record.host == host
+                    && incarnation.counter <= s.record.incarnation.counter
+                    && !planted("promise-to-stop-not-kept")
             })
     }
 
     /// Notes that a beat of `host` is being acknowledged.
     pub(crate) fn acknowledge(&mut self, now: Time, host: NodeId) {
         self.acknowledged.insert(host, now);
+    }
+
+    /// The host has a new incarnation. Its acknowledgements go on counting: a lease that was taken
+    /// over lasts from one that the old incarnation was given.
+    pub(crate) fn renamed(&mut self, host: NodeId) {
+        if planted("age-per-incarnation") {
+            self.acknowledged.remove(&host);
+        }
     }
 
     /// Promises to acknowledge this incarnation no more, from this very moment.
@@ -135,7 +145,7 @@ impl Grantor {
     pub(crate) fn answers(&self, now: Time, cluster: &Cluster) -> Vec<Answer> {
         self.stops
             .iter()
-            .filter(|s| s.durability == Durability::Durable)
+            .filter(|s| s.durability == Durability::Durable || planted("answer-before-durable"))
             .filter(|s| {
                 let open = cluster
                     .hosts

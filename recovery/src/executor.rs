@@ -8,6 +8,7 @@ use crate::command::{Closure, GuestStatus};
 use crate::contract::{GuestAction, GuestOrder, GuestSeen};
 use crate::guest::{GuestId, OnShutdown};
 use crate::lrmd::{HostWatch, Watch};
+use crate::mutants::planted;
 use crate::observation::Cause;
 use quorate_membership::{Time, Token};
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,9 @@ impl Executor {
         for seen in present {
             executor.adopt(now, seen);
         }
+        if planted("promises-forgotten") {
+            executor.promises.clear();
+        }
         executor
     }
 
@@ -151,6 +155,8 @@ impl Executor {
             promise.closed = promise.closed.max(epoch);
             self.promises.insert(guest, promise);
             self.closures.insert(guest, (epoch, why, Some(0)));
+        } else if promise.closed < epoch && planted("word-without-promise") {
+            self.closures.insert(guest, (epoch, why, Some(0)));
         } else if promise.closed < epoch {
             promise.closed = epoch;
             self.write(guest, promise);
@@ -174,7 +180,7 @@ impl Executor {
         let epoch = self.processes.get(&guest)?.epoch;
         let number = self.next_order;
         self.next_order += 1;
-        let rests = matches!(action, GuestAction::Create(_));
+        let rests = matches!(action, GuestAction::Create(_)) && !planted("start-before-promise");
         let order = GuestOrder {
             order: number,
             guest,
@@ -196,6 +202,15 @@ impl Executor {
         }
         // A promise to refuse the epoch is never taken back by a milder reason.
         process.closing = process.closing.take().or(closing);
+        if let Some(why) = process.closing.clone()
+            && planted("word-before-end")
+        {
+            let epoch = process.epoch;
+            self.close(guest, epoch, why);
+        }
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
         if process
             .order
             .is_none_or(|(_, at)| now.since(at) >= END_PATIENCE)
@@ -345,10 +360,13 @@ impl Executor {
     }
 
     /// The hypervisor does not answer: nothing follows about any guest (S9).
-    pub(crate) fn blinded(&mut self, now: Time, why: String) {
+    pub(crate) fn blinded(&mut self, s: &Surroundings<'_>, why: String) {
+        if planted("blind-is-stopped") {
+            return self.polled(s, &[]);
+        }
         self.blind = Some(why);
         for process in self.processes.values_mut() {
-            process.watch.blinded(now);
+            process.watch.blinded(s.now);
         }
     }
 
@@ -373,8 +391,9 @@ impl Executor {
 
     /// Whether the word *emptied* is true and durable (reading 3).
     pub(crate) fn emptied(&self) -> bool {
-        matches!(self.emptied, Some(Some(batch)) if batch <= self.durable)
-            && self.processes.is_empty()
+        let said = matches!(self.emptied, Some(Some(batch)) if batch <= self.durable)
+            && self.processes.is_empty();
+        (said || planted("emptied-unseen")) && !planted("emptied-never-said")
     }
 
     /// Whether nothing runs here.

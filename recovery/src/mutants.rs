@@ -18,6 +18,66 @@ pub const BUGS: &[(&str, &str)] = &[
         "starved-is-hung",
         "S9: a guest that gets no CPU of its host is judged like one that does nothing",
     ),
+    (
+        "blind-is-stopped",
+        "S9: a hypervisor that does not answer counts as one that shows no guest",
+    ),
+    (
+        "drain-not-waited",
+        "S1: a guest is placed at once after a device or a word, with its last writes under way",
+    ),
+    (
+        "placed-from-old-reading",
+        "S2: a placement holds whatever epoch it was proposed after",
+    ),
+    (
+        "placed-on-lost-host",
+        "S2: a placement holds on a host that was revoked or replaced meanwhile",
+    ),
+    (
+        "word-before-end",
+        "S14: a host says that a guest is closed when it was told to end, not when it has",
+    ),
+    (
+        "word-without-promise",
+        "S5: a host says that a guest is closed without refusing its epoch for good",
+    ),
+    (
+        "promises-forgotten",
+        "S5: a restarted daemon forgets which epochs it refuses",
+    ),
+    (
+        "refused-epoch-started",
+        "S5: a host starts what it has promised to refuse",
+    ),
+    (
+        "start-before-promise",
+        "S5: a start leaves before the promise it rests on is durable",
+    ),
+    (
+        "sent-before-durable",
+        "S10: messages leave before the writes they rest on are durable",
+    ),
+    (
+        "launch-not-bound",
+        "S8: an attempt is launched whenever its entry is applied, in whatever term",
+    ),
+    (
+        "attempt-forgotten",
+        "S8: an attempt without a result counts as resolved at once",
+    ),
+    (
+        "emptied-unseen",
+        "S14: a restarted host says that it is empty without having looked",
+    ),
+    (
+        "emptied-never-said",
+        "L1: a restarted host never says that it is empty",
+    ),
+    (
+        "proved-life-goes-on",
+        "L1: a host whose life was proved ended goes on with it",
+    ),
 ];
 
 pub use quorate_membership::mutants::planted;

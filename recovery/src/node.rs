@@ -233,7 +233,9 @@ impl Node {
                 self.executor.store_failed(&unsent);
             }
             Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
-            Fact::HypervisorBlind { why } => self.executor.blinded(now, why),
+            Fact::HypervisorBlind { why } => {
+                self.executor.blinded(&surroundings!(self, now), why);
+            }
             Fact::GuestGone {
                 guest,
                 epoch,

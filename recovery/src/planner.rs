@@ -4,6 +4,7 @@ use crate::command::Command;
 use crate::contract::FenceLaunch;
 use crate::guest::{GuestId, Wanted};
 use crate::machine::Guests;
+use crate::mutants::planted;
 use crate::placement;
 use quorate_fencing::{Next, Tried, brake, next_level};
 use quorate_membership::cluster::Attempt;
@@ -59,7 +60,8 @@ impl Planner {
     ) -> Option<FenceLaunch> {
         self.logged.insert(attempt.token, now);
         let (term, not_after) = self.proposed.remove(&id)?;
-        if member.cluster().term.map(|t| t.token) != Some(term) || now >= not_after {
+        let bound = member.cluster().term.map(|t| t.token) == Some(term) && now < not_after;
+        if !bound && !planted("launch-not-bound") {
             return None;
         }
         let level = member
@@ -72,7 +74,7 @@ impl Planner {
             host,
             name: member.cluster().name(host),
             devices: level.devices.clone(),
-            not_after,
+            not_after: if bound { not_after } else { Time::NEVER },
             limit: attempt.limit,
         })
     }
@@ -254,7 +256,7 @@ impl Planner {
             let logged = *self.logged.entry(*token).or_insert(now);
             let span = attempt.launch_within + attempt.limit;
             let stretched = span + span / 1000 * (2 * t.clock_rate_ppm).div_ceil(1000) + t.slack;
-            if now.since(logged) >= stretched
+            if (now.since(logged) >= stretched || planted("attempt-forgotten"))
                 && member.cool(now, kind::ATTEMPT_ENDED, token.0, t.election)
             {
                 let end = AttemptEnd::Unknown;
@@ -453,7 +455,7 @@ impl Planner {
             .get(&guest)
             .map_or(Duration::ZERO, |(_, at)| now.since(*at));
         let drain = member.cluster().timing.drain_wait();
-        if !closed.drained && since < drain {
+        if !closed.drained && since < drain && !planted("drain-not-waited") {
             return Some(format!(
                 "writes may be under way for {}",
                 secs(drain - since)

@@ -71,6 +71,7 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, String> {
         jobs: cores,
         go_on: true,
         bug: None,
+        mix: None,
     };
     let begun = cpu_seconds()?;
     let found = hunt(&Cluster, &order, Hunt::default(), 1, || (), |_, _| Ok(()))?;

@@ -1,5 +1,7 @@
 //! Planted bugs: chosen by name, carried by the pure crates, found by the checkers.
 
+use crate::harness::Way;
+
 /// Name and meaning of every bug that can be planted.
 #[must_use]
 pub fn bugs() -> Vec<(&'static str, &'static str)> {
@@ -7,16 +9,84 @@ pub fn bugs() -> Vec<(&'static str, &'static str)> {
     of_membership
         .chain(quorate_fencing::mutants::BUGS)
         .chain(quorate_recovery::mutants::BUGS)
+        .chain(HOST_BUGS)
         .copied()
-        .chain([HOST_BUG])
         .collect()
 }
 
-/// A bug of the host around the node: the simulator's own driver carries it.
-const HOST_BUG: (&str, &str) = (
-    "restart-grants-fresh-lease",
-    "S3: a restarted daemon takes a whole lease instead of what the guardian's record leaves",
-);
+/// Bugs of the host around the node: the simulator's own driver carries them.
+const HOST_BUGS: &[(&str, &str)] = &[
+    (
+        "restart-grants-fresh-lease",
+        "S3: a restarted daemon takes a whole lease instead of what the guardian's record leaves",
+    ),
+    (
+        "time-before-fact",
+        "S14: the driver reads the clock before it waits for the fact, not after",
+    ),
+    (
+        "late-order-obeyed",
+        "S3: the driver compares no deadline before it acts",
+    ),
+    (
+        "created-running",
+        "S14: the hypervisor starts a guest's code without waiting to be told to continue",
+    ),
+    (
+        "store-made-anew",
+        "S10: a voter whose store was lost votes from an empty one",
+    ),
+];
+
+/// How to look for a bug: those that the swarm comes by too seldom have a way of their own.
+#[must_use]
+pub fn ways(bug: &str) -> Vec<Way> {
+    let known = WAYS.iter().find(|(name, _)| *name == bug);
+    known.map_or(vec![Way::Swarm], |(_, ways)| ways.to_vec())
+}
+
+macro_rules! story {
+    ($file:literal) => {
+        Way::Story(
+            concat!("simulator/scenarios/", $file),
+            include_str!(concat!("../scenarios/", $file)),
+        )
+    };
+}
+
+const WAYS: &[(&str, &[Way])] = &[
+    ("stop-promise-forgotten", &[Way::Mix("voters")]),
+    ("answer-before-durable", &[Way::Mix("forgets")]),
+    ("unadmitted-acknowledged", &[Way::Mix("restart")]),
+    ("answer-to-an-old-revoke", &[Way::Mix("return")]),
+    ("unarmed-lease-proves", &[Way::Mix("unarmed")]),
+    ("emptied-never-said", &[Way::Mix("unarmed")]),
+    ("repeat-applied", &[Way::Mix("logs")]),
+    ("placed-from-old-reading", &[Way::Mix("logs")]),
+    ("promises-forgotten", &[Way::Mix("logs")]),
+    ("resign-always-waives", &[Way::Mix("leave")]),
+    ("exit-code-proves", &[Way::Mix("fence")]),
+    ("launch-not-bound", &[Way::Mix("fence")]),
+    ("late-order-obeyed", &[Way::Mix("fence")]),
+    ("fed-past-lease-end", &[Way::Mix("tight")]),
+    ("created-running", &[Way::Mix("creations")]),
+    ("blind-is-stopped", &[Way::Mix("creations")]),
+    ("brake-off", &[story!("rule-brake-holds.toml")]),
+    (
+        "pause-is-silence",
+        &[story!("rule-paused-voters-judge-nobody.toml")],
+    ),
+    (
+        "beats-not-relayed",
+        &[story!("host-linked-to-one-voter.toml")],
+    ),
+    ("deaf-never-lost", &[story!("deaf-host.toml")]),
+    ("starved-is-hung", &[story!("odd-looks-are-not-death.toml")]),
+    (
+        "proved-life-goes-on",
+        &[story!("paused-daemon-past-lease.toml")],
+    ),
+];
 
 /// Whether this build can carry planted bugs.
 pub const POSSIBLE: bool = cfg!(feature = "mutants");
@@ -25,24 +95,15 @@ pub const POSSIBLE: bool = cfg!(feature = "mutants");
 pub fn plant(name: Option<&'static str>) {
     #[cfg(feature = "mutants")]
     {
-        // Recovery asks there too.
+        // Recovery asks there too, and so does the simulator's driver.
         quorate_membership::mutants::plant(name);
         quorate_fencing::mutants::plant(name);
-        FRESH_LEASE.set(name == Some(HOST_BUG.0));
     }
     let _ = name;
 }
 
-#[cfg(feature = "mutants")]
-thread_local! {
-    static FRESH_LEASE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// Whether restarted daemons are given a fresh lease in this thread.
+/// Whether this bug of the driver is planted in this thread.
 #[must_use]
-pub(crate) fn fresh_lease() -> bool {
-    #[cfg(feature = "mutants")]
-    return FRESH_LEASE.get();
-    #[cfg(not(feature = "mutants"))]
-    false
+pub(crate) fn host(name: &str) -> bool {
+    quorate_membership::mutants::planted(name)
 }

@@ -1,72 +1,115 @@
-//! Every planted bug is found, by the promise it breaks. A harness that misses one is blind there.
+//! Planted bugs are found, by the promise they break. A harness that misses one is blind there.
+//!
+//! Five of them, one for each way to look and each room, in seconds; `quorate-sim mutants` looks for
+//! all of them and takes its time.
 
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
 
-/// Hunts for a planted bug the way a person would.
-fn found(bug: &str, promises: &[&str]) {
-    let run = Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
-        .args(["hunt", "--seeds", "1..5000", "--bug", bug])
+fn sim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
+        .args(args)
         .output()
-        .expect("quorate-sim runs");
-    let said =
-        String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(1), "{bug} was not found:\n{said}");
-    let named = |p: &&str| said.contains(&format!("{p} broken"));
+        .expect("quorate-sim runs")
+}
+
+fn said(run: &Output) -> String {
+    String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr)
+}
+
+#[test]
+fn five_planted_bugs_are_found_each_by_the_promise_it_breaks() {
+    let bugs = [
+        // By seeds of the swarm: membership, fencing, recovery, the driver.
+        ("lease-from-receipt", "S3"),
+        ("lease-end-not-enforced", "S3"),
+        ("word-before-end", "S14"),
+        ("restart-grants-fresh-lease", "S3"),
+        // By a scenario.
+        ("brake-off", "expectation"),
+    ];
+    let mut args = vec!["mutants", "--json", "--seconds", "600", "--jobs", "1"];
+    for (bug, _) in &bugs {
+        args.extend(["--only", bug]);
+    }
+    let run = sim(&args);
+    assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    let table: serde_json::Value = serde_json::from_slice(&run.stdout).expect("JSON");
+    let rows = table["bugs"].as_array().expect("a row for each bug");
+    assert_eq!(rows.len(), bugs.len(), "{table}");
+    for (bug, broke) in bugs {
+        let row = rows.iter().find(|r| r["bug"] == bug).expect("its row");
+        assert_eq!(row["broke"], broke, "{row}");
+    }
+}
+
+#[test]
+fn a_bug_is_seen_again_by_the_command_that_is_printed() {
+    let bug = "unadmitted-acknowledged";
+    let hunt = [
+        "hunt", "--mix", "restart", "--seeds", "1..5000", "--bug", bug,
+    ];
+    let found = sim(&hunt);
+    assert_eq!(found.status.code(), Some(1), "{}", said(&found));
+    let text = said(&found);
+    let again = text.split_once("again: ").expect("a command").1;
+    let again: Vec<&str> = again.lines().next().expect("a line").split(' ').collect();
     assert!(
-        promises.iter().any(named),
-        "{bug} breaks one of {promises:?}:\n{said}"
+        again.contains(&"--mix") && again.contains(&bug),
+        "{again:?}"
     );
-    assert!(
-        said.contains("quorate-sim replay"),
-        "no command to see it again:\n{said}"
-    );
+    let seen = sim(&again[1..]);
+    assert_eq!(seen.status.code(), Some(1), "{}", said(&seen));
+    let broken = |text: &str| {
+        let line = text
+            .lines()
+            .find(|l| l.contains(" broken at "))
+            .map(str::to_owned);
+        line.expect("what broke")
+    };
+    let seen = said(&seen);
+    let last = seen
+        .lines()
+        .rfind(|l| l.contains(" broken at "))
+        .expect("what broke");
+    assert!(last.ends_with(&broken(&text)), "{last}");
 }
 
 #[test]
-fn a_lease_counted_from_the_acknowledgement_is_found() {
-    found("lease-from-receipt", &["S3", "S1"]);
+fn every_bug_has_a_name_of_its_own_and_says_first_which_promise_it_breaks() {
+    let bugs = quorate_simulator::mutants::bugs();
+    assert!(bugs.len() >= 40, "{}", bugs.len());
+    let names: BTreeSet<&str> = bugs.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names.len(), bugs.len());
+    for (name, meaning) in bugs {
+        let (promises, what) = meaning.split_once(": ").expect("promise: what");
+        let of_the_contract = |p: &str| {
+            let number = p
+                .strip_prefix(['S', 'L'])
+                .and_then(|n| n.parse::<u8>().ok());
+            number.is_some_and(|n| (1..=14).contains(&n))
+        };
+        assert!(
+            promises.split(' ').all(of_the_contract),
+            "{name}: {meaning}"
+        );
+        assert!(!what.is_empty(), "{name}");
+    }
 }
 
 #[test]
-fn a_restarted_voter_that_says_never_is_found() {
-    found("restarted-voter-says-never", &["S14", "S1", "S3"]);
-}
-
-#[test]
-fn a_forgotten_promise_to_stop_is_found() {
-    found("stop-promise-forgotten", &["S14", "S1", "S3"]);
-}
-
-#[test]
-fn a_timeout_taken_for_success_is_found() {
-    found("timeout-as-success", &["S8", "S14", "S1"]);
-}
-
-#[test]
-fn a_restart_that_grants_itself_a_lease_is_found() {
-    found("restart-grants-fresh-lease", &["S3", "S1", "S14"]);
-}
-
-#[test]
-fn a_silent_agent_taken_for_death_is_found() {
-    found("silence-is-death", &["S9"]);
-}
-
-#[test]
-fn blindness_taken_for_silence_is_found() {
-    found("blindness-is-silence", &["S9"]);
-}
-
-#[test]
-fn a_starved_guest_taken_for_dead_is_found() {
-    found("starved-is-hung", &["S9"]);
-}
-
-#[test]
-fn a_bug_nobody_planted_is_bad_input() {
-    let run = Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
-        .args(["hunt", "--seeds", "1..2", "--bug", "no-such-bug"])
-        .output()
-        .expect("quorate-sim runs");
-    assert_eq!(run.status.code(), Some(2));
+fn names_nobody_gave_are_bad_input() {
+    for args in [
+        &["hunt", "--seeds", "1..2", "--bug", "no-such-bug"][..],
+        &["hunt", "--seeds", "1..2", "--mix", "no-such-mix"],
+        &["mutants", "--only", "no-such-bug"],
+    ] {
+        let run = sim(args);
+        assert_eq!(run.status.code(), Some(2), "{args:?}");
+        let text = said(&run);
+        assert!(
+            text.contains("no-such") && text.contains("allowed:"),
+            "{text}"
+        );
+    }
 }

@@ -4,6 +4,7 @@ use super::Member;
 use crate::app::Application;
 use crate::entry::{Entry, Ground, Proof};
 use crate::id::NodeId;
+use crate::mutants::planted;
 use crate::time::Time;
 
 /// Kinds of cooldowns of this crate; the application's begin at 64.
@@ -28,18 +29,22 @@ impl<A: Application> Member<A> {
         // One that has to follow others leads nobody, whatever it still believes.
         let leads = replica.leads() && self.following.is_none();
         let undecided = replica.undecided();
-        if leads && self.office.token().is_none() && self.cool(now, kind::TERM, 0, t.election) {
+        let named = self.state.cluster.term.is_some_and(|t| t.node == self.me);
+        let asks = self.office.token().is_none() && !(named && planted("term-outlives-its-life"));
+        if leads && asks && self.cool(now, kind::TERM, 0, t.election) {
             let (node, incarnation) = (self.me, self.incarnation);
             self.propose_as_leader(now, Entry::Term { node, incarnation });
         } else if leads && undecided && now.since(self.last_append) >= t.election {
             self.propose_as_leader(now, Entry::Noop);
         }
         if leads && self.cool(now, kind::TRIM, 0, t.heartbeat) {
-            let least = self.reports.durable_everywhere(
-                &self.state.cluster,
-                self.me,
-                self.snapshot.durable,
-            );
+            let own = self.snapshot.durable;
+            let least = if planted("trim-at-own-snapshot") {
+                own
+            } else {
+                self.reports
+                    .durable_everywhere(&self.state.cluster, self.me, own)
+            };
             if let Some(replica) = &mut self.replica
                 && least >= replica.first() + self.snapshot_every
             {
@@ -78,7 +83,7 @@ impl<A: Application> Member<A> {
                 continue;
             };
             if self.reports.expired(now, &self.state.cluster, host, revoke)
-                && record.armed.is_some()
+                && (record.armed.is_some() || planted("unarmed-lease-proves"))
                 && self.cool(now, kind::EXPIRED, revoke.0, retry)
             {
                 let (incarnation, proof) = (record.incarnation, Proof::LeaseExpired);
@@ -129,8 +134,8 @@ impl<A: Application> Member<A> {
             if let Some(old) = self.cluster().hosts.get(&node) {
                 let word = emptied || old.profile.boot != profile.boot;
                 if incarnation.counter <= old.incarnation.counter
-                    || !old.attempts.is_empty()
-                    || (old.open_revoke().is_some() && !word)
+                    || !(old.attempts.is_empty() || planted("admit-over-attempt"))
+                    || !(old.open_revoke().is_none() || word || planted("admit-over-revoke"))
                 {
                     continue;
                 }

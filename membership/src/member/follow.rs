@@ -7,6 +7,7 @@ use crate::codec;
 use crate::consensus::Replica;
 use crate::frame::Stream;
 use crate::id::{Incarnation, NodeId, Token};
+use crate::mutants::planted;
 use crate::store::{StopRecord, Write};
 use crate::time::Time;
 
@@ -20,6 +21,7 @@ impl<A: Application> Member<A> {
         self.sessions.insert(peer);
         self.feeds.remove(&peer);
         if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
+            && !planted("session-restart-untold")
         {
             replica.session_up(slot);
         }
@@ -108,7 +110,8 @@ impl<A: Application> Member<A> {
     /// ahead: it may reach a quorum's members but not their leader, and what concerns its guests
     /// must come to it all the same (V10).
     pub(super) fn choose_voter(&mut self, now: Time) {
-        if self.replica.is_some() && !self.left_behind(now) {
+        let behind = self.left_behind(now) && !planted("left-behind-voter-waits");
+        if self.replica.is_some() && !behind {
             self.following = None;
             return;
         }

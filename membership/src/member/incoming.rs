@@ -4,6 +4,7 @@ use super::{Member, Output};
 use crate::app::Application;
 use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation};
 use crate::id::NodeId;
+use crate::mutants::planted;
 use crate::store::Write;
 use crate::time::Time;
 
@@ -149,7 +150,7 @@ impl<A: Application> Member<A> {
             let to = [Some(by.from), via].into_iter().flatten().collect();
             self.send(to, Datagram::Ack(ack), false);
         }
-        if via.is_none() && beat.unheard != 0 {
+        if via.is_none() && beat.unheard != 0 && !planted("beats-not-relayed") {
             let deaf_to: Vec<NodeId> = (1u8..=8)
                 .filter(|s| beat.unheard >> (s - 1) & 1 == 1)
                 .filter_map(|s| self.state.cluster.voter(crate::id::Slot(s)))
@@ -169,14 +170,14 @@ impl<A: Application> Member<A> {
             }
             return;
         }
-        if ack.incarnation != self.incarnation
+        if (ack.incarnation != self.incarnation && !planted("answer-to-an-earlier-life"))
             || ack.epoch != self.cluster().epoch
             || self.cluster().slot(from).is_none()
         {
             return self.count("acknowledgement of no use");
         }
         // Counted only after our own Admit is applied, and what we inherited is settled.
-        if !self.admitted() || !self.countable {
+        if !(self.admitted() && self.countable) && !planted("unadmitted-acknowledged") {
             return;
         }
         let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);

@@ -3,8 +3,10 @@
 use super::Member;
 use crate::app::Application;
 use crate::cluster::{Cluster, View};
+use crate::consensus::Replica;
 use crate::ears::Heard;
 use crate::id::{Incarnation, NodeId, Token};
+use crate::mutants::planted;
 use crate::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,6 +57,10 @@ impl<A: Application> Member<A> {
     /// Until when this node may give orders as coordinator, if it may now (S6).
     #[must_use]
     pub fn acting(&self, now: Time) -> Option<Time> {
+        let leads = self.replica.as_ref().is_some_and(Replica::leads);
+        if leads && planted("leader-is-coordinator") {
+            return Some(now + self.cluster().timing.coordinator_lease);
+        }
         self.office.acting(now)
     }
 

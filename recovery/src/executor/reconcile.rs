@@ -5,6 +5,7 @@ use super::{Executor, GuestPromise, ORDER_PATIENCE};
 use crate::command::Closure;
 use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, Wanted};
+use crate::mutants::planted;
 
 impl Executor {
     /// Brings what runs here in line with the lease and the applied log. Leases come first.
@@ -93,6 +94,7 @@ impl Executor {
             }
             let promise = self.promise(guest);
             let refused = r.epoch <= promise.closed || r.epoch < promise.promised;
+            let refused = refused && !planted("refused-epoch-started");
             if refused || s.leaving || r.wanted == Wanted::Stopped {
                 // Nothing runs and nothing will: say so, until the log has it.
                 if self.closures.get(&guest).is_none_or(|(e, ..)| *e < r.epoch) {

@@ -1,6 +1,7 @@
 //! How a life of the node ends: taken out of service, or proved to be over.
 
 use super::Node;
+use crate::mutants::planted;
 use crate::planner::kind;
 use quorate_membership::Time;
 use quorate_membership::entry::{Away, Entry};
@@ -16,7 +17,7 @@ impl Node {
             .hosts
             .get(&me)
             .is_some_and(|h| h.incarnation == life && h.proved.is_some());
-        if proved && !self.restarted {
+        if proved && !self.restarted && !planted("proved-life-goes-on") {
             self.restarted = true;
             self.restart = Some("this incarnation was proved ended".to_owned());
         }

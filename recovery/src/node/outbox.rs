@@ -1,6 +1,7 @@
 //! Effects on their way out, in the order they may leave.
 
 use crate::contract::Effect;
+use crate::mutants::planted;
 use std::collections::VecDeque;
 
 /// Holds back what rests on writes that are not durable yet.
@@ -17,7 +18,7 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn release(&mut self, out: &mut Vec<Effect>) {
         while let Some((batch, _)) = self.held.front()
-            && *batch <= self.durable
+            && (*batch <= self.durable || planted("sent-before-durable"))
         {
             if let Some((_, effect)) = self.held.pop_front() {
                 self.leave(effect, out);

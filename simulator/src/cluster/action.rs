@@ -29,6 +29,8 @@ pub enum DeviceMode {
     Late,
     /// Says that the host is off and does nothing.
     Lies,
+    /// Says done at once and cuts the power within its limit; its status is true.
+    Hasty,
     /// Does not answer (its own power or network is gone).
     Gone,
     /// Works as long as its host has power, and is gone with it.

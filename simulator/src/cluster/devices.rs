@@ -6,6 +6,7 @@ use super::picture::mark;
 use super::triggers::When;
 use super::{Event, Local, Sim, SimNode};
 use crate::check::s8;
+use crate::mutants;
 use crate::world::MS;
 use quorate_fencing::Level;
 use quorate_fencing::agent::{AgentEnd, Verb};
@@ -34,7 +35,8 @@ impl<N: SimNode> Sim<N> {
         let host = (launch.host.0 as usize).wrapping_sub(1);
         let attempt = launch.attempt;
         self.notice(When::FenceAttempt, Some(host), None);
-        if clock > launch.not_after || host >= self.plan.hosts {
+        let late = clock > launch.not_after && !mutants::host("late-order-obeyed");
+        if late || host >= self.plan.hosts {
             mark!(self, by, Fence, "attempt {attempt} is not launched");
             self.fenced(by, attempt, AttemptEnd::NotLaunched, "too late".into());
             return;
@@ -117,6 +119,24 @@ impl<N: SimNode> Sim<N> {
             }
             (_, Some(DeviceMode::Fails)) => (quick, exit(1, "")),
             (_, Some(DeviceMode::Lies)) => (quick, exit(0, "")),
+            (_, Some(DeviceMode::Hasty)) => {
+                let deadline = f.run.deadline().as_nanos() as u64;
+                let act = rng.range(quick, (deadline.max(now) - now).max(quick));
+                // It opens a switch that is closed, once: not that of the next boot.
+                let h = &self.hosts[host];
+                if h.on {
+                    let boot = h.boot;
+                    self.world.after(
+                        act,
+                        Event::FenceActLate {
+                            attempt,
+                            host,
+                            boot,
+                        },
+                    );
+                }
+                (quick, exit(0, ""))
+            }
             (_, Some(DeviceMode::Picky)) if !on => (quick, exit(1, "already off")),
             (_, Some(DeviceMode::Soft)) => {
                 // Asked again while it shuts down, it goes on shutting down.

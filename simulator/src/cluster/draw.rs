@@ -3,6 +3,7 @@
 //! Swarm style: each seed first draws which kinds of faults are on at all and how often they come,
 //! so that rare combinations are not drowned by all kinds at once.
 
+pub mod aimed;
 mod ills;
 mod twists;
 

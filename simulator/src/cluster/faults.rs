@@ -337,7 +337,7 @@ impl<N: SimNode> Sim<N> {
             h.watchdog_mode = WatchdogMode::Works;
             if matches!(
                 h.device,
-                Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Gone)
+                Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Hasty | DeviceMode::Gone)
             ) {
                 h.device = Some(DeviceMode::Works);
             }

@@ -6,7 +6,9 @@ use super::picture::mark;
 use super::plan::Expected;
 use super::triggers::When;
 use super::{Event, Local, Sim, SimNode, nodes};
+use crate::mutants;
 use crate::world::{MS, SECOND};
+use quorate_fencing::guardian::{Act, Feeding};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
 use quorate_recovery::guest::GuestId;
@@ -77,15 +79,19 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         let clock = Time(self.world.reading(host));
-        if order.not_after.is_some_and(|t| clock > t) {
+        let late = order.not_after.is_some_and(|t| clock > t);
+        if late && !mutants::host("late-order-obeyed") {
             let late = format!("too late: it is {clock}");
             self.done(host, life, order.order, Err(late));
             return;
         }
         let promise = self.hosts[host].promises.get(&order.guest).copied();
-        let obeyed = self.s5.order(now, host, life, order, promise);
-        self.hold(obeyed);
         let at = self.hosts[host].proc(order);
+        if at.is_some() || matches!(order.action, GuestAction::Create(_)) {
+            // What finds no process does nothing, however late it comes.
+            let obeyed = self.s5.order(now, host, life, order, promise);
+            self.hold(obeyed);
+        }
         match (&order.action, at) {
             (GuestAction::Create(_), _) => self.create(host, life, order),
             (GuestAction::Continue | GuestAction::Pause, Some(at)) => {
@@ -181,10 +187,11 @@ impl<N: SimNode> Sim<N> {
             self.hosts[host].procs.push(Proc {
                 guest: c.guest,
                 epoch: c.epoch,
-                paused: true,
+                paused: !mutants::host("created-running"),
                 writing: false,
                 mind,
             });
+            self.set_writing(host, self.hosts[host].procs.len() - 1);
             match self.starts.iter_mut().find(|(g, _)| *g == c.guest) {
                 Some((_, n)) => *n += 1,
                 None => self.starts.push((c.guest, 1)),
@@ -193,7 +200,7 @@ impl<N: SimNode> Sim<N> {
             self.draw_guest(host, self.hosts[host].procs.len() - 1);
             self.done(host, life, order, Ok(()));
         }
-        if self.hosts[host].guardian.killing {
+        if self.hosts[host].guardian.logic.killing() {
             self.plan_kill(host);
         } else {
             self.guard(host);
@@ -412,11 +419,12 @@ impl<N: SimNode> Sim<N> {
     fn guard(&mut self, host: usize) {
         let clock = Time(self.world.reading(host));
         let h = &mut self.hosts[host];
-        let covered = h.guardian.end.is_some_and(|end| clock < end);
-        if covered || h.guardian.killing || h.idle() {
+        let sight = h.sight(clock);
+        let begun = h.guardian.logic.killing();
+        let act = h.guardian.logic.see(&sight);
+        if begun || !matches!(act, Act::Kill { .. }) {
             return;
         }
-        h.guardian.killing = true;
         self.kills += 1;
         self.notice(When::LeaseExpires, Some(host), None);
         mark!(
@@ -441,28 +449,25 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn killed(&mut self, host: usize) {
-        if !self.hosts[host].guardian.killing {
+        if !self.hosts[host].guardian.logic.killing() {
             return;
         }
         while !self.hosts[host].procs.is_empty() {
             self.gone(host, 0, "the guardian ended it", Cause::Died);
         }
         // The kill goes on until no start is pending: what appears later is ended as well (V7).
-        let h = &mut self.hosts[host];
-        if h.creations.is_empty() {
-            h.guardian.killing = false;
-            h.guardian.fed_late = false;
-        }
+        self.guard(host);
     }
 
     /// The watchdog's feeder looks whether it may feed.
     pub(super) fn feed_look(&mut self, host: usize) {
         let clock = Time(self.world.reading(host));
-        let h = &self.hosts[host];
-        let g = &h.guardian;
-        let covered = h.idle() || g.end.is_some_and(|end| clock < end);
+        let h = &mut self.hosts[host];
+        let sight = h.sight(clock);
+        let may = h.guardian.feed.may(&sight) == Feeding::Feed;
         let boot = h.boot;
-        if covered && !g.fed_late && !g.killing {
+        let stuck = h.guardian.logic.killing() && !mutants::host("fed-past-lease-end");
+        if may && !stuck {
             let gap = self.guest_rng.range(0, MS);
             self.world.after(gap, Event::Feed { host, boot });
         } else {
@@ -482,9 +487,9 @@ impl<N: SimNode> Sim<N> {
         };
         let h = &mut self.hosts[host];
         h.guardian.fed += 1;
-        let covered = h.idle() || h.guardian.end.is_some_and(|end| clock < end);
         // The clock is read again after the feed: one that slipped past the end is the last.
-        h.guardian.fed_late |= !covered;
+        let sight = h.sight(clock);
+        h.guardian.feed.fed(&sight);
         let (boot, fed) = (h.boot, h.guardian.fed);
         self.world.after(fires, Event::Watchdog { host, boot, fed });
         self.world.after(w / 3, Event::FeedLook { host, boot });

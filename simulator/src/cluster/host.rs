@@ -2,6 +2,7 @@
 
 use super::action::{DeviceMode, WatchdogMode};
 use super::minds::Mind;
+use quorate_fencing::guardian::Sight;
 use quorate_membership::entry::{ArmedClass, Profile};
 use quorate_membership::store::{Image, Write};
 use quorate_membership::{Time, Token};
@@ -10,6 +11,7 @@ use quorate_recovery::contract::{GuestOrder, NodeWrite};
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::GuestId;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A guest's process.
 #[derive(Clone, Copy, Debug)]
@@ -33,16 +35,16 @@ pub(super) struct Creation {
 }
 
 /// The guardian's record of the lease, in memory that outlives the daemon but not the boot.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Guardian {
     /// Lease end on the host's clock; none since this boot.
     pub(super) end: Option<Time>,
     /// True time its timer is set to; 0 if none.
     pub(super) timer: u64,
-    /// It has begun to end guests and has not finished (V7).
-    pub(super) killing: bool,
-    /// The lease was over when the watchdog had just been fed.
-    pub(super) fed_late: bool,
+    /// When it ends guests, by the same logic as in the daemon's package.
+    pub(super) logic: quorate_fencing::guardian::Guardian,
+    /// Whether it feeds the watchdog, likewise.
+    pub(super) feed: quorate_fencing::guardian::Feed,
     /// Number of the watchdog's last feed.
     pub(super) fed: u64,
 }
@@ -51,6 +53,8 @@ pub(super) struct Guardian {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) on: bool,
+    /// The daemon's clock at its last two different moments of work, with the true time of the last.
+    pub(super) read: (u64, Time, Time),
     /// True time of the newest order on its way: a driver takes them in the order given.
     pub(super) order_at: u64,
     /// The same for each guest at the hypervisor.
@@ -106,8 +110,15 @@ impl Host {
         }
     }
 
-    pub(super) fn idle(&self) -> bool {
-        self.procs.is_empty() && self.creations.is_empty()
+    /// What the guardian sees at reading `clock`.
+    pub(super) fn sight(&self, clock: Time) -> Sight {
+        Sight {
+            now: Duration::from_nanos(clock.0),
+            lease_end: self.guardian.end.map(|end| Duration::from_nanos(end.0)),
+            armed: true,
+            guests: self.procs.len(),
+            pending: self.creations.len(),
+        }
     }
 
     pub(super) fn proc(&self, order: &GuestOrder) -> Option<usize> {

@@ -6,6 +6,7 @@ mod devices;
 pub mod draw;
 mod faults;
 mod fingerprint;
+mod flaws;
 mod guests;
 mod host;
 mod minds;
@@ -152,6 +153,11 @@ pub(crate) enum Event {
     FenceAct {
         attempt: Token,
         host: usize,
+    },
+    FenceActLate {
+        attempt: Token,
+        host: usize,
+        boot: u32,
     },
     Clients,
     Liveness {
@@ -418,6 +424,13 @@ impl<N: SimNode> Sim<N> {
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
+            Event::FenceActLate {
+                attempt,
+                host,
+                boot,
+            } if self.hosts[host].on && self.hosts[host].boot == boot => {
+                self.fence_act(attempt, host);
+            }
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
             Event::Later { calms, action } if calms == self.calms => self.act(&action),
             Event::Later { .. } => {}

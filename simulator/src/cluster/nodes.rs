@@ -41,6 +41,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
         .map(|h| {
             let witness = h < plan.voters && h >= plan.voters - plan.witnesses;
             Host {
+                read: (0, Time::ZERO, Time::ZERO),
                 order_at: 0,
                 act_at: BTreeMap::new(),
                 on: true,
@@ -110,10 +111,7 @@ impl<N: SimNode> Sim<N> {
                 }],
             }],
         };
-        if crate::mutants::fresh_lease() && h.guardian.end.is_some() {
-            let fresh = Time(self.world.reading(host)) + self.plan.timing.lease;
-            self.hosts[host].guardian.end = Some(fresh);
-        }
+        self.flaws_of_start(host);
         let h = &self.hosts[host];
         let inherited_lease = h.guardian.end;
         // Short enough in most runs for logs to be cut and states to be handed over.
@@ -180,11 +178,11 @@ impl<N: SimNode> Sim<N> {
 
     /// Gives one fact to a node and carries its effects out.
     pub(super) fn step(&mut self, host: usize, fact: Fact) {
+        let now = self.clock_for(host, &fact);
         let Some(node) = &mut self.nodes[host] else {
             return;
         };
         let true_now = self.world.now();
-        let now = Time(self.world.reading(host));
         self.hash.add(true_now);
         self.hash.add((host as u64) << 8 | fact_kind(&fact));
         let mut out = std::mem::take(&mut self.out);

@@ -2,7 +2,7 @@
 
 use super::{Plan, Sim, draw, plainer};
 use crate::check::Violation;
-use crate::harness::{Outcome, Subject};
+use crate::harness::{Outcome, Subject, Way};
 use crate::mutants;
 use crate::scenario::{self, BadScenario};
 use quorate_recovery::Node;
@@ -67,6 +67,18 @@ impl Subject for Cluster {
 
     fn bugs(&self) -> Vec<(&'static str, &'static str)> {
         mutants::bugs()
+    }
+
+    fn mixes(&self) -> Vec<(&'static str, &'static str)> {
+        draw::aimed::MIXES.to_vec()
+    }
+
+    fn draw_mix(&self, mix: &str, seed: u64) -> Plan {
+        draw::aimed::aimed(mix, seed).unwrap_or_else(|| draw::plan(seed))
+    }
+
+    fn ways(&self, bug: &str) -> Vec<Way> {
+        mutants::ways(bug)
     }
 
     fn unplantable(&self) -> Option<&'static str> {

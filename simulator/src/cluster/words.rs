@@ -121,6 +121,7 @@ impl<N: SimNode> Sim<N> {
                     DeviceMode::Fails => "refuses",
                     DeviceMode::Late => "acts late and never answers",
                     DeviceMode::Lies => "lies",
+                    DeviceMode::Hasty => "says done before it acts",
                     DeviceMode::Gone => "does not answer",
                     DeviceMode::Shares => "shares its host's power",
                     DeviceMode::Picky => "calls it an error to switch off what is off",

@@ -21,6 +21,8 @@ pub struct Order {
     pub go_on: bool,
     /// The bug that is planted in every thread.
     pub bug: Option<&'static str>,
+    /// The mix the seeds are drawn from, as a name for the state on disk.
+    pub mix: Option<&'static str>,
 }
 
 /// What a hunt came to so far. Equal hunts give equal values on any number of threads.
@@ -111,7 +113,8 @@ impl Hunt {
         }
     }
 
-    fn merge(&mut self, other: Hunt) {
+    /// Adds what another hunt of other seeds came to.
+    pub fn merge(&mut self, other: Hunt) {
         for (kind, (count, seed)) in &other.kinds {
             self.broke(kind, *count, *seed);
         }

@@ -4,11 +4,13 @@
 pub mod cli;
 mod counts;
 mod hunt;
+mod mix;
 mod resume;
 mod shrink;
 
 pub use counts::Counts;
 pub use hunt::{Hunt, Order, hunt};
+pub use mix::Mixed;
 pub use resume::{Resume, read as read_resume};
 pub use shrink::{RUNS, Shrunk, shrink};
 
@@ -86,6 +88,23 @@ pub trait Subject: Sync {
         Vec::new()
     }
 
+    /// Name and aim of every mix of faults there is beside the one of [`Subject::draw`].
+    fn mixes(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
+    /// The plan of a seed in a mix; that of [`Subject::draw`] if there is no such mix.
+    fn draw_mix(&self, mix: &str, seed: u64) -> Self::Plan {
+        let _ = mix;
+        self.draw(seed)
+    }
+
+    /// How a planted bug is looked for, the quickest way first.
+    fn ways(&self, bug: &str) -> Vec<Way> {
+        let _ = bug;
+        vec![Way::Swarm]
+    }
+
     /// Why this build cannot carry planted bugs, if it cannot.
     fn unplantable(&self) -> Option<&'static str> {
         None
@@ -95,6 +114,17 @@ pub trait Subject: Sync {
     fn plant(&self, bug: Option<&'static str>) {
         let _ = bug;
     }
+}
+
+/// A way to look for a planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Seeds of [`Subject::draw`].
+    Swarm,
+    /// Seeds of this mix.
+    Mix(&'static str),
+    /// One scenario: its file, and what that says.
+    Story(&'static str, &'static str),
 }
 
 /// What a run came to.

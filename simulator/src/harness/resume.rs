@@ -17,6 +17,7 @@ pub struct Resume {
     /// First seed and the one after the last.
     seeds: (u64, u64),
     bug: Option<String>,
+    mix: Option<String>,
     go_on: bool,
     /// The first seed that is not done.
     pub next: u64,
@@ -39,6 +40,7 @@ impl Resume {
             program: program.to_owned(),
             seeds: (order.seeds.start, order.seeds.end),
             bug: order.bug.map(str::to_owned),
+            mix: order.mix.map(str::to_owned),
             go_on: order.go_on,
             next,
             found: found.clone(),
@@ -105,6 +107,11 @@ pub fn read(program: &str, order: &Order, file: &Path) -> Result<Option<Resume>,
             format!("{:?}", asked.bug),
         ),
         (
+            "mix",
+            format!("{:?}", resume.mix),
+            format!("{:?}", asked.mix),
+        ),
+        (
             "keep-going",
             format!("{}", resume.go_on),
             format!("{}", asked.go_on),
@@ -134,6 +141,7 @@ mod tests {
             jobs: 1,
             go_on: true,
             bug: None,
+            mix: None,
         }
     }
 

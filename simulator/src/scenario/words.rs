@@ -13,6 +13,7 @@ pub(super) const DEVICES: Words<DeviceMode> = &[
     ("fails", DeviceMode::Fails),
     ("late", DeviceMode::Late),
     ("lies", DeviceMode::Lies),
+    ("hasty", DeviceMode::Hasty),
     ("gone", DeviceMode::Gone),
     ("shares", DeviceMode::Shares),
     ("picky", DeviceMode::Picky),

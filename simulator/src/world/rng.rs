@@ -35,6 +35,8 @@ pub enum Stream {
     Twists = 13,
     /// What one node of a protocol draws for itself.
     Node = 20,
+    /// Mixes aimed at one rule.
+    Aimed = 21,
 }
 
 /// One stream of random numbers.

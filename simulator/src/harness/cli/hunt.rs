@@ -1,8 +1,8 @@
 //! `hunt`: many seeds.
 
 use super::run::again;
-use super::{bug, line, print, program, seeds};
-use crate::harness::{Hunt, Order, Resume, Subject, hunt, read_resume, run};
+use super::{bug, line, mix, print, program, seeds};
+use crate::harness::{Hunt, Mixed, Order, Resume, Subject, hunt, read_resume, run};
 use clap::Args;
 use std::io::IsTerminal;
 use std::ops::Range;
@@ -26,6 +26,9 @@ pub struct HuntArgs {
     /// Plant this bug first (needs a build with the feature `mutants`).
     #[arg(long)]
     bug: Option<String>,
+    /// Draw from this mix of faults (`bugs` lists them) instead of the swarm.
+    #[arg(long)]
+    mix: Option<String>,
     /// Threads; as many as there are cores if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
@@ -36,12 +39,15 @@ pub struct HuntArgs {
 
 /// Hunts.
 pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode, String> {
+    let mix = mix(subject, args.mix.as_deref())?;
+    let subject = &Mixed { subject, mix };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let order = Order {
         seeds: args.seeds.clone(),
         jobs: args.jobs.map_or(cores, usize::from),
         go_on: args.keep_going,
         bug: bug(subject, args.bug.as_deref())?,
+        mix,
     };
     let name = format!("{} {}", program(), env!("CARGO_PKG_VERSION"));
     let (mut total, mut from) = (Hunt::default(), order.seeds.start);
@@ -79,7 +85,7 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
         }
         subject.plant(order.bug);
         let outcome = run(subject, &subject.draw(seed), false);
-        return Ok(print(&outcome, args.json, &again(seed, order.bug)));
+        return Ok(print(&outcome, args.json, &again(seed, mix, order.bug)));
     }
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
     let speed = (found.simulated - before.1) as f64 / 1e9 / seconds;

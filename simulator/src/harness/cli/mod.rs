@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod hashes;
 mod hunt;
+mod mutants;
 mod print;
 mod run;
 mod shrink;
@@ -55,8 +56,10 @@ pub enum Verb {
     Diff(diff::Diff),
     /// Say what led to a broken promise.
     Explain(explain::Explain),
-    /// List the bugs that can be planted.
+    /// List the bugs that can be planted, and the mixes of faults.
     Bugs,
+    /// Plant each bug in turn and show that it is found (needs the feature `mutants`).
+    Mutants(mutants::Mutants),
 }
 
 /// The whole program for one subject: reads the arguments, does it, says how it ended.
@@ -85,11 +88,15 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
             for (name, what) in subject.bugs() {
                 line(format_args!("{name:<28} {what}"));
             }
+            for (name, what) in subject.mixes() {
+                line(format_args!("--mix {name:<22} {what}"));
+            }
             if let Some(why) = subject.unplantable() {
                 line(format_args!("\n{why}"));
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Mutants(args) => mutants::mutants(subject, &args),
     };
     done.unwrap_or_else(|why| {
         eprintln!("{why}");
@@ -138,5 +145,22 @@ pub fn bug<S: Subject>(subject: &S, name: Option<&str>) -> Result<Option<&'stati
     match subject.unplantable() {
         Some(why) => Err(format!("--bug {name}: {why}")),
         None => Ok(Some(found)),
+    }
+}
+
+/// The mix of that name.
+///
+/// # Errors
+/// There is none of that name (with the names there are).
+pub fn mix<S: Subject>(subject: &S, name: Option<&str>) -> Result<Option<&'static str>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let mixes = subject.mixes();
+    let names: Vec<&str> = mixes.iter().map(|(n, _)| *n).collect();
+    match mixes.iter().find(|(n, _)| *n == name) {
+        Some((found, _)) => Ok(Some(found)),
+        None => Err(format!(
+            "--mix {name:?} is unknown; allowed: {}",
+            names.join(", ")
+        )),
     }
 }

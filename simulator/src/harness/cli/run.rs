@@ -1,7 +1,7 @@
 //! `run` and `replay`: one run, looked at.
 
-use super::{bug, print, program};
-use crate::harness::{Subject, run as play};
+use super::{bug, mix, print, program};
+use crate::harness::{Mixed, Subject, run as play};
 use clap::Args;
 use std::process::ExitCode;
 
@@ -35,6 +35,9 @@ pub struct Replay {
     /// Plant this bug first.
     #[arg(long)]
     bug: Option<String>,
+    /// The mix it was drawn from, if not the swarm.
+    #[arg(long)]
+    mix: Option<String>,
 }
 
 /// Runs a scenario file.
@@ -57,13 +60,16 @@ pub(super) fn read<S: Subject>(subject: &S, file: &str) -> Result<S::Plan, Strin
 pub(super) fn replay<S: Subject>(subject: &S, args: &Replay) -> Result<ExitCode, String> {
     let planted = bug(subject, args.bug.as_deref())?;
     subject.plant(planted);
+    let mix = mix(subject, args.mix.as_deref())?;
+    let subject = &Mixed { subject, mix };
     let outcome = play(subject, &subject.draw(args.seed), args.trace);
-    Ok(print(&outcome, args.json, &again(args.seed, planted)))
+    Ok(print(&outcome, args.json, &again(args.seed, mix, planted)))
 }
 
 /// The command that runs a seed again.
-pub(super) fn again(seed: u64, bug: Option<&str>) -> String {
-    format!("{} replay {seed}{} --trace", program(), with(bug))
+pub(super) fn again(seed: u64, mix: Option<&str>, bug: Option<&str>) -> String {
+    let mix = mix.map_or(String::new(), |m| format!(" --mix {m}"));
+    format!("{} replay {seed}{mix}{} --trace", program(), with(bug))
 }
 
 /// The words that plant a bug again.

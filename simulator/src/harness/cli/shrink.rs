@@ -58,7 +58,7 @@ pub(super) fn cut<S: Subject>(subject: &S, args: &ShrinkArgs) -> Result<ExitCode
         violation.facts[0].replace('\n', " "),
         violation.facts[1].replace('\n', " "),
         match &args.source {
-            super::Source::Seed(seed) => format!("seed {seed}"),
+            super::Source::Seed(..) => format!("seed {}", args.source),
             super::Source::File(file) => file.clone(),
         },
     );

@@ -1,16 +1,16 @@
 //! What to run: a seed of the hunt, or a scenario file.
 
-use super::run::{read, with};
-use super::{bug, program};
-use crate::harness::{Outcome, Subject, run};
+use super::run::{again, read, with};
+use super::{bug, mix, program};
+use crate::harness::{Mixed, Outcome, Subject, run};
 use crate::record::Record;
 use std::fmt;
 
 /// A seed or a file, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A seed.
-    Seed(u64),
+    /// A seed, of a mix if one is named (`MIX:SEED`).
+    Seed(Option<String>, u64),
     /// A scenario file.
     File(String),
 }
@@ -19,17 +19,23 @@ impl std::str::FromStr for Source {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Source, Self::Err> {
-        let digits = text.replace('_', "");
-        Ok(digits
-            .parse()
-            .map_or_else(|_| Source::File(text.to_owned()), Source::Seed))
+        let number = |digits: &str| digits.replace('_', "").parse::<u64>().ok();
+        let seed = match text.rsplit_once(':') {
+            Some((mix, digits)) => number(digits).map(|n| (Some(mix.to_owned()), n)),
+            None => number(text).map(|n| (None, n)),
+        };
+        Ok(match seed {
+            Some((mix, seed)) => Source::Seed(mix, seed),
+            None => Source::File(text.to_owned()),
+        })
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Seed(seed) => write!(f, "{seed}"),
+            Source::Seed(None, seed) => write!(f, "{seed}"),
+            Source::Seed(Some(mix), seed) => write!(f, "{mix}:{seed}"),
             Source::File(file) => f.write_str(file),
         }
     }
@@ -42,7 +48,11 @@ impl Source {
     /// The file cannot be read or is no scenario.
     pub fn plan<S: Subject>(&self, subject: &S) -> Result<S::Plan, String> {
         match self {
-            Source::Seed(seed) => Ok(subject.draw(*seed)),
+            Source::Seed(None, seed) => Ok(subject.draw(*seed)),
+            Source::Seed(Some(name), seed) => {
+                let mix = mix(subject, Some(name))?;
+                Ok(Mixed { subject, mix }.draw(*seed))
+            }
             Source::File(file) => read(subject, file),
         }
     }
@@ -65,10 +75,9 @@ pub(super) fn record<S: Subject>(
 ) -> Result<Recorded, String> {
     let bug = bug(subject, planted)?;
     let plan = source.plan(subject)?;
-    let with = with(bug);
     let again = match source {
-        Source::Seed(seed) => format!("{} replay {seed}{with}", program()),
-        Source::File(file) => format!("{} run {file}{with}", program()),
+        Source::Seed(mix, seed) => again(*seed, mix.as_deref(), bug),
+        Source::File(file) => format!("{} run {file}{}", program(), with(bug)),
     };
     subject.plant(bug);
     let mut outcome = run(subject, &plan, true);
