@@ -307,9 +307,10 @@ impl<A: Application> Member<A> {
         self.voter_failed = Some(why);
     }
 
-    /// What is to be done, in order.
-    pub fn take_output(&mut self) -> Vec<Output<A>> {
-        std::mem::take(&mut self.output)
+    /// Moves what is to be done, in order, into `into`, whose room is used again.
+    pub fn take_output(&mut self, into: &mut Vec<Output<A>>) {
+        into.clear();
+        std::mem::swap(into, &mut self.output);
     }
 
     /// When [`Member::tick`] is due at the latest.

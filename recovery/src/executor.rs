@@ -420,8 +420,12 @@ impl Executor {
         }
     }
 
-    pub(crate) fn persisted(&mut self, batch: u64) {
-        self.durable = self.durable.max(batch);
+    /// A batch is durable; gives whether anything that rests on it may be said from now on.
+    pub(crate) fn persisted(&mut self, batch: u64) -> bool {
+        let before = self.durable;
+        self.durable = before.max(batch);
+        let sayable = |at: Option<u64>| at.is_some_and(|b| b > before && b <= batch);
+        self.closures.values().any(|(_, _, at)| sayable(*at)) || self.emptied.is_some_and(sayable)
     }
 
     pub(crate) fn has_deeds(&self) -> bool {

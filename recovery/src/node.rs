@@ -2,14 +2,13 @@
 
 use crate::command::Command;
 use crate::contract::{Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite, To};
-use crate::executor::{Deed, Executor, GuestPromise, Surroundings};
+use crate::executor::{Executor, GuestPromise, Surroundings};
 use crate::guest::GuestId;
 use crate::machine::Guests;
 use crate::planner::Planner;
 use crate::requests::Requests;
 use quorate_fencing::Level;
 use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
-use quorate_membership::frame::Datagram;
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
 use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
@@ -18,13 +17,16 @@ use std::collections::BTreeMap;
 mod coordinate;
 mod events;
 mod going;
+mod host;
 mod outbox;
 mod status;
 mod why;
+mod worth;
 
 use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
 pub use why::{Why, WhyStep};
+use worth::{Looks, passing};
 
 /// What a node starts from.
 #[derive(Clone, Debug)]
@@ -64,23 +66,9 @@ pub struct Node {
     suspects: Vec<NodeId>,
     lease_known_over: bool,
     stories: why::Stories,
-}
-
-/// Whether nothing but the next tick need look at what this fact changed.
-fn passing(fact: &Fact) -> bool {
-    let frame = match fact {
-        Fact::Frame { frame, .. } => frame,
-        // What calls for anything says so itself.
-        Fact::Observed { .. } | Fact::HostObserved(_) => return true,
-        _ => return false,
-    };
-    match &frame.body {
-        Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
-        Datagram::Ack(_)
-        | Datagram::Observation(_)
-        | Datagram::Election { .. }
-        | Datagram::Join(_) => true,
-    }
+    looks: Looks,
+    /// Room for what membership puts out, used again in every step.
+    outputs: Vec<Output<Guests>>,
 }
 
 /// The guest an effect would create.
@@ -104,6 +92,7 @@ macro_rules! surroundings {
         }
     };
 }
+use surroundings;
 
 impl Node {
     /// A node from what its store held and what its machine shows.
@@ -136,6 +125,8 @@ impl Node {
             suspects: Vec::new(),
             lease_known_over: true,
             stories: why::Stories::default(),
+            looks: Looks::default(),
+            outputs: Vec::new(),
         })
     }
 
@@ -157,44 +148,59 @@ impl Node {
         let begin = out.len();
         self.member.wake(now);
         // Leases are judged before any fact is looked at: what is over needs no permission.
-        self.executor.reconcile(&surroundings!(self, now));
-        // Most facts are datagrams that change nothing here or for the coordinator: what follows
-        // from those is taken up by the next tick, a fifth of an election timeout away at most.
-        let mut worth = !passing(&fact) || now >= self.member.deadline();
-        self.take(now, fact, out);
+        let due = self.looks.are_due(now);
+        if due {
+            self.executor.reconcile(&surroundings!(self, now));
+        }
+        let awaited = matches!(fact, Fact::Timeout) || now >= self.member.deadline();
+        let (mut host, mut lead) = (due || !passing(&fact), awaited || !passing(&fact));
+        host |= self.take(now, fact, out);
         // What the lease, or what was just seen, calls for waits for no tick.
-        worth |= self.executor.has_deeds();
+        host |= self.executor.has_deeds() || self.leaving.is_some();
         self.member.tick(now);
+        let mut looked = false;
         // Applying may call for orders, orders for proposals, proposals for entries: a few rounds
         // settle it, and what is left is taken up by the next tick.
+        let mut outputs = std::mem::take(&mut self.outputs);
         for _ in 0..4 {
-            let outputs = self.member.take_output();
-            let quiet = outputs.is_empty();
-            worth |= outputs
+            self.member.take_output(&mut outputs);
+            let told = outputs
                 .iter()
                 .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
-            self.round(now, outputs, worth, out);
-            if quiet || !worth {
+            (host, lead) = (host || told, lead || told);
+            if outputs.is_empty() && !host && !lead {
                 break;
             }
+            self.round(now, &mut outputs, (host, lead), out);
+            looked |= host;
+            // What a part changed it has looked at; only something new calls for another look.
+            (host, lead) = (false, false);
         }
+        self.outputs = outputs;
         self.flush(out);
         for effect in &out[begin..] {
             if let Effect::Event(event) = effect {
                 self.remember_seen(now, event);
             }
         }
-        let s = surroundings!(self, now);
+        if looked {
+            let s = surroundings!(self, now);
+            let end = s.lease_end.filter(|end| *end > now).unwrap_or(Time::NEVER);
+            let patience = s.cluster.timing.election;
+            let due = self.executor.deadline(&s).min(end);
+            self.looks.looked(now, due, patience);
+        }
         let until = self
             .member
             .deadline()
-            .min(self.executor.deadline(&s))
+            .min(self.looks.deadline())
             .min(self.planner.deadline(now, &self.member))
             .min(self.requests.deadline());
         out.push(Effect::Wait { until });
     }
 
-    fn take(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
+    /// Takes the fact in; gives whether the host's part must look at what it brought.
+    fn take(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) -> bool {
         match fact {
             Fact::Frame { link: _, frame } => self.member.frame(now, frame),
             Fact::SessionUp { peer } => self.member.session_up(now, peer),
@@ -203,9 +209,10 @@ impl Node {
             Fact::Timeout => {}
             Fact::Persisted { batch } => {
                 self.outbox.durable = self.outbox.durable.max(batch);
-                self.executor.persisted(batch);
+                let sayable = self.executor.persisted(batch);
                 self.member.persisted(now, batch);
                 self.outbox.release(out);
+                return sayable;
             }
             Fact::StoreFailed { why } => {
                 out.push(Effect::Event(self.event(
@@ -237,8 +244,10 @@ impl Node {
                     .guest_gone(&surroundings!(self, now), guest, epoch, &how, cause);
             }
             Fact::Observed { guest, epoch, seen } => {
-                self.executor
-                    .observed(&surroundings!(self, now), guest, epoch, &seen);
+                let s = surroundings!(self, now);
+                let failed = self.executor.observed(&s, guest, epoch, &seen);
+                self.looks.sooner(self.executor.deadline(&s));
+                return failed;
             }
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
@@ -287,19 +296,21 @@ impl Node {
                 }
             }
         }
+        false
     }
 
-    /// One round of consequences.
+    /// One round of consequences; `looks` says whether the host's part and the coordinator's look
+    /// at them.
     fn round(
         &mut self,
         now: Time,
-        outputs: Vec<Output<Guests>>,
-        worth: bool,
+        outputs: &mut Vec<Output<Guests>>,
+        looks: (bool, bool),
         out: &mut Vec<Effect>,
     ) {
         let mut writes = Vec::new();
         let mut resting = Vec::new();
-        for output in outputs {
+        for output in outputs.drain(..) {
             match output {
                 Output::Write(w) => writes.push(NodeWrite::Member(w)),
                 Output::Datagram { to, frame, rests } => {
@@ -332,8 +343,10 @@ impl Node {
                 }
             }
         }
-        if worth {
+        if looks.0 {
             self.host_part(now, out, &mut writes, &mut resting);
+        }
+        if looks.1 {
             self.coordinator_part(now, out);
         }
         if self.outbox.failed {
@@ -354,87 +367,6 @@ impl Node {
             .held
             .extend(resting.into_iter().map(|e| (batch, e)));
         self.outbox.release(out);
-    }
-
-    fn host_part(
-        &mut self,
-        now: Time,
-        out: &mut Vec<Effect>,
-        writes: &mut Vec<NodeWrite>,
-        resting: &mut Vec<Effect>,
-    ) {
-        let s = surroundings!(self, now);
-        self.executor.reconcile(&s);
-        let status = self.executor.status(&s);
-        let settled = self.executor.settled(&s) && self.executor.presentable();
-        let over = s.lease_end.is_some_and(|end| now >= end);
-        let presentable = self.executor.presentable();
-        for deed in self.executor.take_deeds() {
-            match deed {
-                Deed::Write(w) => writes.push(NodeWrite::Executor(w)),
-                Deed::Order { order, rests } => {
-                    // An end must not be overtaken by the creation it calls off, which may still be
-                    // held back for its promise.
-                    if order.action == GuestAction::End {
-                        self.outbox
-                            .held
-                            .retain(|(_, e)| created(e) != Some(order.guest));
-                        resting.retain(|e| created(e) != Some(order.guest));
-                    }
-                    if rests {
-                        resting.push(Effect::Guest(order));
-                    } else {
-                        out.push(Effect::Guest(order));
-                    }
-                }
-                Deed::Started(guest, epoch) => {
-                    let (me, text) = (self.member.me(), format!("runs under epoch {epoch}"));
-                    let e = self.event(epoch, EventKind::Started, Some(me), Some(guest), text);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Ended(guest, epoch, how) => {
-                    let me = self.member.me();
-                    let e = self.event(epoch, EventKind::Ended, Some(me), Some(guest), how);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Health(guest, text) => {
-                    let me = self.member.me();
-                    let e = self.event(Token::NONE, EventKind::Health, Some(me), Some(guest), text);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Host(text) => {
-                    let me = self.member.me();
-                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), None, text);
-                    out.push(Effect::Event(e));
-                }
-                Deed::Alert(guest, text) => {
-                    let me = self.member.me();
-                    let e = self.event(Token::NONE, EventKind::Alert, Some(me), Some(guest), text);
-                    out.push(Effect::Event(e));
-                }
-            }
-        }
-        if over && !self.lease_known_over {
-            self.lease_known_over = true;
-            let text = "the lease of this host is over: its guests are ended".to_owned();
-            let e = self.event(
-                Token::NONE,
-                EventKind::Lease,
-                Some(self.member.me()),
-                None,
-                text,
-            );
-            out.push(Effect::Event(e));
-        }
-        if !status.closed.is_empty() && status != *self.member.status() {
-            self.member.hurry_beat(now);
-        }
-        self.member.set_status(status);
-        self.member.set_emptied(self.executor.emptied());
-        self.member.set_countable(settled);
-        self.member.set_presentable(presentable);
-        self.begin_anew();
-        self.leave(now);
     }
 
     fn applied(

@@ -8,7 +8,7 @@ use crate::placement;
 use quorate_fencing::{Next, Tried, brake, next_level};
 use quorate_membership::cluster::Attempt;
 use quorate_membership::entry::{AttemptEnd, Away, Entry, Proof, ProposalId};
-use quorate_membership::{Host, Member, NodeId, ProofPolicy, Time, Token};
+use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(crate) struct Planner {
     pub(crate) waiting: BTreeMap<GuestId, String>,
     /// Why a lost host is not being cut by a device, for people.
     pub(crate) fencing: BTreeMap<NodeId, String>,
+    /// The epoch and the number of entries that were applied when the state was looked through.
+    seen: Option<(Epoch, u64)>,
 }
 
 impl Planner {
@@ -82,6 +84,12 @@ impl Planner {
 
     /// Forgets what no longer matters; learns when guests became free.
     pub(crate) fn observe(&mut self, now: Time, member: &Member<Guests>) {
+        // Everything below follows from the applied log.
+        let at = (member.cluster().epoch, member.cluster().applied);
+        if self.seen == Some(at) {
+            return;
+        }
+        self.seen = Some(at);
         let guests = &member.app().guests;
         self.freed.retain(|g, _| guests.contains_key(g));
         self.waiting.retain(|g, _| guests.contains_key(g));
@@ -187,6 +195,7 @@ impl Planner {
             .cluster()
             .hosts
             .iter()
+            .filter(|(_, h)| h.open_revoke().is_some() || !h.attempts.is_empty())
             .map(|(n, h)| (*n, h.clone()))
             .collect();
         for (host, record) in &hosts {
@@ -374,22 +383,8 @@ impl Planner {
     /// Gives every free guest that should run to a host with room, highest priority first.
     fn place(&mut self, now: Time, member: &mut Member<Guests>) {
         let t = member.cluster().timing.clone();
-        let mut room = placement::room(member.cluster(), member.app());
-        // `room` holds usable hosts only; of those, the ones that say they can take guests now.
-        room.retain(|host, _| {
-            member.heard(now, *host).is_some_and(|(heard, silent)| {
-                silent < t.heartbeat * 2 + t.jitter
-                    && !heard.beat.lease_left.is_zero()
-                    && heard.beat.armed.is_some()
-            })
-        });
         self.placing
             .retain(|_, (_, at)| now.since(*at) < t.election * 2);
-        for (guest, (host, _)) in &self.placing {
-            if let (Some(r), Some(left)) = (member.app().guests.get(guest), room.get_mut(host)) {
-                placement::take(left, r.spec.needs.capacity());
-            }
-        }
         let mut free: Vec<(i32, GuestId)> = member
             .app()
             .guests
@@ -399,6 +394,23 @@ impl Planner {
             })
             .map(|(id, r)| (r.spec.priority, *id))
             .collect();
+        if free.is_empty() {
+            return;
+        }
+        let mut room = placement::room(member.cluster(), member.app());
+        // `room` holds usable hosts only; of those, the ones that say they can take guests now.
+        room.retain(|host, _| {
+            member.heard(now, *host).is_some_and(|(heard, silent)| {
+                silent < t.heartbeat * 2 + t.jitter
+                    && !heard.beat.lease_left.is_zero()
+                    && heard.beat.armed.is_some()
+            })
+        });
+        for (guest, (host, _)) in &self.placing {
+            if let (Some(r), Some(left)) = (member.app().guests.get(guest), room.get_mut(host)) {
+                placement::take(left, r.spec.needs.capacity());
+            }
+        }
         free.sort_by_key(|(priority, id)| (std::cmp::Reverse(*priority), *id));
         for (_, guest) in free {
             let r = member.app().guests[&guest].clone();

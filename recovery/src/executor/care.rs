@@ -39,30 +39,32 @@ impl Executor {
         }
     }
 
-    /// A monitor saw something of a guest.
+    /// A monitor saw something of a guest; gives whether it has failed by all that was seen.
     pub(crate) fn observed(
         &mut self,
         s: &Surroundings<'_>,
         guest: GuestId,
         epoch: Token,
         seen: &Observation,
-    ) {
+    ) -> bool {
         let Some(record) = s.guests.guests.get(&guest) else {
-            return;
+            return false;
         };
         let context = self.context(s.now, guest, &record.spec);
         let Some(process) = self.processes.get_mut(&guest) else {
-            return;
+            return false;
         };
         // Of another life, or of what a reset is just putting an end to.
         if process.epoch != epoch || process.phase == Phase::Ending || process.reset.is_some() {
-            return;
+            return false;
         }
         process.watch.take(&context, seen);
+        let failed = process.watch.failure(&context).is_some();
         if *seen == Observation::Event(GuestEvent::Ending) {
             self.deeds.push(Deed::Health(guest, GONE.into()));
         }
         self.tell(s.now, guest, &record.spec.policy);
+        failed
     }
 
     /// A monitor saw how this host stands.

@@ -14,6 +14,8 @@ pub enum Who {
     OtherVoter,
     /// The host where this guest (counted from 0) can write; its record's host if nowhere.
     HostOf(usize),
+    /// The host that the condition of a trigger was about.
+    That,
 }
 
 /// How a fence device behaves.
@@ -29,6 +31,59 @@ pub enum DeviceMode {
     Lies,
     /// Does not answer (its own power or network is gone).
     Gone,
+    /// Works as long as its host has power, and is gone with it.
+    Shares,
+    /// Works, but calls it an error to switch off what is off.
+    Picky,
+    /// Says done at once, and the host is off only after a while: it was asked to shut down.
+    Soft,
+}
+
+/// What a hardware watchdog does from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchdogMode {
+    /// Resets its host in time.
+    Works,
+    /// Resets it three times as late as it says. Breaks an assumption of S1.
+    Late,
+    /// Never resets it. Breaks an assumption of S1.
+    Stuck,
+    /// Is gone, and the daemon is told so.
+    Absent,
+}
+
+/// A shape of a network: which links pass. The others are cut; what was cut before stays cut. Hosts
+/// stand in a row or circle that begins with the one named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The first so many on one side, the others on the other; half of all if 0.
+    Halves(usize),
+    /// Two halves that both see the first host.
+    Bridge,
+    /// Each sees just enough neighbours for a majority, no two the same one.
+    Ring,
+    /// Each sees the one before and the one after.
+    Chain,
+    /// All see the first host only.
+    Star,
+    /// Each directed link passes with this chance per million, drawn from the number.
+    Random {
+        /// Chance to pass.
+        pass: u32,
+        /// Feeds the draw.
+        graph: u64,
+    },
+}
+
+/// Which directions of the links outside a shape are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Both.
+    Both,
+    /// Only from the earlier host to the later one, in the order of the shape.
+    Down,
+    /// Only from the later host to the earlier one.
+    Up,
 }
 
 /// Kinds of messages that can be filtered.
@@ -157,6 +212,57 @@ pub enum Action {
         /// What is stopped.
         class: Class,
     },
+    /// All links of a host hold what is sent, both ways, until this ends: then it comes in a burst.
+    Clog {
+        /// Whose.
+        who: Who,
+        /// Clogged or free.
+        on: bool,
+    },
+    /// Messages of more bytes vanish between two hosts, in this direction.
+    Hole {
+        /// Sender.
+        from: Who,
+        /// Receiver.
+        to: Who,
+        /// Bytes of the largest that passes.
+        largest: u32,
+    },
+    /// On all cluster links so many datagrams per million are overtaken by the next.
+    Reorder(u32),
+    /// All cluster links carry so many messages a second at most; 0 for any number.
+    Rate(u32),
+    /// The network takes a shape.
+    Shape {
+        /// Which.
+        shape: Shape,
+        /// The host it begins with.
+        first: Who,
+        /// What is cut of the links that do not belong to it.
+        way: Way,
+        /// The network to the fence devices has the same shape.
+        fence: bool,
+    },
+    /// The links of a host (to one other, or to all) come and go.
+    Flap {
+        /// Whose.
+        who: Who,
+        /// To whom; to all if nobody is named.
+        peer: Option<Who>,
+        /// Nanoseconds from one cut to the next; half of it the links are whole.
+        period: u64,
+        /// Cuts that are still to come.
+        times: u32,
+    },
+    /// The links of some hosts are clogged one host after the other, and freed in another order.
+    Swizzle {
+        /// Whose.
+        hosts: Vec<Who>,
+        /// Nanoseconds from one step to the next.
+        every: u64,
+        /// Feeds the draw of both orders.
+        order: u64,
+    },
     /// The daemon ends at once and starts again after `restart`, if at all.
     Crash {
         /// Whose.
@@ -235,6 +341,48 @@ pub enum Action {
     },
     /// Every further write of a host's store fails until its daemon starts anew.
     StoreFails(Who),
+    /// Writes of a host's store succeed again: there is room.
+    StoreMends(Who),
+    /// Nothing becomes durable on a host's disk for so long.
+    DiskStalls {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
+    /// A host's store has rotted: it is found at the daemon's next start, which fails, and every
+    /// further one.
+    Rots(Who),
+    /// A host's watchdog behaves like this from now on.
+    Watchdog {
+        /// Whose.
+        who: Who,
+        /// How.
+        mode: WatchdogMode,
+    },
+    /// What tells a host's daemon that a guest's process ended is silent for so long; polls go on.
+    EventsLost {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
+    /// A host's hypervisor ends and is back after so long: it answers nothing and tells nothing
+    /// meanwhile, and what it was creating comes to nothing. Guests that run go on.
+    HypervisorCrash {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
+    /// The last write of a guest that ends on this host lands so long after its end. More than the
+    /// timing's Q breaks an assumption of S1.
+    LateWrites {
+        /// Which.
+        who: Who,
+        /// How long; 0 for within Q, as usual.
+        length: u64,
+    },
     /// A client asks a host.
     Ask(Who, Ask),
     /// Everything is whole: links, processes, power, devices, disks.

@@ -2,6 +2,7 @@
 
 use super::action::DeviceMode;
 use super::host::Guardian;
+use super::triggers::When;
 use super::{Event, Local, Sim, SimNode, trace};
 use crate::check::s8;
 use crate::world::MS;
@@ -31,6 +32,7 @@ impl<N: SimNode> Sim<N> {
         let clock = Time(self.world.reading(by));
         let host = (launch.host.0 as usize).wrapping_sub(1);
         let attempt = launch.attempt;
+        self.notice(When::FenceAttempt, Some(host), None);
         if clock > launch.not_after || host >= self.plan.hosts {
             trace!(self, "{} attempt {attempt} is not launched", self.name(by));
             self.fenced(by, attempt, AttemptEnd::NotLaunched, "too late".into());
@@ -92,7 +94,9 @@ impl<N: SimNode> Sim<N> {
         let f = &self.fences[at];
         let (by, host, attempt) = (f.by, f.host, f.attempt);
         let reach = !self.world.link(self.plan.networks, by, host).cut;
-        let mode = self.hosts[host].device.filter(|_| reach);
+        let h = &self.hosts[host];
+        let powered = |mode: &DeviceMode| h.on || *mode != DeviceMode::Shares;
+        let (on, mode) = (h.on, h.device.filter(|m| reach && powered(m)));
         let rng = &mut self.fence_rng;
         let exit = |code: i32, output: &str| AgentEnd::Exited {
             code,
@@ -103,8 +107,7 @@ impl<N: SimNode> Sim<N> {
             (_, None | Some(DeviceMode::Gone)) => (u64::MAX, AgentEnd::TimedOut),
             (Verb::Status, Some(mode)) => {
                 let lies = mode == DeviceMode::Lies && f.told_off;
-                let on = self.hosts[host].on && !lies;
-                let end = if on {
+                let end = if on && !lies {
                     exit(0, "Status: ON\n")
                 } else {
                     exit(2, "Status: OFF\n")
@@ -113,7 +116,13 @@ impl<N: SimNode> Sim<N> {
             }
             (_, Some(DeviceMode::Fails)) => (quick, exit(1, "")),
             (_, Some(DeviceMode::Lies)) => (quick, exit(0, "")),
-            (_, Some(DeviceMode::Works)) => {
+            (_, Some(DeviceMode::Picky)) if !on => (quick, exit(1, "already off")),
+            (_, Some(DeviceMode::Soft)) => {
+                let act = rng.range(500 * MS, 2000 * MS);
+                self.world.after(act, Event::FenceAct { attempt, host });
+                (quick, exit(0, ""))
+            }
+            (_, Some(DeviceMode::Works | DeviceMode::Shares | DeviceMode::Picky)) => {
                 let act = rng.range(20 * MS, 600 * MS);
                 let left = rng.range(MS, 300 * MS);
                 self.world.after(act, Event::FenceAct { attempt, host });
@@ -157,13 +166,14 @@ impl<N: SimNode> Sim<N> {
             end,
             detail,
         };
-        self.world.tell(by, 0, Local::Fact(fact));
+        self.world.tell(by, 0, Local::fact(fact));
     }
 
     /// A device cuts a host, whatever has become of who asked for it.
     pub(super) fn fence_act(&mut self, attempt: Token, host: usize) {
         let now = self.world.now();
         trace!(self, "{} is CUT for attempt {attempt}", self.name(host));
+        self.notice(When::FenceCuts, Some(host), None);
         self.hosts[host].cuts += 1;
         if self.hosts[host].on {
             if attempt.index() > self.audit.log.len() as u64 {
@@ -177,13 +187,28 @@ impl<N: SimNode> Sim<N> {
         self.power_off(host, Some(back));
     }
 
+    /// Judges device cuts whose attempt the auditor had not yet seen.
+    pub(super) fn judge_cuts(&mut self) {
+        let known = self.audit.log.len() as u64;
+        for i in (0..self.cuts.len()).rev() {
+            let (at, host, attempt) = self.cuts[i];
+            if attempt.index() <= known {
+                self.cuts.swap_remove(i);
+                let meant = s8::cut(at, host, attempt, &self.audit);
+                self.hold(meant);
+            }
+        }
+    }
+
     /// Power is gone, and comes back after `back`.
     pub(super) fn power_off(&mut self, host: usize, back: Option<u64>) {
         if !self.hosts[host].on {
             return;
         }
         trace!(self, "{} loses power", self.name(host));
+        self.notice(When::PowerLost, Some(host), None);
         self.hosts[host].on = false;
+        self.hosts[host].outages += 1;
         self.set_all_writing(host);
         let h = &mut self.hosts[host];
         h.procs.clear();

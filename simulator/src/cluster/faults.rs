@@ -1,9 +1,17 @@
 //! Carries out actions.
 
-use super::action::{Action, Ask, DeviceMode, Who};
+use super::action::{Action, Ask, DeviceMode, WatchdogMode, Who};
 use super::{Event, Sim, SimNode, nodes};
 use crate::world::{Link, MS, SECOND};
 use quorate_recovery::contract::{Fact, Request};
+
+/// Whatever was wrong with what passes a link is right again; its noise and delay stay.
+pub(super) fn mend(l: &mut Link) {
+    l.cut = false;
+    l.blocked = 0;
+    l.clogged = false;
+    l.largest = 0;
+}
 
 impl<N: SimNode> Sim<N> {
     /// The host an action is about.
@@ -15,6 +23,7 @@ impl<N: SimNode> Sim<N> {
         };
         match who {
             Who::Host(host) => *host,
+            Who::That => self.watch.that,
             Who::Coordinator => coordinator(),
             Who::OtherVoter => usize::from(coordinator() == 0),
             Who::HostOf(guest) => {
@@ -29,7 +38,7 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    fn links(&mut self, from: usize, to: usize, change: impl Fn(&mut Link)) {
+    pub(super) fn links(&mut self, from: usize, to: usize, change: impl Fn(&mut Link)) {
         if from != to {
             for net in 0..self.plan.networks {
                 self.world.change_link(net, from, to, &change);
@@ -37,7 +46,7 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    fn all_links(&mut self, change: impl Fn(&mut Link)) {
+    pub(super) fn all_links(&mut self, change: impl Fn(&mut Link)) {
         for from in 0..self.plan.hosts {
             for to in 0..self.plan.hosts {
                 self.links(from, to, &change);
@@ -48,10 +57,6 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn act(&mut self, action: &Action) {
         let n = self.plan.hosts;
         let cut = |l: &mut Link| l.cut = true;
-        let mend = |l: &mut Link| {
-            l.cut = false;
-            l.blocked = 0;
-        };
         match action {
             Action::Cut { from, to, net } => {
                 let (from, to) = (self.who(from), self.who(to));
@@ -205,6 +210,56 @@ impl<N: SimNode> Sim<N> {
                 let host = self.who(who);
                 self.ask(host, ask);
             }
+            Action::Clog { who, on } => self.clog(who, *on),
+            Action::Hole { from, to, largest } => {
+                let (from, to) = (self.who(from), self.who(to));
+                self.links(from, to, |l| l.largest = *largest);
+            }
+            Action::Reorder(chance) => self.all_links(|l| l.reorder = *chance),
+            Action::Rate(messages) => {
+                let gap = SECOND.checked_div(u64::from(*messages)).unwrap_or(0);
+                self.all_links(|l| l.gap = gap);
+            }
+            Action::Shape {
+                shape,
+                first,
+                way,
+                fence,
+            } => self.shape(*shape, first, *way, *fence),
+            Action::Flap {
+                who,
+                peer,
+                period,
+                times,
+            } => self.flap(who, peer.as_ref(), *period, *times),
+            Action::Swizzle {
+                hosts,
+                every,
+                order,
+            } => self.swizzle(hosts, *every, *order),
+            Action::StoreMends(who) => {
+                let host = self.who(who);
+                self.world.disk_mut(host).failed = false;
+            }
+            Action::DiskStalls { who, length } => {
+                let host = self.who(who);
+                let until = self.world.now() + length;
+                self.world.disk_mut(host).stall(until);
+            }
+            Action::Rots(who) => {
+                let host = self.who(who);
+                self.hosts[host].rotten = true;
+            }
+            Action::Watchdog { who, mode } => self.watchdog_turns(who, *mode),
+            Action::EventsLost { who, length } => {
+                let host = self.who(who);
+                self.hosts[host].untold_until = self.world.now() + length;
+            }
+            Action::HypervisorCrash { who, length } => self.hypervisor_crash(who, *length),
+            Action::LateWrites { who, length } => {
+                let host = self.who(who);
+                self.hosts[host].late_writes = *length;
+            }
             Action::Calm => self.calm(),
         }
     }
@@ -229,12 +284,13 @@ impl<N: SimNode> Sim<N> {
         self.requests += 1;
         let client = self.requests;
         let fact = Fact::Request { client, request };
-        self.world.tell(host, 0, super::Local::Fact(fact));
+        self.world.tell(host, 0, super::Local::fact(fact));
     }
 
     /// Everything is whole again.
     fn calm(&mut self) {
         let delay = self.plan.delay;
+        self.calms += 1;
         self.all_links(|l| {
             *l = Link {
                 base: delay.0,
@@ -263,6 +319,10 @@ impl<N: SimNode> Sim<N> {
             h.silent_until = 0;
             h.starved_until = 0;
             h.stuck_kill = false;
+            h.rotten = false;
+            h.untold_until = 0;
+            h.late_writes = 0;
+            h.watchdog_mode = WatchdogMode::Works;
             if matches!(
                 h.device,
                 Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Gone)
@@ -293,7 +353,7 @@ impl<N: SimNode> Sim<N> {
     /// Whether datagrams and sessions pass both ways between two hosts.
     pub(super) fn linked(&self, a: usize, b: usize) -> bool {
         (0..self.plan.networks).any(|net| {
-            let whole = |l: &Link| !l.cut && l.blocked == 0;
+            let whole = |l: &Link| !l.cut && !l.clogged && l.blocked == 0 && l.largest == 0;
             whole(self.world.link(net, a, b)) && whole(self.world.link(net, b, a))
         })
     }
@@ -304,7 +364,7 @@ impl<N: SimNode> Sim<N> {
         self.asked.push((client, guest));
         let request = Request::AddGuest(Self::spec(guest));
         let fact = Fact::Request { client, request };
-        self.world.tell(host, 0, super::Local::Fact(fact));
+        self.world.tell(host, 0, super::Local::fact(fact));
     }
 
     /// The settled voters that are linked well enough for L2, by one of them.

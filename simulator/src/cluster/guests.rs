@@ -1,7 +1,9 @@
 //! Hypervisor, guardian and watchdog of every host, and the truth about who can write.
 
+use super::action::WatchdogMode;
 use super::host::{Creation, Proc};
 use super::plan::Expected;
+use super::triggers::When;
 use super::{Event, Local, Sim, SimNode, nodes, trace};
 use crate::world::{MS, SECOND};
 use quorate_membership::{Time, Token};
@@ -171,7 +173,7 @@ impl<N: SimNode> Sim<N> {
             return;
         };
         let c = h.creations.swap_remove(at);
-        if fails {
+        if fails || number <= h.aborted {
             self.done(host, life, order, Err("the hypervisor refused".into()));
         } else {
             let mind = self.mind(c.guest);
@@ -217,7 +219,7 @@ impl<N: SimNode> Sim<N> {
         if self.world.life(host) == life {
             let delay = self.guest_rng.range(MS / 10, 2 * MS);
             let fact = Fact::GuestDone { order, result };
-            self.world.tell(host, delay, Local::Fact(fact));
+            self.world.tell(host, delay, Local::fact(fact));
         }
     }
 
@@ -245,7 +247,9 @@ impl<N: SimNode> Sim<N> {
             cause,
         };
         let delay = self.guest_rng.range(MS, 50 * MS);
-        self.world.tell(host, delay, Local::Fact(fact));
+        if self.hosts[host].untold_until <= self.world.now() {
+            self.world.tell(host, delay, Local::fact(fact));
+        }
     }
 
     pub(super) fn remove(&mut self, host: usize, at: usize) {
@@ -272,12 +276,18 @@ impl<N: SimNode> Sim<N> {
         self.hash
             .add(p.guest.0 << 8 | (host as u64) << 1 | u64::from(writing));
         if !writing {
-            let drain = self.guest_rng.range(0, ns(self.plan.timing.drain));
+            let late = self.hosts[host].late_writes;
+            let drain = self
+                .guest_rng
+                .range(0, ns(self.plan.timing.drain))
+                .max(late);
             self.s1.ends(now, host, p.guest, now + drain);
             trace!(self, "TRUTH {} stops on {}", p.guest, self.name(host));
+            self.notice(When::GuestStops, Some(host), Some(p.guest));
             return;
         }
         trace!(self, "TRUTH {} can write on {}", p.guest, self.name(host));
+        self.notice(When::GuestStarts, Some(host), Some(p.guest));
         let alone = self.s1.begins(now, host, p.guest);
         self.hold(alone);
         let allowed = self.s14.runs(now, host, p.guest, p.epoch);
@@ -324,10 +334,6 @@ impl<N: SimNode> Sim<N> {
         if !self.world.is_running(host) {
             return;
         }
-        if let Some(node) = &self.nodes[host] {
-            let agreed = self.s10.state(now, host, node.applied());
-            self.hold(agreed);
-        }
         let h = &self.hosts[host];
         let fact = if h.silent_until > now {
             Fact::HypervisorBlind {
@@ -339,7 +345,20 @@ impl<N: SimNode> Sim<N> {
             }
         };
         let delay = self.guest_rng.range(0, 20 * MS);
-        self.world.tell(host, delay, Local::Fact(fact));
+        self.world.tell(host, delay, Local::fact(fact));
+    }
+
+    /// What the nodes made of the log is compared, all at one moment: most have applied the same.
+    pub(super) fn compare(&mut self) {
+        let now = self.world.now();
+        for host in 0..self.plan.hosts {
+            if let Some(node) = &self.nodes[host]
+                && self.world.is_running(host)
+            {
+                let agreed = self.s10.state(now, host, node.applied());
+                self.hold(agreed);
+            }
+        }
     }
 
     /// The guardian learns the lease end.
@@ -391,6 +410,7 @@ impl<N: SimNode> Sim<N> {
         }
         h.guardian.killing = true;
         self.kills += 1;
+        self.notice(When::LeaseExpires, Some(host), None);
         trace!(
             self,
             "{} lease is over: the guardian ends every guest",
@@ -447,6 +467,10 @@ impl<N: SimNode> Sim<N> {
         let t = &self.plan.timing;
         let (w, g) = (ns(t.watchdog), ns(t.watchdog_granularity));
         let fires = w + self.guest_rng.range(0, g);
+        let fires = match self.hosts[host].watchdog_mode {
+            WatchdogMode::Late => 3 * fires,
+            _ => fires,
+        };
         let h = &mut self.hosts[host];
         h.guardian.fed += 1;
         let covered = h.idle() || h.guardian.end.is_some_and(|end| clock < end);
@@ -459,7 +483,8 @@ impl<N: SimNode> Sim<N> {
 
     pub(super) fn watchdog_fires(&mut self, host: usize, boot: u32, fed: u64) {
         let h = &self.hosts[host];
-        if !h.on || h.boot != boot || h.guardian.fed != fed {
+        let deaf = matches!(h.watchdog_mode, WatchdogMode::Stuck | WatchdogMode::Absent);
+        if !h.on || h.boot != boot || h.guardian.fed != fed || deaf {
             return;
         }
         trace!(self, "{} WATCHDOG resets it", self.name(host));

@@ -1,6 +1,6 @@
 //! A machine: power, hypervisor, guardian, watchdog and what its disk holds.
 
-use super::action::DeviceMode;
+use super::action::{DeviceMode, WatchdogMode};
 use super::minds::Mind;
 use quorate_membership::entry::{ArmedClass, Profile};
 use quorate_membership::store::{Image, Write};
@@ -64,10 +64,19 @@ pub(super) struct Host {
     pub(super) disturbed: u64,
     pub(super) watchdog: bool,
     pub(super) stuck_kill: bool,
+    pub(super) watchdog_mode: WatchdogMode,
+    /// True time until which nobody tells the daemon that a process ended.
+    pub(super) untold_until: u64,
+    /// How late last writes land; 0 for within Q.
+    pub(super) late_writes: u64,
+    /// Its store cannot be read at the next start.
+    pub(super) rotten: bool,
     pub(super) guardian: Guardian,
     pub(super) procs: Vec<Proc>,
     pub(super) creations: Vec<Creation>,
     pub(super) creation_number: u64,
+    /// Creations up to this number come to nothing: the hypervisor crashed.
+    pub(super) aborted: u64,
     /// When the hypervisor takes the next order for a guest.
     pub(super) busy: BTreeMap<GuestId, u64>,
     /// Orders given and not yet begun.
@@ -80,6 +89,8 @@ pub(super) struct Host {
     pub(super) promises: BTreeMap<GuestId, GuestPromise>,
     pub(super) profile: Profile,
     pub(super) cuts: u32,
+    /// How often it lost its power.
+    pub(super) outages: u32,
 }
 
 impl Host {

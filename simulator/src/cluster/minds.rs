@@ -203,7 +203,7 @@ impl<N: SimNode> Sim<N> {
             epoch: p.epoch,
             seen: Observation::Event(event),
         };
-        self.world.tell(host, delay, Local::Fact(fact));
+        self.world.tell(host, delay, Local::fact(fact));
     }
 
     /// Something befalls a guest, wherever it is.
@@ -339,7 +339,7 @@ impl<N: SimNode> Sim<N> {
         };
         let (guest, epoch) = (p.guest, p.epoch);
         let fact = Fact::Observed { guest, epoch, seen };
-        self.world.tell(host, delay, Local::Fact(fact));
+        self.world.tell(host, delay, Local::fact(fact));
         if p.mind.mood == Mood::Panicked {
             // The driver looks for what it may have missed.
             self.see(host, &p, GuestEvent::Panicked);
@@ -440,7 +440,7 @@ impl<N: SimNode> Sim<N> {
         });
         let (guest, epoch) = (order.guest, order.epoch);
         let fact = Fact::Observed { guest, epoch, seen };
-        self.world.tell(host, 0, Local::Fact(fact));
+        self.world.tell(host, 0, Local::fact(fact));
         self.done(host, life, order.order, Ok(()));
     }
 }

@@ -12,9 +12,12 @@ mod minds;
 pub mod node;
 mod nodes;
 pub mod plan;
-mod report;
+pub mod report;
+pub mod shapes;
+mod storage;
 mod subject;
 mod trace;
+pub mod triggers;
 
 #[cfg(test)]
 mod tests;
@@ -35,8 +38,8 @@ use crate::check::{HostName, Violation};
 use crate::harness::Outcome;
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
 use host::Host;
-use quorate_membership::Token;
 use quorate_membership::replay::ReplayWindow;
+use quorate_membership::{Token, codec};
 use quorate_recovery::contract::{
     Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
 };
@@ -51,21 +54,25 @@ pub(crate) struct Quorate;
 
 impl Types for Quorate {
     type Datagram = Rc<NodeFrame>;
-    type Message = NodeStream;
+    type Message = Box<NodeStream>;
     type Write = Vec<NodeWrite>;
     type Local = Local;
     type Event = Event;
+
+    fn datagram_size(frame: &Rc<NodeFrame>) -> u32 {
+        codec::encode(codec::Kind::Frame, &**frame).len() as u32
+    }
+
+    fn message_size(message: &Box<NodeStream>) -> u32 {
+        codec::encode(codec::Kind::Stream, message).len() as u32
+    }
 }
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are facts, and a box each would cost more than the room"
-)]
 pub(crate) enum Local {
     /// A fact for the node.
-    Fact(Fact),
+    Fact(Box<Fact>),
     /// Its driver carries out a guest order.
     Order(Box<GuestOrder>),
     /// Its driver launches a fence agent.
@@ -80,6 +87,12 @@ pub(crate) enum Local {
     },
     /// Its driver tells the guardian the lease end.
     Lease(quorate_membership::Time),
+}
+
+impl Local {
+    fn fact(fact: Fact) -> Local {
+        Local::Fact(Box::new(fact))
+    }
 }
 
 /// What happens around the daemons. Those that belong to one boot of a machine name it.
@@ -127,6 +140,7 @@ pub(crate) enum Event {
     Look {
         host: usize,
     },
+    Compare,
     LetGo {
         guest: usize,
     },
@@ -161,7 +175,19 @@ pub(crate) enum Event {
         step: u8,
         number: u32,
     },
+    /// The rest of an action that takes time; void once everything was made whole again.
+    Later {
+        calms: u32,
+        action: Box<action::Action>,
+    },
+    Trigger {
+        number: usize,
+        that: usize,
+    },
 }
+
+/// So often the states of all nodes are compared. What differs stays different.
+const COMPARE_EVERY: u64 = 4 * SECOND;
 
 /// One run of one plan.
 pub struct Sim<N> {
@@ -208,6 +234,9 @@ pub struct Sim<N> {
     standing: Vec<usize>,
     kills: u32,
     remedies: u32,
+    /// How often everything was made whole again.
+    calms: u32,
+    watch: triggers::Watch,
 }
 
 impl<N: SimNode> Sim<N> {
@@ -278,6 +307,8 @@ impl<N: SimNode> Sim<N> {
             standing: Vec::new(),
             kills: 0,
             remedies: 0,
+            calms: 0,
+            watch: triggers::Watch::new(plan.triggers.len()),
             plan,
         };
         sim.begin();
@@ -304,6 +335,7 @@ impl<N: SimNode> Sim<N> {
             self.world.after(self.plan.expect[i].at, Event::Expect(i));
         }
         self.world.after(500 * MS, Event::Clients);
+        self.world.after(COMPARE_EVERY, Event::Compare);
         if let Some(healed) = self.plan.healed {
             // Daemons that are down come back, sessions open, a stalled log moves on.
             let settle = healed + self.settle_time();
@@ -353,11 +385,12 @@ impl<N: SimNode> Sim<N> {
             }
             Happening::Message { to, from, message } => {
                 let peer = nodes::id(from);
+                let message = *message;
                 self.step(to, Fact::Stream { peer, message });
             }
             Happening::Timer { node } => self.step(node, Fact::Timeout),
             Happening::Local { node, fact } => match fact {
-                Local::Fact(fact) => self.step(node, fact),
+                Local::Fact(fact) => self.step(node, *fact),
                 Local::Order(order) => self.order(node, *order),
                 Local::Launch(launch) => self.launch(node, &launch),
                 Local::FenceWake(at) => self.fence_poll(at),
@@ -391,11 +424,18 @@ impl<N: SimNode> Sim<N> {
             Event::Thaw { host, until } => self.thaw(host, until),
             Event::Poll { host } => self.poll(host),
             Event::Look { host } => self.look(host),
+            Event::Compare => {
+                self.compare();
+                self.world.after(COMPARE_EVERY, Event::Compare);
+            }
             Event::LetGo { guest } => self.released(guest),
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
+            Event::Later { calms, action } if calms == self.calms => self.act(&action),
+            Event::Later { .. } => {}
+            Event::Trigger { number, that } => self.trigger(number, that),
             other => self.machine_event(other),
         }
     }

@@ -1,10 +1,11 @@
 //! The daemons: their starts and ends, their facts and effects.
 
-use super::action::Class;
+use super::action::{Class, WatchdogMode};
 use super::host::{Guardian, Host};
+use super::triggers::When;
 use super::{Event, Local, Plan, Sim, SimNode, trace};
+use crate::check::Violation;
 use crate::check::audit::Finding;
-use crate::check::{Violation, s8};
 use crate::world::{MS, Rng, Stream};
 use quorate_fencing::{Device, Level, ProofClass};
 use quorate_membership::entry::{Capacity, Entry, Profile};
@@ -47,10 +48,15 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 disturbed: 0,
                 watchdog: plan.watchdogs[h],
                 stuck_kill: false,
+                watchdog_mode: WatchdogMode::Works,
+                untold_until: 0,
+                late_writes: 0,
+                rotten: false,
                 guardian: Guardian::default(),
                 procs: Vec::new(),
                 creations: Vec::new(),
                 creation_number: 0,
+                aborted: 0,
                 busy: BTreeMap::new(),
                 silent_until: 0,
                 slow_create: 0,
@@ -68,6 +74,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                     },
                 },
                 cuts: 0,
+                outages: 0,
             }
         })
         .collect()
@@ -78,6 +85,14 @@ pub(super) const FENCE_LIMIT: Duration = Duration::from_secs(3);
 
 impl<N: SimNode> Sim<N> {
     pub(super) fn start_daemon(&mut self, host: usize) {
+        if self.hosts[host].rotten {
+            trace!(
+                self,
+                "{} daemon finds its store unreadable",
+                self.name(host)
+            );
+            return;
+        }
         let h = &mut self.hosts[host];
         h.image.incarnation = Incarnation {
             counter: h.image.incarnation.counter + 1,
@@ -119,6 +134,7 @@ impl<N: SimNode> Sim<N> {
             self.name(host),
             setup.image.incarnation
         );
+        self.notice(When::DaemonStarts, Some(host), None);
         self.world.start(host);
         self.world.disk_mut(host).failed = false;
         let n = self.plan.hosts * self.plan.networks;
@@ -195,7 +211,7 @@ impl<N: SimNode> Sim<N> {
                 if self.world.disk_mut(host).failed {
                     let why = "input/output error".to_owned();
                     self.world
-                        .tell(host, MS, Local::Fact(Fact::StoreFailed { why }));
+                        .tell(host, MS, Local::fact(Fact::StoreFailed { why }));
                 } else {
                     self.world.persist(host, gap, batch, writes);
                 }
@@ -203,7 +219,7 @@ impl<N: SimNode> Sim<N> {
             Effect::Datagram { to, frame } => self.datagram(host, now, gap, to, frame),
             Effect::Stream { peer, message } => {
                 let to = peer.0 as usize - 1;
-                self.world.stream(host, to, gap, message);
+                self.world.stream(host, to, gap, Box::new(message));
             }
             Effect::Guest(order) => {
                 trace!(self, "{} orders {:?}", self.name(host), OrderLine(&order));
@@ -304,7 +320,7 @@ impl<N: SimNode> Sim<N> {
         self.write(host, writes);
         self.learn(host);
         self.world
-            .tell(host, 0, Local::Fact(Fact::Persisted { batch }));
+            .tell(host, 0, Local::fact(Fact::Persisted { batch }));
     }
 
     fn write(&mut self, host: usize, writes: Vec<NodeWrite>) {
@@ -355,6 +371,9 @@ impl<N: SimNode> Sim<N> {
                     _ => trace!(self, "LOG {token} {body}"),
                 }
             }
+        }
+        if !matches!(finding, Finding::Void(_)) {
+            self.decided(token);
         }
         let now = self.world.now();
         let (node, how) = match finding {
@@ -410,19 +429,6 @@ impl<N: SimNode> Sim<N> {
         let clock = Time(self.world.reading(host));
         let over = self.s3.proved_over(now, host, incarnation, clock, after);
         self.hold(over);
-    }
-
-    /// Judges device cuts whose attempt the auditor had not yet seen.
-    fn judge_cuts(&mut self) {
-        let known = self.audit.log.len() as u64;
-        for i in (0..self.cuts.len()).rev() {
-            let (at, host, attempt) = self.cuts[i];
-            if attempt.index() <= known {
-                self.cuts.swap_remove(i);
-                let meant = s8::cut(at, host, attempt, &self.audit);
-                self.hold(meant);
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One run as data: the shape of the cluster, what is done to it, and what is expected.
 
 use super::action::{Action, DeviceMode, Who};
+use super::triggers::Trigger;
 use crate::world::{MS, SECOND};
 use quorate_membership::{ProofPolicy, Timing};
 
@@ -41,6 +42,8 @@ pub struct Plan {
     pub create_fails: u32,
     /// What is done, by true time.
     pub timeline: Vec<(u64, Action)>,
+    /// What is done when something happens.
+    pub triggers: Vec<Trigger>,
     /// When the last fault ends and liveness counts; never if `None`.
     pub healed: Option<u64>,
     /// When the run ends.
@@ -84,6 +87,13 @@ pub enum Expected {
         /// Where.
         on: Option<usize>,
     },
+    /// The guest can write nowhere, or not on `on`, at that time.
+    RunsNot {
+        /// The guest.
+        guest: usize,
+        /// Where.
+        on: Option<usize>,
+    },
     /// The host was never cut by a device up to then.
     NeverFenced(usize),
     /// The host was cut by a device at least once up to then.
@@ -94,8 +104,8 @@ pub enum Expected {
     Lost(usize),
     /// The guest was started at most this often up to then.
     StartsAtMost {
-        /// The guest.
-        guest: usize,
+        /// The guest; each if none is named.
+        guest: Option<usize>,
         /// How often.
         starts: u32,
     },
@@ -114,6 +124,41 @@ pub enum Expected {
     NoneRuns,
     /// The host is admitted and unrevoked at that time.
     Member(usize),
+    /// It is not.
+    NoMember(usize),
+    /// The host has power at that time, or has none.
+    Power {
+        /// The host.
+        host: usize,
+        /// Which.
+        on: bool,
+    },
+    /// The host lost its power at most this often up to then.
+    RebootsAtMost {
+        /// The host; each if none is named.
+        host: Option<usize>,
+        /// How often.
+        reboots: u32,
+    },
+    /// No device cut any host up to then.
+    NoFencing,
+    /// From `since` to then another host became coordinator at most so often.
+    ChangesAtMost {
+        /// How often.
+        most: u64,
+        /// True time from which it counts.
+        since: u64,
+    },
+    /// From `since` to then at most so many terms began.
+    TermsAtMost {
+        /// How many.
+        most: u64,
+        /// True time from which it counts.
+        since: u64,
+    },
+    /// One of these promises is broken by then, since the plan takes an assumption of theirs away.
+    /// The run is good if it is, and ends there.
+    Broken(Vec<&'static str>),
 }
 
 impl Plan {
@@ -138,6 +183,7 @@ impl Plan {
             create_hangs: 0,
             create_fails: 0,
             timeline: Vec::new(),
+            triggers: Vec::new(),
             healed: None,
             end: 30 * SECOND,
             expect: Vec::new(),

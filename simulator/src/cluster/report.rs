@@ -8,6 +8,11 @@ use crate::check::{HostName, Violation, l1};
 use crate::harness::{Counts, Outcome};
 use crate::world::{MS, SECOND};
 
+/// What a violation can be of: the promises that have a checker, and a panic of the node.
+pub const PROPERTIES: &[&str] = &[
+    "S1", "S2", "S3", "S5", "S6", "S8", "S9", "S10", "S14", "L1", "L2", "panic",
+];
+
 impl<N: SimNode> Sim<N> {
     /// From the last fault until every process runs and every session is open.
     pub(super) fn settle_time(&self) -> u64 {
@@ -131,8 +136,10 @@ impl<N: SimNode> Sim<N> {
                 let fits = at.is_some() && on.is_none_or(|on| at == Some(on));
                 (!fits).then(|| format!("guest g{} runs {}", guest + 1, place(at)))
             }
-            Expected::NotRuns { guest, on } => {
-                self.standing.push(i);
+            Expected::NotRuns { guest, on } | Expected::RunsNot { guest, on } => {
+                if matches!(e.what, Expected::NotRuns { .. }) {
+                    self.standing.push(i);
+                }
                 let at = runs_on(self, *guest);
                 let fits = at.is_none() || on.is_some_and(|on| at != Some(on));
                 (!fits).then(|| format!("guest g{} runs {}", guest + 1, place(at)))
@@ -154,11 +161,42 @@ impl<N: SimNode> Sim<N> {
                 (n == 0).then(|| format!("no verdict fell on {}", HostName(*host)))
             }
             Expected::StartsAtMost { guest, starts } => {
-                let id = self.guest_ids[*guest];
-                let of = self.starts.iter().find(|(g, _)| Some(*g) == id);
-                let n = of.map_or(0, |(_, n)| *n);
-                (n > *starts).then(|| format!("guest g{} was started {n} times", guest + 1))
+                let started = |g: usize| {
+                    let of = self
+                        .starts
+                        .iter()
+                        .find(|(id, _)| Some(*id) == self.guest_ids[g]);
+                    of.map_or(0, |(_, n)| *n)
+                };
+                let mut each = guest.map_or(0..self.plan.guests, |g| g..g + 1);
+                let often = each.find(|g| started(*g) > *starts);
+                often.map(|g| format!("guest g{} was started {} times", g + 1, started(g)))
             }
+            Expected::RebootsAtMost { host, reboots } => {
+                let mut each = host.map_or(0..self.plan.hosts, |h| h..h + 1);
+                let often = each.find(|h| self.hosts[*h].outages > *reboots);
+                often.map(|h| {
+                    let times = self.hosts[h].outages;
+                    format!("{} lost its power {times} times", HostName(h))
+                })
+            }
+            Expected::NoFencing => {
+                let cut = (0..self.plan.hosts).find(|h| self.hosts[*h].cuts > 0);
+                cut.map(|h| format!("a device cut {}", HostName(h)))
+            }
+            Expected::Power { host, on } => {
+                let is = self.hosts[*host].on;
+                (is != *on).then(|| format!("{} has power: {is}", HostName(*host)))
+            }
+            Expected::ChangesAtMost { most, since } => {
+                let n = self.watch.changes.iter().filter(|t| **t >= *since).count() as u64;
+                (n > *most).then(|| format!("the coordinator changed {n} times"))
+            }
+            Expected::TermsAtMost { most, since } => {
+                let n = self.watch.terms.iter().filter(|t| **t >= *since).count() as u64;
+                (n > *most).then(|| format!("{n} terms began"))
+            }
+            Expected::Broken(promises) => Some(format!("{} held", promises.join(" and "))),
             Expected::Coordinator { not } => {
                 let acting = self.s6.acting(now);
                 let not = not.as_ref().map(|w| self.who(w));
@@ -194,6 +232,9 @@ impl<N: SimNode> Sim<N> {
             Expected::NoneRuns => (0..self.plan.guests)
                 .find_map(|g| Some((g, runs_on(self, g)?)))
                 .map(|(g, at)| format!("guest g{} runs on {}", g + 1, HostName(at))),
+            Expected::NoMember(host) => self
+                .is_member(*host)
+                .then(|| format!("{} is one", HostName(*host))),
             Expected::Member(host) => (!self.is_member(*host)).then(|| {
                 let record = self.audit.hosts.get(&nodes::id(*host));
                 format!("{} is not: {record:?}", HostName(*host))
@@ -208,6 +249,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn end(&mut self) {
         let now = self.plan.end;
         trace!(self, "END");
+        self.compare();
         let grounded = self.s2.end(now, 2 * SECOND);
         self.hold(grounded);
         for i in 0..self.acknowledged.len() {
@@ -230,7 +272,16 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    pub(super) fn outcome(self) -> Outcome {
+    /// Whether the plan expects this violation, by this time.
+    fn foreseen(&self, v: &Violation) -> bool {
+        self.plan.expect.iter().any(|e| match &e.what {
+            Expected::Broken(promises) => v.at <= e.at && promises.contains(&v.property),
+            _ => false,
+        })
+    }
+
+    pub(super) fn outcome(mut self) -> Outcome {
+        self.violation = self.violation.take().filter(|v| !self.foreseen(v));
         let mut exposure = Counts::default();
         let mut count = |name, n: u64| exposure.add(name, n);
         count("entries", self.audit.log.len() as u64);

@@ -26,15 +26,17 @@ impl Subject for Cluster {
     }
 
     fn faults(&self, plan: &Plan) -> usize {
-        plan.timeline.len()
+        plan.timeline.len() + plan.triggers.len()
     }
 
     fn keep(&self, plan: &Plan, faults: &[usize]) -> Plan {
         let mut kept = plan.clone();
-        kept.timeline = faults
-            .iter()
-            .filter_map(|i| plan.timeline.get(*i).cloned())
-            .collect();
+        // Triggers are numbered after what has a time.
+        let timed = plan.timeline.len();
+        let at = |i: &usize| plan.timeline.get(*i).cloned();
+        let when = |i: &usize| plan.triggers.get(i.checked_sub(timed)?).cloned();
+        kept.timeline = faults.iter().filter_map(at).collect();
+        kept.triggers = faults.iter().filter_map(when).collect();
         kept
     }
 
@@ -48,6 +50,14 @@ impl Subject for Cluster {
 
     fn read(&self, file: &str, text: &str) -> Result<Plan, BadScenario> {
         scenario::parse(file, text)
+    }
+
+    fn needs(&self, file: &str, text: &str) -> Result<Option<String>, BadScenario> {
+        scenario::needs(file, text)
+    }
+
+    fn words(&self) -> String {
+        scenario::help()
     }
 
     fn bugs(&self) -> Vec<(&'static str, &'static str)> {

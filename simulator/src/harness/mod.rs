@@ -7,6 +7,7 @@ mod hunt;
 pub use hunt::{Hunt, hunt};
 
 use crate::check::Violation;
+use crate::scenario::BadScenario;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,7 +48,21 @@ pub trait Subject: Sync {
     ///
     /// # Errors
     /// File, place, what was found and what is allowed.
-    fn read(&self, file: &str, text: &str) -> Result<Self::Plan, crate::scenario::BadScenario>;
+    fn read(&self, file: &str, text: &str) -> Result<Self::Plan, BadScenario>;
+
+    /// What a scenario needs that is not there yet, so that it is kept and not run.
+    ///
+    /// # Errors
+    /// As those of [`Subject::read`].
+    fn needs(&self, file: &str, text: &str) -> Result<Option<String>, BadScenario> {
+        let _ = (file, text);
+        Ok(None)
+    }
+
+    /// What can be written in a scenario, for its help.
+    fn words(&self) -> String {
+        String::new()
+    }
 
     /// Name and meaning of every bug that can be planted in what is run.
     fn bugs(&self) -> Vec<(&'static str, &'static str)> {

@@ -66,6 +66,9 @@ mod runner;
 mod simpler;
 mod subject;
 
+#[cfg(test)]
+mod tests;
+
 pub use ctx::Ctx;
 pub use fault::{Fault, Kind, Shape, Side};
 pub use plan::{Plan, Step};

@@ -172,6 +172,10 @@ impl<P: Protocol, C: Promise<P>> Subject for Test<P, C> {
         scenario::protocol::parse(file, text, P::CLASSES)
     }
 
+    fn words(&self) -> String {
+        scenario::protocol::help()
+    }
+
     fn bugs(&self) -> Vec<(&'static str, &'static str)> {
         let none = self
             .broken

@@ -6,6 +6,14 @@ use crate::world::SECOND;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+/// What names can stand for in a scenario.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope {
+    pub(super) hosts: usize,
+    pub(super) guests: usize,
+    pub(super) networks: usize,
+}
+
 /// A text, and where each of its lines begins.
 pub(super) struct Lines<'a>(&'a str, Vec<usize>);
 
@@ -35,6 +43,8 @@ pub(super) struct Fields<'t, 'a> {
     asked: Vec<&'static str>,
     /// Where the table is.
     pub(super) at: usize,
+    /// `that-host` means something here: the step waits for something to happen to a host.
+    pub(super) that: bool,
 }
 
 impl<'t, 'a> Fields<'t, 'a> {
@@ -43,6 +53,7 @@ impl<'t, 'a> Fields<'t, 'a> {
             table,
             asked: Vec::new(),
             at,
+            that: false,
         }
     }
 
@@ -53,7 +64,7 @@ impl<'t, 'a> Fields<'t, 'a> {
     }
 
     /// Every key was asked for.
-    pub(super) fn finish(self) -> Result<(), Bad> {
+    pub(super) fn finish(&self) -> Result<(), Bad> {
         let unknown = |k: &str| !self.asked.contains(&k);
         match self.table.iter().find(|(k, _)| unknown(k.get_ref())) {
             Some((k, _)) => {
@@ -109,6 +120,21 @@ impl<'t, 'a> Fields<'t, 'a> {
         match v.get_ref() {
             DeValue::String(s) => Ok(Some((s.to_string(), v.span().start))),
             other => Err(wrong(v, key, other, "a text")),
+        }
+    }
+
+    /// One text, or a list of them.
+    pub(super) fn texts(&mut self, key: &'static str) -> Result<Option<Vec<(String, usize)>>, Bad> {
+        let Some(v) = self.get(key) else {
+            return Ok(None);
+        };
+        let one = |v: &Spanned<DeValue<'_>>| match v.get_ref() {
+            DeValue::String(s) => Ok((s.to_string(), v.span().start)),
+            other => Err(wrong(v, key, other, "a text, or a list of texts")),
+        };
+        match v.get_ref() {
+            DeValue::Array(items) => items.iter().map(one).collect::<Result<_, _>>().map(Some),
+            _ => Ok(Some(vec![one(v)?])),
         }
     }
 
@@ -239,16 +265,68 @@ impl<'t, 'a> Fields<'t, 'a> {
             .ok_or((at, format!("{key} {word:?}; allowed: h1 to h{hosts}")))
     }
 
-    pub(super) fn who(
-        &mut self,
-        key: &'static str,
-        hosts: usize,
-        guests: usize,
-    ) -> Result<Option<Who>, Bad> {
+    pub(super) fn who(&mut self, key: &'static str, scope: Scope) -> Result<Option<Who>, Bad> {
         match self.word(key)? {
-            Some((word, at)) => who(&word, at, hosts, guests).map(Some),
+            Some((word, at)) => self.named(&word, at, scope).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A list of hosts.
+    pub(super) fn whos(
+        &mut self,
+        key: &'static str,
+        scope: Scope,
+    ) -> Result<Option<Vec<Who>>, Bad> {
+        match self.array(key)? {
+            Some(items) => self.members(items, scope).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Lists of hosts; none stands in two of them.
+    pub(super) fn groups(
+        &mut self,
+        key: &'static str,
+        scope: Scope,
+    ) -> Result<Option<Vec<Vec<Who>>>, Bad> {
+        let Some(lists) = self.array(key)? else {
+            return Ok(None);
+        };
+        let mut groups = Vec::new();
+        let mut before: Vec<Who> = Vec::new();
+        for group in lists.iter() {
+            let place = group.span().start;
+            let DeValue::Array(items) = group.get_ref() else {
+                return Err((place, "a group is a list of hosts".to_owned()));
+            };
+            let members = self.members(items, scope)?;
+            if let Some(twice) = members.iter().position(|m| before.contains(m)) {
+                let place = items.get(twice).map_or(place, |v| v.span().start);
+                let what = "this host stands in two groups; expected one at most";
+                return Err((place, what.to_owned()));
+            }
+            before.extend(members.iter().cloned());
+            groups.push(members);
+        }
+        Ok(Some(groups))
+    }
+
+    fn members(&self, items: &DeArray<'_>, scope: Scope) -> Result<Vec<Who>, Bad> {
+        let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+            DeValue::String(name) => self.named(name, item.span().start, scope),
+            _ => Err((item.span().start, "a group is a list of hosts".to_owned())),
+        };
+        items.iter().map(one).collect()
+    }
+
+    fn named(&self, word: &str, at: usize, scope: Scope) -> Result<Who, Bad> {
+        let found = who(word, at, scope)?;
+        if found == Who::That && !self.that {
+            let what = "that-host is for steps with `when` only: it is whom that happened to";
+            return Err((at, what.to_owned()));
+        }
+        Ok(found)
     }
 }
 
@@ -277,16 +355,20 @@ pub(super) fn truth(v: &Spanned<DeValue<'_>>, key: &str) -> Result<bool, Bad> {
     }
 }
 
-fn number(word: &str, letter: char, most: usize) -> Option<usize> {
-    let n: usize = word.strip_prefix(letter)?.parse().ok()?;
+pub(super) fn number(word: &str, letter: char, most: usize) -> Option<usize> {
+    let digits = word.strip_prefix(letter)?;
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    let n: usize = digits.parse().ok().filter(|_| plain)?;
     (1..=most).contains(&n).then(|| n - 1)
 }
 
 /// A host by name or by what it is.
-pub(super) fn who(word: &str, at: usize, hosts: usize, guests: usize) -> Result<Who, Bad> {
+fn who(word: &str, at: usize, scope: Scope) -> Result<Who, Bad> {
+    let Scope { hosts, guests, .. } = scope;
     let found = match word {
         "coordinator" => Some(Who::Coordinator),
         "other-voter" => Some(Who::OtherVoter),
+        "that-host" => Some(Who::That),
         _ => match word.strip_prefix("host-of-") {
             Some(guest) => number(guest, 'g', guests).map(Who::HostOf),
             None => number(word, 'h', hosts).map(Who::Host),
@@ -294,7 +376,7 @@ pub(super) fn who(word: &str, at: usize, hosts: usize, guests: usize) -> Result<
     };
     found.ok_or_else(|| {
         let what = format!(
-            "host {word:?}; allowed: h1 to h{hosts}, coordinator, other-voter, host-of-g1 to host-of-g{guests}"
+            "host {word:?}; allowed: h1 to h{hosts}, coordinator, other-voter, that-host, host-of-g1 to host-of-g{guests}"
         );
         (at, what)
     })

@@ -18,12 +18,21 @@
 //! ```
 //!
 //! `quorate-sim run --help` lists every verb. Hosts are `h1` to `h8`, or `coordinator`,
-//! `other-voter`, `host-of-g1`; times and lengths are seconds.
+//! `other-voter`, `host-of-g1`; times and lengths are seconds, and steps stand in the order of their
+//! times. A step that waits for something instead has `when = "verdict"` in place of `time`.
+//!
+//! `needs = "…"` at the top says that the product or the harness lacks something this story is
+//! about: it is kept and listed, and not run.
 
+mod expect;
 mod fields;
 pub(crate) mod protocol;
 mod shape;
+mod steps;
+mod twists;
 mod verbs;
+mod when;
+mod words;
 mod write;
 
 pub use write::write;
@@ -31,7 +40,7 @@ pub use write::write;
 use crate::cluster::Plan;
 use crate::cluster::plan::{Expect, Expected};
 use crate::world::SECOND;
-use fields::{Fields, Lines};
+use fields::{Fields, Lines, Scope};
 use std::fmt;
 use toml::de::DeTable;
 
@@ -60,69 +69,56 @@ impl std::error::Error for BadScenario {}
 /// Words for help: every verb with its keys, and every expectation.
 #[must_use]
 pub fn help() -> String {
-    let mut text = String::from("verbs of [[at]] (each with `time`):\n");
-    for (verb, keys, what) in verbs::VERBS {
-        text.push_str(&format!("  {verb:<16} {keys:<28} {what}\n"));
+    let mut text = String::from("verbs of [[at]] (each with `time`, or with `when`):\n");
+    for (verb, keys, what) in verbs::VERBS.iter().chain(twists::VERBS) {
+        text.push_str(&format!("  {verb:<16} {keys:<40} {what}\n"));
+    }
+    text.push_str("\nwhat a step can wait for, with `when`:\n  ");
+    let whens: Vec<&str> = words::WHENS.iter().map(|(word, _)| *word).collect();
+    text.push_str(&whens.join(", "));
+    text.push('\n');
+    for (keys, what) in when::KEYS {
+        text.push_str(&format!("  {keys:<42} {what}\n"));
     }
     text.push_str("\nkeys of [[expect]] (with `by`, or `after` for what holds from then on):\n");
-    for (keys, what) in EXPECTATIONS {
-        text.push_str(&format!("  {keys:<34} {what}\n"));
+    for (keys, what) in expect::EXPECTATIONS {
+        text.push_str(&format!("  {keys:<42} {what}\n"));
     }
     text
 }
-
-/// Every expectation.
-const EXPECTATIONS: &[(&str, &str)] = &[
-    (
-        "guest, runs = true [, host]",
-        "the guest can write somewhere (there) at that time",
-    ),
-    (
-        "guest, runs = false [, host]",
-        "it cannot (not there); with `after`: from then on",
-    ),
-    (
-        "guest, well = true",
-        "it can write and nothing is wrong inside it at that time",
-    ),
-    (
-        "guest, starts-at-most = N",
-        "so often at most it was started up to then",
-    ),
-    (
-        "host, fenced = true|false",
-        "a device cut the host up to then, or never",
-    ),
-    (
-        "host, lost = true|false",
-        "a verdict fell on the host up to then, or never",
-    ),
-    (
-        "host, member = true",
-        "the host is admitted and not revoked at that time",
-    ),
-    (
-        "coordinator = true [, not = host]",
-        "somebody (else) acts as coordinator at that time",
-    ),
-    ("coordinator = false", "nobody does"),
-    ("all-run = true", "every guest runs at that time"),
-    ("none-run = true", "no guest runs at that time"),
-];
 
 /// Reads a scenario.
 ///
 /// # Errors
 /// File, line, column, what was found, what is allowed.
 pub fn parse(file: &str, text: &str) -> Result<Plan, BadScenario> {
-    document(file, text, read)
+    opened(file, text, |top, lines| {
+        let needs_at = top.place("needs");
+        if let Some(needs) = top.word("needs")? {
+            let what = format!("this scenario needs {}, which is not there yet", needs.0);
+            return Err((needs_at, what));
+        }
+        read(top, lines)
+    })
 }
 
-/// Reads a TOML document; what is wrong in it is named with its place.
-fn document<T>(
+/// What a scenario needs that is not there yet; nothing if it can be run. The steps and
+/// expectations of one that cannot are not looked at, since they are about what is missing.
+///
+/// # Errors
+/// It is no TOML, has no cluster, or what it needs is no text.
+pub fn needs(file: &str, text: &str) -> Result<Option<String>, BadScenario> {
+    opened(file, text, |top, _| {
+        let needs = top.word("needs")?.map(|(word, _)| word);
+        shape::read(cluster(top)?)?;
+        Ok(needs)
+    })
+}
+
+fn opened<T>(
     file: &str,
     text: &str,
-    read: impl FnOnce(&DeTable<'_>, &Lines<'_>) -> Result<T, Bad>,
+    read: impl FnOnce(&mut Fields<'_, '_>, &Lines<'_>) -> Result<T, Bad>,
 ) -> Result<T, BadScenario> {
     let lines = Lines::new(text);
     let bad = |offset: usize, what: String| BadScenario {
@@ -135,36 +131,29 @@ fn document<T>(
         let at = e.span().map_or(0, |s| s.start);
         bad(at, e.message().trim().replace('\n', ", "))
     })?;
-    read(document.get_ref(), &lines).map_err(|(at, what)| bad(at, what))
+    let mut top = Fields::new(document.get_ref(), 0);
+    read(&mut top, &lines).map_err(|(at, what)| bad(at, what))
+}
+
+fn cluster<'t, 'a>(top: &mut Fields<'t, 'a>) -> Result<Fields<'t, 'a>, Bad> {
+    let missing = "no [cluster]; expected it, with hosts and voters at least";
+    top.table("cluster")?.ok_or((0, missing.to_owned()))
 }
 
 /// An error at a byte offset.
 type Bad = (usize, String);
 
-fn read(document: &DeTable<'_>, lines: &Lines<'_>) -> Result<Plan, Bad> {
-    let mut top = Fields::new(document, 0);
-    let cluster = top.table("cluster")?.ok_or((
-        0,
-        "no [cluster]: it needs at least hosts and voters".to_owned(),
-    ))?;
+fn read(top: &mut Fields<'_, '_>, lines: &Lines<'_>) -> Result<Plan, Bad> {
+    let cluster = cluster(top)?;
     let end_at = cluster.place("end");
     let mut plan = shape::read(cluster)?;
-    let (hosts, guests) = (plan.hosts, plan.guests);
+    let scope = Scope {
+        hosts: plan.hosts,
+        guests: plan.guests,
+        networks: plan.networks,
+    };
     for (table, at) in top.tables("at")? {
-        let mut f = Fields::new(table, at);
-        let time = f.seconds("time")?;
-        let time = time.ok_or((at, "no `time`: seconds from the beginning".to_owned()))?;
-        if let Some((before, _)) = plan.timeline.last().filter(|(t, _)| *t > time) {
-            let what = format!(
-                "time goes back to {} s; expected: {} s or later, as the step before",
-                write::seconds(time),
-                write::seconds(*before)
-            );
-            return Err((f.place("time"), what));
-        }
-        let action = verbs::action(&mut f, hosts, guests)?;
-        f.finish()?;
-        plan.timeline.push((time, action));
+        step(Fields::new(table, at), scope, &mut plan)?;
     }
     let mut last = 0;
     for (table, at) in top.tables("expect")? {
@@ -174,10 +163,10 @@ fn read(document: &DeTable<'_>, lines: &Lines<'_>) -> Result<Plan, Bad> {
             let what = "an expectation needs either `by` or `after`".to_owned();
             return Err((at, what));
         };
-        let what = expected(&mut f, hosts, guests, at)?;
+        let what = expect::read(&mut f, scope, after.is_some())?;
         if after.is_some() && !matches!(what, Expected::NotRuns { .. }) {
             let what = "`after` is for `runs = false` only; others are judged `by` a time";
-            return Err((at, what.to_owned()));
+            return Err((f.place("after"), what.to_owned()));
         }
         f.finish()?;
         last = last.max(time);
@@ -196,70 +185,42 @@ fn read(document: &DeTable<'_>, lines: &Lines<'_>) -> Result<Plan, Bad> {
     } else if plan.end < last {
         let what = format!(
             "end is {} s; expected: {} s or later, when the last line is due",
-            write::seconds(plan.end),
-            write::seconds(last)
+            steps::seconds(plan.end),
+            steps::seconds(last)
         );
         return Err((end_at, what));
     }
     Ok(plan)
 }
 
-fn expected(
-    f: &mut Fields<'_, '_>,
-    hosts: usize,
-    guests: usize,
-    at: usize,
-) -> Result<Expected, Bad> {
-    let guest = f.guest("guest", guests)?;
-    let host = f.host_number("host", hosts)?;
-    if let Some(guest) = guest {
-        if let Some(runs) = f.truth("runs")? {
-            return Ok(if runs {
-                Expected::Runs { guest, on: host }
-            } else {
-                Expected::NotRuns { guest, on: host }
-            });
+/// Reads one step, for a time or for a condition.
+fn step(mut f: Fields<'_, '_>, scope: Scope, plan: &mut Plan) -> Result<(), Bad> {
+    let at = f.at;
+    let time = f.seconds("time")?;
+    if let Some(mut trigger) = when::read(&mut f, scope)? {
+        if time.is_some() {
+            let what = "a step has `time` or `when`, not both".to_owned();
+            return Err((f.place("time"), what));
         }
-        if f.truth("well")? == Some(true) && host.is_none() {
-            return Ok(Expected::Well(guest));
-        }
-        if let Some(starts) = f.whole("starts-at-most", 0, 1000)? {
-            let starts = starts as u32;
-            return Ok(Expected::StartsAtMost { guest, starts });
-        }
-    } else if let Some(host) = host {
-        if let Some(fenced) = f.truth("fenced")? {
-            return Ok(if fenced {
-                Expected::Fenced(host)
-            } else {
-                Expected::NeverFenced(host)
-            });
-        }
-        if let Some(lost) = f.truth("lost")? {
-            return Ok(if lost {
-                Expected::Lost(host)
-            } else {
-                Expected::NeverLost(host)
-            });
-        }
-        if f.truth("member")? == Some(true) {
-            return Ok(Expected::Member(host));
-        }
-    } else if let Some(acts) = f.truth("coordinator")? {
-        let not = f.who("not", hosts, guests)?;
-        return Ok(if acts {
-            Expected::Coordinator { not }
-        } else {
-            Expected::NoCoordinator
-        });
-    } else if f.truth("all-run")? == Some(true) {
-        return Ok(Expected::AllRun);
-    } else if f.truth("none-run")? == Some(true) {
-        return Ok(Expected::NoneRuns);
+        trigger.action = verbs::action(&mut f, scope)?;
+        f.finish()?;
+        plan.triggers.push(trigger);
+        return Ok(());
     }
-    let allowed: Vec<&str> = EXPECTATIONS.iter().map(|(keys, _)| *keys).collect();
-    let what = format!("this expects nothing; allowed: {}", allowed.join(" | "));
-    Err((at, what))
+    let missing = "no `time`: seconds from the beginning (or `when`, a condition)";
+    let time = time.ok_or((at, missing.to_owned()))?;
+    if let Some((before, _)) = plan.timeline.last().filter(|(t, _)| *t > time) {
+        let what = format!(
+            "time goes back to {} s; expected: {} s or later, as the step before",
+            steps::seconds(time),
+            steps::seconds(*before)
+        );
+        return Err((f.place("time"), what));
+    }
+    let action = verbs::action(&mut f, scope)?;
+    f.finish()?;
+    plan.timeline.push((time, action));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The table `[cluster]`: what stands before anything is done to it.
 
+use super::Bad;
 use super::fields::{Fields, decimal, truth, wrong};
-use super::{Bad, verbs};
+use super::words::{DEVICES, value};
 use crate::cluster::Plan;
 use crate::cluster::action::DeviceMode;
+use crate::world::MS;
 use quorate_membership::{ProofPolicy, Timing};
 use std::time::Duration;
 use toml::Spanned;
@@ -75,7 +77,7 @@ pub(super) fn seed(f: &mut Fields<'_, '_>) -> Result<u64, Bad> {
 fn device(v: &Spanned<DeValue<'_>>) -> Result<Option<DeviceMode>, Bad> {
     match v.get_ref() {
         DeValue::String(s) if s == "none" => Ok(None),
-        DeValue::String(s) => verbs::device(s, v.span().start).map(Some),
+        DeValue::String(s) => value(DEVICES, "device", s, v.span().start).map(Some),
         other => Err(wrong(v, "devices", other, "a text, or one for each host")),
     }
 }
@@ -99,6 +101,16 @@ fn clocks(f: &mut Fields<'_, '_>, plan: &mut Plan) -> Result<(), Bad> {
     Ok(())
 }
 
+/// What no run could be made with if it were nothing.
+const SOME_TIME: [&str; 6] = [
+    "heartbeat",
+    "lease",
+    "watchdog",
+    "kill",
+    "election",
+    "coordinator-lease",
+];
+
 /// A profile by name, or a table of what differs from the fast one.
 fn timing(f: &mut Fields<'_, '_>) -> Result<Timing, Bad> {
     if f.is_text("timing") {
@@ -113,7 +125,12 @@ fn timing(f: &mut Fields<'_, '_>) -> Result<Timing, Bad> {
         None => Timing::fast(),
     };
     for (key, value) in lengths(&mut timing) {
+        let at = t.place(key);
         if let Some(ns) = t.seconds(key)? {
+            if SOME_TIME.contains(&key) && ns < 10 * MS {
+                let what = format!("{key} is below 0.01; expected 0.01 s or longer");
+                return Err((at, what));
+            }
             *value = Duration::from_nanos(ns);
         }
     }
@@ -129,7 +146,11 @@ fn timing(f: &mut Fields<'_, '_>) -> Result<Timing, Bad> {
     if let Some(ns) = t.seconds("coordinator-takeover")? {
         timing.coordinator_takeover = Some(Duration::from_nanos(ns));
     }
+    let at = t.at;
     t.finish()?;
+    timing
+        .check()
+        .map_err(|why| (at, format!("this timing is not safe: {why}")))?;
     Ok(timing)
 }
 

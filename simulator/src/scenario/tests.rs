@@ -51,7 +51,7 @@ fn every_mistake_is_answered_with_its_line_and_what_is_allowed() {
             format!("{step}do = \"heal\"\nhots = \"h1\"\n"),
             8,
             "\"hots\"",
-            "time, do",
+            "time, when, do",
         ),
         ("[[at]]\ndo = \"heal\"\n".into(), 5, "no `time`", "seconds"),
         (
@@ -113,6 +113,51 @@ fn time_that_goes_back_is_refused_where_it_does() {
 }
 
 #[test]
+fn steps_that_cannot_be_are_refused_where_they_stand() {
+    let step = |rest: &str| refused(&format!("[[at]]\ntime = 1\n{rest}"));
+    let two = "[cluster]\nhosts = 2\nvoters = 2\n[[at]]\ntime = 1\ndo = \"bridge\"\n";
+    let e = parse("f", two).expect_err("bad").to_string();
+    assert!(e.starts_with("f:6:6: bridge of 2 hosts; expected 3"), "{e}");
+    let e = step("do = \"cut\"\nfrom = \"h1\"\nto = \"h2\"\nnet = 1\n");
+    assert!(e.contains(":10:7: net is 1") && e.contains("0 to 0"), "{e}");
+    let e = step("do = \"partition\"\ngroups = [[\"h1\"], [\"h2\", \"h1\"]]\n");
+    assert!(e.contains(":8:26: ") && e.contains("two groups"), "{e}");
+    let e = step("do = \"isolate\"\nhost = \"that-host\"\n");
+    assert!(e.contains(":8:8: that-host"), "{e}");
+    let e = step("when = \"verdict\"\ndo = \"heal\"\n");
+    assert!(e.contains("not both"), "{e}");
+    let e = refused("[[at]]\nwhen = \"verdict\"\nof = \"g1\"\ndo = \"heal\"\n");
+    assert!(e.contains(":7:6: ") && e.contains("h1 to h4"), "{e}");
+    let e = refused("[[at]]\nwhen = \"noon\"\ndo = \"heal\"\n");
+    assert!(
+        e.contains(":6:8: ") && e.contains("coordinator-changes, "),
+        "{e}"
+    );
+}
+
+#[test]
+fn an_unsafe_timing_is_refused_with_the_promise_it_breaks() {
+    let of = |rest: &str| {
+        let text = format!("[cluster]\nhosts = 3\n[cluster.timing]\n{rest}");
+        parse("f", &text).expect_err("bad").to_string()
+    };
+    let e = of("takeover = 5\n");
+    assert!(e.contains("not safe") && e.contains("S3"), "{e}");
+    assert!(of("watchdog = 0\n").starts_with("f:4:12: watchdog is below"));
+    assert!(of("profile = \"slow\"\n").contains("fast, default"));
+}
+
+#[test]
+fn what_needs_something_is_listed_and_not_run() {
+    let text = "needs = \"wings\"\n[cluster]\nhosts = 3\n[[at]]\ntime = 1\ndo = \"fly\"\n";
+    assert_eq!(needs("f", text), Ok(Some("wings".into())));
+    let e = parse("f", text).expect_err("not run").to_string();
+    assert!(e.starts_with("f:1:9: ") && e.contains("wings"), "{e}");
+    assert_eq!(needs("f", "[cluster]\nhosts = 3\n"), Ok(None));
+    assert!(needs("f", "needs = 3\n[cluster]\n").is_err());
+}
+
+#[test]
 fn every_drawn_plan_can_be_written_and_read_back() {
     for seed in (0..500).chain([u64::MAX]) {
         let plan = crate::cluster::draw::plan(seed);
@@ -140,10 +185,74 @@ fn every_story_can_be_written_and_read_back() {
         let path = entry.path();
         if path.extension().is_some_and(|e| e == "toml") {
             let text = std::fs::read_to_string(&path).expect("readable");
+            if needs("f", &text).expect("a scenario").is_some() {
+                continue;
+            }
             let plan = parse(&path.to_string_lossy(), &text).unwrap_or_else(|e| panic!("{e}"));
             let text = write(&plan);
             let back = parse("again.toml", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
             assert_eq!(back, plan, "{}\n{text}", path.display());
         }
+    }
+}
+
+/// Bits of scenarios, to be put where they do not belong.
+const BITS: &[&str] = &[
+    "[[at]]",
+    "[cluster]",
+    "[cluster.timing]",
+    "[[expect]]",
+    "time = 1",
+    "when = \"verdict\"",
+    "of = \"g1\"",
+    "do = \"ring\"",
+    "do = \"cut\"",
+    "host = \"h9\"",
+    "hosts = 8",
+    "hosts = 1",
+    "voters = 7",
+    "guests = 0",
+    "\u{e4}",
+    "\"",
+    "[",
+    "]",
+    "=",
+    "\n",
+    "-1",
+    "1e300",
+    "nan",
+    "inf",
+    "0x7fffffffffffffff",
+    "[[\"h1\"]]",
+    "groups = [[]]",
+    "violation = []",
+    "agents = []",
+    "timing = {}",
+    "net = 7",
+    "1979-05-27",
+    "for = 0",
+];
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in ".{0,200}") {
+        let _ = (parse("f", &text), needs("f", &text));
+    }
+
+    #[test]
+    fn no_broken_scenario_makes_the_reader_panic(
+        seed in 0u64..1000, cuts in proptest::collection::vec((0usize..10_000, 0usize..40, 0..BITS.len()), 1..6)
+    ) {
+        let mut text: Vec<char> = write(&crate::cluster::draw::plan(seed)).chars().collect();
+        for (at, length, bit) in cuts {
+            let from = at % text.len();
+            let to = (from + length).min(text.len());
+            text.splice(from..to, BITS[bit].chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(e) = parse("f", &text) {
+            proptest::prop_assert!(e.line >= 1 && e.column >= 1 && !e.what.is_empty());
+        }
+        let _ = needs("f", &text);
     }
 }

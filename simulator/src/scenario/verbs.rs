@@ -1,10 +1,10 @@
 //! The verbs of a timeline.
 
 use super::Bad;
-use super::fields::{Fields, who};
-use crate::cluster::action::{Action, Ask, Class, DeviceMode, Ill, Who};
-use quorate_membership::entry::Away;
-use toml::de::DeValue;
+use super::fields::{Fields, Scope};
+use super::twists;
+use super::words::{CLASSES, DEVICES, LEAVES, value};
+use crate::cluster::action::{Action, Ask, Ill};
 
 /// Verb, keys, meaning.
 pub(super) const VERBS: &[(&str, &str, &str)] = &[
@@ -118,47 +118,18 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ("calm", "", "everything is whole again"),
 ];
 
-/// How a device may behave.
-pub(super) fn device(word: &str, at: usize) -> Result<DeviceMode, Bad> {
-    Ok(match word {
-        "works" => DeviceMode::Works,
-        "fails" => DeviceMode::Fails,
-        "late" => DeviceMode::Late,
-        "lies" => DeviceMode::Lies,
-        "gone" => DeviceMode::Gone,
-        _ => {
-            let what = format!("device {word:?}; allowed: none, works, fails, late, lies, gone");
-            return Err((at, what));
-        }
-    })
-}
-
-fn class(word: &str, at: usize) -> Result<Class, Bad> {
-    Ok(match word {
-        "beat" => Class::Beat,
-        "ack" => Class::Ack,
-        "observation" => Class::Observation,
-        "election" => Class::Election,
-        "join" => Class::Join,
-        "session" => Class::Session,
-        _ => {
-            let allowed = "beat, ack, observation, election, join, session";
-            return Err((at, format!("class {word:?}; allowed: {allowed}")));
-        }
-    })
-}
-
 /// Reads one step; `time` was taken already.
-pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Result<Action, Bad> {
+pub(super) fn action(f: &mut Fields<'_, '_>, scope: Scope) -> Result<Action, Bad> {
     let at = f.at;
-    let verbs = || VERBS.iter().map(|v| v.0).collect::<Vec<_>>().join(", ");
+    let all = || VERBS.iter().chain(twists::VERBS);
+    let verbs = || all().map(|v| v.0).collect::<Vec<_>>().join(", ");
     let (verb, verb_at) = f
         .word("do")?
         .ok_or_else(|| (at, format!("no `do`; allowed: {}", verbs())))?;
     let missing = |key: &str| (at, format!("{verb} needs `{key}`"));
     macro_rules! host {
         ($key:literal) => {
-            f.who($key, hosts, guests)?.ok_or_else(|| missing($key))?
+            f.who($key, scope)?.ok_or_else(|| missing($key))?
         };
     }
     macro_rules! seconds {
@@ -178,14 +149,17 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
     }
     macro_rules! guest {
         () => {
-            f.guest("guest", guests)?.ok_or_else(|| missing("guest"))?
+            f.guest("guest", scope.guests)?
+                .ok_or_else(|| missing("guest"))?
         };
     }
     Ok(match verb.as_str() {
         "cut" => Action::Cut {
             from: host!("from"),
             to: host!("to"),
-            net: f.whole("net", 0, 7)?.map(|n| n as usize),
+            net: f
+                .whole("net", 0, scope.networks as u64 - 1)?
+                .map(|n| n as usize),
         },
         "mend" => Action::Mend {
             from: host!("from"),
@@ -195,13 +169,16 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
         "deaf" => Action::Deaf(host!("host")),
         "mute" => Action::Mute(host!("host")),
         "only-to" => Action::OnlyTo(host!("host"), host!("keep")),
-        "partition" => Action::Partition(groups(f, hosts, guests)?),
+        "partition" => {
+            let groups = f.groups("groups", scope)?;
+            Action::Partition(groups.ok_or_else(|| missing("groups"))?)
+        }
         "reconnect" => Action::Reconnect(host!("host")),
         "heal" => Action::Heal,
         "block" => {
             let (from, to) = (host!("from"), host!("to"));
             let (word, at) = f.word("class")?.ok_or_else(|| missing("class"))?;
-            let class = class(&word, at)?;
+            let class = value(CLASSES, "class", &word, at)?;
             Action::Block { from, to, class }
         }
         "noise" => Action::Noise {
@@ -257,7 +234,7 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
         "device" => {
             let who = host!("host");
             let (word, at) = f.word("mode")?.ok_or_else(|| missing("mode"))?;
-            let mode = device(&word, at)?;
+            let mode = value(DEVICES, "device", &word, at)?;
             Action::Device { who, mode }
         }
         "silent" => Action::Silent {
@@ -280,38 +257,14 @@ pub(super) fn action(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Res
         "ask-confirm-off" => Action::Ask(host!("host"), Ask::ConfirmOff(host!("target"))),
         "ask-leave" => {
             let (word, at) = f.word("why")?.ok_or_else(|| missing("why"))?;
-            let why = match word.as_str() {
-                "stop" => Away::Stop,
-                "reboot" => Away::Reboot,
-                "shutdown" => Away::Shutdown,
-                _ => return Err((at, format!("why {word:?}; allowed: stop, reboot, shutdown"))),
-            };
+            let why = value(LEAVES, "why", &word, at)?;
             Action::Ask(host!("host"), Ask::Leave(why))
         }
         "ask-publish" => Action::Ask(host!("host"), Ask::Publish),
         "calm" => Action::Calm,
-        _ => return Err((verb_at, format!("do {verb:?}; allowed: {}", verbs()))),
-    })
-}
-
-fn groups(f: &mut Fields<'_, '_>, hosts: usize, guests: usize) -> Result<Vec<Vec<Who>>, Bad> {
-    let at = f.at;
-    let list = f.array("groups")?;
-    let list = list.ok_or((at, "partition needs `groups`".to_owned()))?;
-    let mut groups = Vec::new();
-    for group in list.iter() {
-        let bad = || (group.span().start, "a group is a list of hosts".to_owned());
-        let DeValue::Array(members) = group.get_ref() else {
-            return Err(bad());
-        };
-        let mut names = Vec::new();
-        for m in members.iter() {
-            let DeValue::String(name) = m.get_ref() else {
-                return Err(bad());
-            };
-            names.push(who(name, m.span().start, hosts, guests)?);
+        _ => {
+            let unknown = || (verb_at, format!("do {verb:?}; allowed: {}", verbs()));
+            return twists::action(f, &verb, scope)?.ok_or_else(unknown);
         }
-        groups.push(names);
-    }
-    Ok(groups)
+    })
 }

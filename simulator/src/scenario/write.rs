@@ -4,11 +4,11 @@
 //! is by default is left out.
 
 use super::shape::lengths;
+use super::steps::{Step, fraction, list, millis, quoted, seconds, who};
+use super::words::{DEVICES, word};
 use crate::cluster::Plan;
-use crate::cluster::action::{Action, Ask, Class, DeviceMode, Ill, Who};
+use crate::cluster::action::{DeviceMode, Who};
 use crate::cluster::plan::{Expect, Expected};
-use crate::world::{MS, SECOND};
-use quorate_membership::entry::Away;
 use quorate_membership::{ProofPolicy, Timing};
 use std::fmt::Write;
 
@@ -24,25 +24,15 @@ pub fn write(plan: &Plan) -> String {
         step.action(action);
         let _ = write!(text, "\n[[at]]\n{}", step.0);
     }
+    for trigger in &plan.triggers {
+        let mut step = Step(String::new());
+        step.trigger(trigger);
+        let _ = write!(text, "\n[[at]]\n{}", step.0);
+    }
     for e in plan.expect.iter().filter(|e| e.at <= plan.end) {
         let _ = write!(text, "\n[[expect]]\n{}", expectation(e));
     }
     text
-}
-
-/// Nanoseconds as seconds, with every digit.
-pub(super) fn seconds(ns: u64) -> String {
-    fraction(ns, SECOND, 9)
-}
-
-fn millis(ns: u64) -> String {
-    fraction(ns, MS, 6)
-}
-
-pub(super) fn fraction(value: u64, unit: u64, digits: usize) -> String {
-    let text = format!("{}.{:0digits$}", value / unit, value % unit);
-    let short = text.trim_end_matches('0').trim_end_matches('.');
-    short.to_owned()
 }
 
 /// One value where all are alike, a list where they are not.
@@ -51,14 +41,6 @@ fn all<T: PartialEq>(values: &[T], word: impl Fn(&T) -> String) -> String {
         Some(first) if values.iter().all(|v| v == first) => word(first),
         _ => list(values.iter().map(word)),
     }
-}
-
-fn list(words: impl Iterator<Item = String>) -> String {
-    format!("[{}]", words.collect::<Vec<_>>().join(", "))
-}
-
-fn quoted(word: &str) -> String {
-    format!("\"{word}\"")
 }
 
 fn cluster(text: &mut String, plan: &Plan) {
@@ -82,8 +64,8 @@ fn cluster(text: &mut String, plan: &Plan) {
     }
     let plain = Plan::new(plan.seed, plan.hosts, plan.voters, plan.guests);
     if plan.devices != plain.devices {
-        let word = |d: &Option<DeviceMode>| quoted(d.map_or("none", device));
-        f.put("devices", all(&plan.devices, word));
+        let name = |d: &Option<DeviceMode>| quoted(d.as_ref().map_or("none", |d| word(DEVICES, d)));
+        f.put("devices", all(&plan.devices, name));
     }
     if plan.watchdogs != plain.watchdogs {
         f.put("watchdogs", all(&plan.watchdogs, bool::to_string));
@@ -142,214 +124,6 @@ fn timing(text: &mut String, t: &Timing) {
     text.push_str(&f.0);
 }
 
-fn device(mode: DeviceMode) -> &'static str {
-    match mode {
-        DeviceMode::Works => "works",
-        DeviceMode::Fails => "fails",
-        DeviceMode::Late => "late",
-        DeviceMode::Lies => "lies",
-        DeviceMode::Gone => "gone",
-    }
-}
-
-fn class(class: Class) -> &'static str {
-    match class {
-        Class::Beat => "beat",
-        Class::Ack => "ack",
-        Class::Observation => "observation",
-        Class::Election => "election",
-        Class::Join => "join",
-        Class::Session => "session",
-    }
-}
-
-fn who(who: &Who) -> String {
-    match who {
-        Who::Host(host) => format!("h{}", host + 1),
-        Who::Coordinator => "coordinator".into(),
-        Who::OtherVoter => "other-voter".into(),
-        Who::HostOf(guest) => format!("host-of-g{}", guest + 1),
-    }
-}
-
-/// The lines of one table.
-struct Step(String);
-
-impl Step {
-    fn put(&mut self, key: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{key} = {value}");
-    }
-
-    fn unless<T: PartialEq + std::fmt::Display>(&mut self, key: &str, value: T, usual: T) {
-        if value != usual {
-            self.put(key, value);
-        }
-    }
-
-    fn word(&mut self, key: &str, value: &str) {
-        self.put(key, quoted(value));
-    }
-
-    fn verb(&mut self, verb: &str) {
-        self.word("do", verb);
-    }
-
-    fn host(&mut self, verb: &str, host: &Who) {
-        self.verb(verb);
-        self.word("host", &who(host));
-    }
-
-    fn for_so_long(&mut self, verb: &str, host: &Who, length: u64) {
-        self.host(verb, host);
-        self.put("for", seconds(length));
-    }
-
-    fn ends(&mut self, verb: &str, from: &Who, to: &Who) {
-        self.verb(verb);
-        self.word("from", &who(from));
-        self.word("to", &who(to));
-    }
-
-    fn action(&mut self, action: &Action) {
-        match action {
-            Action::Cut { from, to, net } => {
-                self.ends("cut", from, to);
-                if let Some(net) = net {
-                    self.put("net", net);
-                }
-            }
-            Action::Mend { from, to } => self.ends("mend", from, to),
-            Action::Isolate(host) => self.host("isolate", host),
-            Action::Deaf(host) => self.host("deaf", host),
-            Action::Mute(host) => self.host("mute", host),
-            Action::OnlyTo(host, keep) => {
-                self.host("only-to", host);
-                self.word("keep", &who(keep));
-            }
-            Action::Partition(groups) => {
-                self.verb("partition");
-                let group = |g: &Vec<Who>| list(g.iter().map(|w| quoted(&who(w))));
-                self.put("groups", list(groups.iter().map(group)));
-            }
-            Action::Reconnect(host) => self.host("reconnect", host),
-            Action::Heal => self.verb("heal"),
-            Action::FenceNetwork { from, cut: true } => self.host("fence-net-cut", from),
-            Action::FenceNetwork { from, cut: false } => self.host("fence-net-mend", from),
-            Action::Noise { loss, duplicate } => {
-                self.verb("noise");
-                self.put("loss", loss);
-                self.put("duplicate", duplicate);
-            }
-            Action::Delay {
-                jitter,
-                long,
-                long_max,
-            } => {
-                self.verb("delay");
-                self.put("jitter-ms", millis(*jitter));
-                self.unless("long", *long, 0);
-                self.unless("long-ms", millis(*long_max), "0".into());
-            }
-            Action::Block {
-                from,
-                to,
-                class: kind,
-            } => {
-                self.ends("block", from, to);
-                self.word("class", class(*kind));
-            }
-            Action::Crash { who, restart } => {
-                self.host("crash", who);
-                if let Some(restart) = restart {
-                    self.put("restart", seconds(*restart));
-                }
-            }
-            Action::Stop { who, length } => self.for_so_long("stop", who, *length),
-            Action::Freeze { who, length } => self.for_so_long("freeze", who, *length),
-            Action::PowerOff { who, back } => {
-                self.host("power-off", who);
-                if let Some(back) = back {
-                    self.put("back", seconds(*back));
-                }
-            }
-            Action::PowerOn(host) => self.host("power-on", host),
-            Action::AllPowerOff { back } => {
-                self.verb("all-power-off");
-                self.put("back", seconds(*back));
-            }
-            Action::GuestCrash(guest) => self.guest("guest-crash", *guest),
-            Action::Guest(guest, ill) => self.ill(*guest, *ill),
-            Action::Starve { who, length } => self.for_so_long("starve", who, *length),
-            Action::Device { who, mode } => {
-                self.host("device", who);
-                self.word("mode", device(*mode));
-            }
-            Action::Silent { who, length } => self.for_so_long("silent", who, *length),
-            Action::SlowCreate { who, longest } => {
-                self.host("slow-create", who);
-                self.put("longest", seconds(*longest));
-            }
-            Action::StuckKill(host) => self.host("stuck-kill", host),
-            Action::SlowDisk { who, delay } => {
-                self.host("slow-disk", who);
-                self.put("from-ms", millis(delay.0));
-                self.put("to-ms", millis(delay.1));
-            }
-            Action::StoreFails(host) => self.host("store-fails", host),
-            Action::Ask(host, ask) => self.ask(host, ask),
-            Action::Calm => self.verb("calm"),
-        }
-    }
-
-    fn guest(&mut self, verb: &str, guest: usize) {
-        self.verb(verb);
-        self.put("guest", quoted(&format!("g{}", guest + 1)));
-    }
-
-    fn ill(&mut self, guest: usize, ill: Ill) {
-        let (verb, length) = match ill {
-            Ill::Panics => ("guest-panic", None),
-            Ill::Hangs { .. } => ("guest-hang", None),
-            Ill::Sickens => ("guest-sick", None),
-            Ill::AgentStops => ("guest-agent-stop", None),
-            Ill::Computes(length) => ("guest-compute", Some(length)),
-            Ill::Freezes(length) => ("guest-freeze", Some(length)),
-            Ill::Suspended(length) => ("guest-suspend", Some(length)),
-            Ill::DiskFull(length) => ("guest-disk-full", Some(length)),
-            Ill::ShutsDown => ("guest-shutdown", None),
-        };
-        self.guest(verb, guest);
-        if let Some(length) = length {
-            self.put("for", seconds(length));
-        }
-        if ill == (Ill::Hangs { spins: false }) {
-            self.put("spins", false);
-        }
-    }
-
-    fn ask(&mut self, host: &Who, ask: &Ask) {
-        let verb = match ask {
-            Ask::Stop(_) => "ask-stop",
-            Ask::Start(_) => "ask-start",
-            Ask::Fence(_) => "ask-fence",
-            Ask::ConfirmOff(_) => "ask-confirm-off",
-            Ask::Publish => "ask-publish",
-            Ask::Leave(_) => "ask-leave",
-        };
-        self.host(verb, host);
-        match ask {
-            Ask::Stop(guest) | Ask::Start(guest) => {
-                self.put("guest", quoted(&format!("g{}", guest + 1)));
-            }
-            Ask::Fence(target) | Ask::ConfirmOff(target) => self.word("target", &who(target)),
-            Ask::Publish => {}
-            Ask::Leave(Away::Stop) => self.word("why", "stop"),
-            Ask::Leave(Away::Reboot) => self.word("why", "reboot"),
-            Ask::Leave(Away::Shutdown) => self.word("why", "shutdown"),
-        }
-    }
-}
-
 fn expectation(e: &Expect) -> String {
     let mut f = Step(String::new());
     let standing = matches!(e.what, Expected::NotRuns { .. });
@@ -357,9 +131,11 @@ fn expectation(e: &Expect) -> String {
     let name = |host: usize| who(&Who::Host(host));
     let guest = |guest: usize| format!("g{}", guest + 1);
     match &e.what {
-        Expected::Runs { guest: g, on } | Expected::NotRuns { guest: g, on } => {
+        Expected::Runs { guest: g, on }
+        | Expected::RunsNot { guest: g, on }
+        | Expected::NotRuns { guest: g, on } => {
             f.word("guest", &guest(*g));
-            f.put("runs", !standing);
+            f.put("runs", matches!(e.what, Expected::Runs { .. }));
             if let Some(host) = on {
                 f.word("host", &name(*host));
             }
@@ -373,7 +149,9 @@ fn expectation(e: &Expect) -> String {
             f.put("lost", matches!(e.what, Expected::Lost(_)));
         }
         Expected::StartsAtMost { guest: g, starts } => {
-            f.word("guest", &guest(*g));
+            if let Some(g) = g {
+                f.word("guest", &guest(*g));
+            }
             f.put("starts-at-most", starts);
         }
         Expected::Coordinator { not } => {
@@ -389,9 +167,31 @@ fn expectation(e: &Expect) -> String {
         }
         Expected::AllRun => f.put("all-run", true),
         Expected::NoneRuns => f.put("none-run", true),
-        Expected::Member(host) => {
+        Expected::Member(host) | Expected::NoMember(host) => {
             f.word("host", &name(*host));
-            f.put("member", true);
+            f.put("member", matches!(e.what, Expected::Member(_)));
+        }
+        Expected::Power { host, on } => {
+            f.word("host", &name(*host));
+            f.put("on", on);
+        }
+        Expected::RebootsAtMost { host, reboots } => {
+            if let Some(host) = host {
+                f.word("host", &name(*host));
+            }
+            f.put("reboots-at-most", reboots);
+        }
+        Expected::NoFencing => f.put("no-fencing", true),
+        Expected::ChangesAtMost { most, since } => {
+            f.put("coordinator-changes-at-most", most);
+            f.unless("since", seconds(*since), "0".into());
+        }
+        Expected::TermsAtMost { most, since } => {
+            f.put("terms-at-most", most);
+            f.unless("since", seconds(*since), "0".into());
+        }
+        Expected::Broken(promises) => {
+            f.put("violation", list(promises.iter().map(|p| quoted(p))));
         }
     }
     f.0

@@ -39,6 +39,11 @@ impl<W> Disk<W> {
         self.pending.pop_front()
     }
 
+    /// Nothing more is durable before true time `until`; what was on its way still is.
+    pub fn stall(&mut self, until: u64) {
+        self.busy_until = self.busy_until.max(until);
+    }
+
     /// The node is gone: the batches that reached the disk all the same. A batch is atomic and
     /// batches are ordered, so it is always the oldest of them, possibly none.
     pub fn crash(&mut self, rng: &mut Rng) -> Vec<W> {

@@ -8,6 +8,7 @@
 //! [`Protocol`](crate::protocol::Protocol).
 
 pub mod clock;
+mod datagram;
 pub mod disk;
 pub mod hash;
 pub mod net;
@@ -20,6 +21,7 @@ pub use hash::RunHash;
 pub use net::Link;
 pub use rng::{Rng, Stream};
 
+use datagram::Held;
 use disk::Disk;
 use net::Net;
 use queue::Queue;
@@ -47,6 +49,16 @@ pub trait Types {
     type Local;
     /// What happens around the nodes.
     type Event;
+
+    /// Bytes of a datagram, for links that carry no large ones.
+    fn datagram_size(_: &Self::Datagram) -> u32 {
+        0
+    }
+
+    /// Bytes of a message on a session, for links that carry no large ones.
+    fn message_size(_: &Self::Message) -> u32 {
+        0
+    }
 }
 
 /// Something that happens now. What concerns a process is only reported while it runs.
@@ -219,6 +231,10 @@ pub struct World<T: Types> {
     reachable: Vec<bool>,
     /// A process whose stop ended and whose inbox is being emptied.
     draining: Option<usize>,
+    /// What clogged links hold, oldest first.
+    held: Vec<Held<T>>,
+    /// Datagrams that the next one on their link overtakes.
+    overtaken: Vec<Held<T>>,
     layout: Layout,
     network_rng: Rng,
     disk_rng: Rng,
@@ -243,6 +259,8 @@ impl<T: Types> World<T> {
             processes: (0..n).map(|_| Process::new()).collect(),
             reachable: vec![true; n],
             draining: None,
+            held: Vec::new(),
+            overtaken: Vec::new(),
             layout,
             network_rng: Rng::new(seed, Stream::Network),
             disk_rng: Rng::new(seed, Stream::Disk),
@@ -295,7 +313,12 @@ impl<T: Types> World<T> {
         to: usize,
         change: impl FnOnce(&mut Link),
     ) {
-        change(self.net.link_mut(net, from, to));
+        let link = self.net.link_mut(net, from, to);
+        let was = link.clogged;
+        change(link);
+        if was && !link.clogged {
+            self.burst((net as u8, from as u16, to as u16));
+        }
         self.refresh_pair(from, to);
     }
 
@@ -325,49 +348,6 @@ impl<T: Types> World<T> {
                 node: node as u16,
                 life,
                 fact,
-            },
-        );
-    }
-
-    /// Sends a datagram that leaves `delay` nanoseconds from now.
-    pub fn datagram(
-        &mut self,
-        net: usize,
-        from: usize,
-        to: usize,
-        class: u8,
-        delay: u64,
-        message: T::Datagram,
-    ) where
-        T::Datagram: Clone,
-    {
-        let link = *self.net.link(net, from, to);
-        if !link.passes(class) || !self.reachable[from] || self.network_rng.chance(link.loss) {
-            return;
-        }
-        let leaves = self.now + delay;
-        let (to, from, net) = (to as u16, from as u16, net as u8);
-        if self.network_rng.chance(link.duplicate) {
-            let at = leaves + link.delay(&mut self.network_rng);
-            let message = message.clone();
-            self.queue.push(
-                at,
-                Item::Datagram {
-                    to,
-                    from,
-                    net,
-                    message,
-                },
-            );
-        }
-        let at = leaves + link.delay(&mut self.network_rng);
-        self.queue.push(
-            at,
-            Item::Datagram {
-                to,
-                from,
-                net,
-                message,
             },
         );
     }

@@ -21,6 +21,15 @@ pub struct Link {
     pub long: u32,
     /// The longest such way, in nanoseconds.
     pub long_max: u64,
+    /// What is sent is held, and comes in one burst when this ends.
+    pub clogged: bool,
+    /// Bytes of the largest message that passes; 0 if all do. A larger one vanishes, as behind a
+    /// link whose packet size is smaller than both ends think.
+    pub largest: u32,
+    /// Datagrams that the next one overtakes, per million.
+    pub reorder: u32,
+    /// Nanoseconds each message takes for itself, one after the other; 0 if they do not wait.
+    pub gap: u64,
 }
 
 impl Default for Link {
@@ -35,6 +44,10 @@ impl Default for Link {
             jitter: 400_000,
             long: 0,
             long_max: 0,
+            clogged: false,
+            largest: 0,
+            reorder: 0,
+            gap: 0,
         }
     }
 }
@@ -44,6 +57,12 @@ impl Link {
     #[must_use]
     pub fn passes(&self, class: u8) -> bool {
         !self.cut && self.blocked & (1 << class) == 0
+    }
+
+    /// Whether a message of so many bytes passes.
+    #[must_use]
+    pub fn carries(&self, size: impl FnOnce() -> u32) -> bool {
+        self.largest == 0 || size() <= self.largest
     }
 
     /// The delay of one message.
@@ -61,7 +80,12 @@ impl Link {
 pub struct Net {
     nodes: usize,
     links: Vec<Link>,
+    /// When each link has sent what waits for its rate, in true time.
+    free: Vec<u64>,
 }
+
+/// What waits longer than this for a link's rate is dropped, as by a router's full queue.
+pub const LONGEST_QUEUE: u64 = 2_000_000_000;
 
 impl Net {
     /// `networks` networks of `nodes` nodes, all links healthy.
@@ -70,6 +94,7 @@ impl Net {
         Net {
             nodes,
             links: vec![Link::default(); networks * nodes * nodes],
+            free: vec![0; networks * nodes * nodes],
         }
     }
 
@@ -82,5 +107,19 @@ impl Net {
     /// The same, to change it.
     pub fn link_mut(&mut self, net: usize, from: usize, to: usize) -> &mut Link {
         &mut self.links[(net * self.nodes + from) * self.nodes + to]
+    }
+
+    /// When a message that is ready at `at` leaves the queue of its link.
+    pub fn queue(&mut self, net: usize, from: usize, to: usize, at: u64) -> u64 {
+        let i = (net * self.nodes + from) * self.nodes + to;
+        let gap = self.links[i].gap;
+        if gap == 0 {
+            return at;
+        }
+        let leaves = self.free[i].max(at) + gap;
+        if leaves - at <= LONGEST_QUEUE {
+            self.free[i] = leaves;
+        }
+        leaves
     }
 }

@@ -29,6 +29,10 @@ pub enum Stream {
     Minds = 10,
     /// What befalls guests.
     Ills = 11,
+    /// Random graphs and orders of shapes.
+    Shapes = 12,
+    /// The schedule of shapes, links and triggers.
+    Twists = 13,
     /// What one node of a protocol draws for itself.
     Node = 20,
 }

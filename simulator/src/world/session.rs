@@ -4,7 +4,7 @@
 //! both ends with everything it held, and is opened anew afterwards. Each end learns of the new
 //! session before any message of it.
 
-use super::{Happening, Item, MS, SESSION_CLASS, Types, World};
+use super::{Happening, Item, Link, MS, SESSION_CLASS, Types, World};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ struct Pair<M> {
     state: State,
     /// Nothing passes since then.
     blocked_since: Option<u64>,
+    /// A message too large for the link is sent again and again, and everything waits behind it.
+    stuck: bool,
     queues: [VecDeque<Slot<M>>; 2],
     /// Arrivals that came due while the pair was blocked.
     stalled: [u32; 2],
@@ -50,6 +52,7 @@ impl<M> Sessions<M> {
                 number: 0,
                 state: State::Down,
                 blocked_since: None,
+                stuck: false,
                 queues: [VecDeque::new(), VecDeque::new()],
                 stalled: [0; 2],
                 last: [0; 2],
@@ -61,6 +64,10 @@ impl<M> Sessions<M> {
 
     fn pair(&mut self, a: usize, b: usize) -> &mut Pair<M> {
         &mut self.pairs[a.min(b) * self.nodes + a.max(b)]
+    }
+
+    fn is_stuck(&self, a: usize, b: usize) -> bool {
+        self.pairs[a.min(b) * self.nodes + a.max(b)].stuck
     }
 
     /// `node` is told that its session `number` to `peer` is gone; false if it knows already.
@@ -84,9 +91,28 @@ impl<T: Types> World<T> {
         if pair.state != State::Up || pair.told[dir] != pair.number {
             return false;
         }
+        let link = self.session_link(from, to).1;
+        let carried = link.carries(|| T::message_size(&message));
+        let pair = self.sessions.pair(from, to);
         pair.queues[dir].push_back(Slot::Message(message));
+        pair.stuck |= !carried;
         self.plan_arrival(from, to, delay);
+        if !carried {
+            self.refresh_pair(from, to);
+        }
         true
+    }
+
+    /// The network a session uses in this direction, and its link.
+    fn session_link(&self, from: usize, to: usize) -> (usize, Link) {
+        let mut best = (0, *self.net.link(0, from, to));
+        for net in 1..self.layout.session_networks {
+            let link = self.net.link(net, from, to);
+            if best.1.cut && !link.cut {
+                best = (net, *link);
+            }
+        }
+        best
     }
 
     /// Whether both ends have been told of the same open session.
@@ -117,15 +143,11 @@ impl<T: Types> World<T> {
     }
 
     fn plan_arrival(&mut self, from: usize, to: usize, delay: u64) {
+        let (net, best) = self.session_link(from, to);
+        let ready = self.now + delay;
+        let waits = self.net.queue(net, from, to, ready) - ready;
         let rng = &mut self.network_rng;
-        let mut best = *self.net.link(0, from, to);
-        for net in 1..self.layout.session_networks {
-            let link = self.net.link(net, from, to);
-            if best.cut && !link.cut {
-                best = *link;
-            }
-        }
-        let mut travel = delay + best.delay(rng);
+        let mut travel = delay + waits + best.delay(rng);
         // A lost packet is sent again after a retransmission timeout that doubles.
         let mut again = 200 * MS;
         while rng.chance(best.loss.min(900_000)) && again < 4000 * MS {
@@ -152,9 +174,10 @@ impl<T: Types> World<T> {
             && self.reachable[b]
             && self.processes[a].up
             && self.processes[b].up
+            && !self.sessions.is_stuck(a, b)
             && (0..self.layout.session_networks).any(|net| {
-                self.net.link(net, a, b).passes(SESSION_CLASS)
-                    && self.net.link(net, b, a).passes(SESSION_CLASS)
+                let whole = |l: &Link| l.passes(SESSION_CLASS) && !l.clogged;
+                whole(self.net.link(net, a, b)) && whole(self.net.link(net, b, a))
             })
     }
 
@@ -265,6 +288,7 @@ impl<T: Types> World<T> {
         pair.state = State::Down;
         pair.number += 1;
         pair.blocked_since = None;
+        pair.stuck = false;
         pair.stalled = [0; 2];
         pair.queues.iter_mut().for_each(VecDeque::clear);
         let told = pair.told;

@@ -2,6 +2,7 @@
 //!
 //! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
 
+mod corpus;
 mod hunt;
 mod print;
 mod run;
@@ -9,7 +10,7 @@ mod run;
 pub use print::{line, print};
 
 use super::Subject;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ops::Range;
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ struct Cli {
 pub enum Verb {
     /// Run a scenario file.
     Run(run::Run),
+    /// Run every scenario of a folder.
+    Corpus(corpus::Corpus),
     /// Run many seeds, each with faults of its own.
     Hunt(hunt::HuntArgs),
     /// Run one seed of the hunt again.
@@ -41,13 +44,19 @@ pub enum Verb {
 
 /// The whole program for one subject: reads the arguments, does it, says how it ended.
 pub fn main<S: Subject>(subject: &S) -> ExitCode {
-    obey(subject, Cli::parse().verb)
+    let words = subject.words();
+    let command = Cli::command().mut_subcommand("run", |run| run.after_help(words));
+    match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => obey(subject, cli.verb),
+        Err(wrong) => wrong.exit(),
+    }
 }
 
 /// Does what one verb says.
 pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
     let done = match verb {
         Verb::Run(args) => run::run(subject, &args),
+        Verb::Corpus(args) => corpus::corpus(subject, &args),
         Verb::Hunt(args) => hunt::chase(subject, &args),
         Verb::Replay(args) => run::replay(subject, &args),
         Verb::Bugs => {
