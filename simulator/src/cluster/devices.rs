@@ -118,8 +118,12 @@ impl<N: SimNode> Sim<N> {
             (_, Some(DeviceMode::Lies)) => (quick, exit(0, "")),
             (_, Some(DeviceMode::Picky)) if !on => (quick, exit(1, "already off")),
             (_, Some(DeviceMode::Soft)) => {
-                let act = rng.range(500 * MS, 2000 * MS);
-                self.world.after(act, Event::FenceAct { attempt, host });
+                // Asked again while it shuts down, it goes on shutting down.
+                if self.hosts[host].shut_down_at <= now {
+                    let act = rng.range(500 * MS, 2000 * MS);
+                    self.hosts[host].shut_down_at = now + act;
+                    self.world.after(act, Event::FenceAct { attempt, host });
+                }
                 (quick, exit(0, ""))
             }
             (_, Some(DeviceMode::Works | DeviceMode::Shares | DeviceMode::Picky)) => {

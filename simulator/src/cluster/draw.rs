@@ -4,6 +4,7 @@
 //! so that rare combinations are not drowned by all kinds at once.
 
 mod ills;
+mod twists;
 
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
@@ -74,6 +75,7 @@ pub fn plan(seed: u64) -> Plan {
     plan.create_fails = if rng.chance(300_000) { 50_000 } else { 0 };
     trouble(rng, &mut plan);
     ills::add(&mut plan, BEGIN, HEAL);
+    twists::add(&mut plan, BEGIN, HEAL);
     // What follows the end of trouble by its own delay would not be healed by anything.
     let harmless = |a: &Action| matches!(a, Action::Ask(..));
     plan.timeline
@@ -368,6 +370,28 @@ mod tests {
             shapes.insert((p.voters, p.hosts));
         }
         assert!(shapes.len() > 6, "{shapes:?}");
+    }
+
+    #[test]
+    fn nothing_drawn_takes_an_assumption_of_the_contract_away() {
+        let mut triggers = 0;
+        for seed in 0..300 {
+            let p = plan(seed);
+            let bad = |a: &Action| {
+                let modes = matches!(a, Action::Device { .. } | Action::Watchdog { .. });
+                modes || matches!(a, Action::LateWrites { .. } | Action::Rots(_))
+            };
+            assert!(!p.timeline.iter().any(|(_, a)| bad(a)), "seed {seed}");
+            triggers += p.triggers.len();
+            for t in &p.triggers {
+                assert!(
+                    t.before + t.delay < HEAL && !bad(&t.action),
+                    "seed {seed}: {t:?}"
+                );
+                assert!(t.after <= t.before, "seed {seed}: {t:?}");
+            }
+        }
+        assert!(triggers > 100, "{triggers}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn act(&mut self, action: &Action) {
+        let name = format!("fault: {}", crate::scenario::verb(action));
+        self.exposure.add(name, 1);
         let n = self.plan.hosts;
         let cut = |l: &mut Link| l.cut = true;
         match action {
@@ -310,7 +312,7 @@ impl<N: SimNode> Sim<N> {
                 self.world.change_link(net, host, to, |l| l.cut = false);
             }
             self.world.disk_mut(host).delay = (MS / 10, 2 * MS);
-            if self.world.disk_mut(host).failed {
+            if self.world.disk(host).failed || self.hosts[host].store_failed {
                 // Somebody frees the disk and starts the daemon anew.
                 self.crash(host);
             }
@@ -372,7 +374,7 @@ impl<N: SimNode> Sim<N> {
         let voters: Vec<usize> = (0..self.plan.voters).collect();
         let alive = |v: usize| {
             let up = self.world.is_running(v) && self.world.is_reachable(v);
-            up && !self.world.disk(v).failed
+            up && !self.world.disk(v).failed && !self.hosts[v].store_failed
         };
         crate::check::l2::quorum_connected(&voters, alive, |a, b| self.linked(a, b))
     }

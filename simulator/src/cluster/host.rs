@@ -69,6 +69,10 @@ pub(super) struct Host {
     pub(super) untold_until: u64,
     /// How late last writes land; 0 for within Q.
     pub(super) late_writes: u64,
+    /// A write failed in this life of its daemon, which votes no more.
+    pub(super) store_failed: bool,
+    /// True time at which a shutdown that its device asked for is done.
+    pub(super) shut_down_at: u64,
     /// Its store cannot be read at the next start.
     pub(super) rotten: bool,
     pub(super) guardian: Guardian,

@@ -11,7 +11,9 @@ mod host;
 mod minds;
 pub mod node;
 mod nodes;
+mod plainer;
 pub mod plan;
+mod probe;
 pub mod report;
 pub mod shapes;
 mod storage;
@@ -35,7 +37,7 @@ use crate::check::s6::S6;
 use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
-use crate::harness::Outcome;
+use crate::harness::{Counts, Outcome};
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
 use host::Host;
 use quorate_membership::replay::ReplayWindow;
@@ -234,6 +236,8 @@ pub struct Sim<N> {
     standing: Vec<usize>,
     kills: u32,
     remedies: u32,
+    /// What was done, and what the log came to.
+    exposure: Counts,
     /// How often everything was made whole again.
     calms: u32,
     watch: triggers::Watch,
@@ -307,6 +311,7 @@ impl<N: SimNode> Sim<N> {
             standing: Vec::new(),
             kills: 0,
             remedies: 0,
+            exposure: Counts::default(),
             calms: 0,
             watch: triggers::Watch::new(plan.triggers.len()),
             plan,

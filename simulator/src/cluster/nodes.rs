@@ -13,6 +13,7 @@ use quorate_membership::frame::Datagram;
 use quorate_membership::store::Image;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
 use quorate_recovery::Setup;
+use quorate_recovery::command::Command;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -51,6 +52,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 watchdog_mode: WatchdogMode::Works,
                 untold_until: 0,
                 late_writes: 0,
+                store_failed: false,
+                shut_down_at: 0,
                 rotten: false,
                 guardian: Guardian::default(),
                 procs: Vec::new(),
@@ -137,6 +140,7 @@ impl<N: SimNode> Sim<N> {
         self.notice(When::DaemonStarts, Some(host), None);
         self.world.start(host);
         self.world.disk_mut(host).failed = false;
+        self.hosts[host].store_failed = false;
         let n = self.plan.hosts * self.plan.networks;
         self.heard[host * n..(host + 1) * n].fill(Default::default());
         let now = Time(self.world.reading(host));
@@ -208,7 +212,8 @@ impl<N: SimNode> Sim<N> {
         self.hash_effect(&effect);
         match effect {
             Effect::Persist { batch, writes } => {
-                if self.world.disk_mut(host).failed {
+                if self.world.disk(host).failed {
+                    self.hosts[host].store_failed = true;
                     let why = "input/output error".to_owned();
                     self.world
                         .tell(host, MS, Local::fact(Fact::StoreFailed { why }));
@@ -362,6 +367,12 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn finding(&mut self, token: Token, finding: Finding) {
+        let body = &self.audit.log[token.index() as usize - 1].body;
+        let name = match &finding {
+            Finding::Void(why) => format!("void: {why}"),
+            _ => format!("entry: {}", entry_name(body)),
+        };
+        self.exposure.add(name, 1);
         if self.trace.is_on() {
             let body = &self.audit.log[token.index() as usize - 1].body;
             if !matches!(body, Entry::Renew { .. } | Entry::Noop) {
@@ -492,5 +503,27 @@ impl std::fmt::Debug for OrderLine<'_> {
             "{verb} {} epoch {} (order {})",
             o.guest, o.epoch, o.order
         )
+    }
+}
+
+/// What exposure calls an entry.
+fn entry_name(entry: &Entry<Command>) -> &'static str {
+    match entry {
+        Entry::Noop => "noop",
+        Entry::Away { .. } => "away",
+        Entry::Term { .. } => "term",
+        Entry::Renew { .. } => "renew",
+        Entry::Resign { .. } => "resign",
+        Entry::Admit { emptied: true, .. } => "admit, emptied",
+        Entry::Admit { .. } => "admit",
+        Entry::Armed { .. } => "armed",
+        Entry::Revoke { .. } => "revoke",
+        Entry::Restore { .. } => "restore",
+        Entry::Proof { .. } => "proof",
+        Entry::Attempt { .. } => "attempt",
+        Entry::AttemptEnded { .. } => "attempt ended",
+        Entry::App(Command::Placed { .. }) => "placed",
+        Entry::App(Command::Closed { .. }) => "closed",
+        Entry::App(_) => "other of guests",
     }
 }

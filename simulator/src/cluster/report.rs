@@ -5,7 +5,7 @@ use super::{Event, Sim, SimNode, nodes, trace};
 use crate::check::l2::Stretch;
 use crate::check::s10::S10;
 use crate::check::{HostName, Violation, l1};
-use crate::harness::{Counts, Outcome};
+use crate::harness::Outcome;
 use crate::world::{MS, SECOND};
 
 /// What a violation can be of: the promises that have a checker, and a panic of the node.
@@ -282,8 +282,8 @@ impl<N: SimNode> Sim<N> {
 
     pub(super) fn outcome(mut self) -> Outcome {
         self.violation = self.violation.take().filter(|v| !self.foreseen(v));
-        let mut exposure = Counts::default();
-        let mut count = |name, n: u64| exposure.add(name, n);
+        let mut exposure = std::mem::take(&mut self.exposure);
+        let mut count = |name: &'static str, n: u64| exposure.add(name, n);
         count("entries", self.audit.log.len() as u64);
         for c in self.audit.counts.values() {
             count("verdicts", c.revokes.into());

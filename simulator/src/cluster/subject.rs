@@ -1,6 +1,7 @@
 //! Our cluster as something the harness can run.
 
-use super::{Plan, Sim, draw};
+use super::{Plan, Sim, draw, plainer};
+use crate::check::Violation;
 use crate::harness::{Outcome, Subject};
 use crate::mutants;
 use crate::scenario::{self, BadScenario};
@@ -26,22 +27,26 @@ impl Subject for Cluster {
     }
 
     fn faults(&self, plan: &Plan) -> usize {
-        plan.timeline.len() + plan.triggers.len()
+        plainer::faults(plan)
     }
 
     fn keep(&self, plan: &Plan, faults: &[usize]) -> Plan {
-        let mut kept = plan.clone();
-        // Triggers are numbered after what has a time.
-        let timed = plan.timeline.len();
-        let at = |i: &usize| plan.timeline.get(*i).cloned();
-        let when = |i: &usize| plan.triggers.get(i.checked_sub(timed)?).cloned();
-        kept.timeline = faults.iter().filter_map(at).collect();
-        kept.triggers = faults.iter().filter_map(when).collect();
-        kept
+        plainer::keep(plan, faults)
     }
 
-    fn simpler(&self, _plan: &Plan) -> Vec<Plan> {
-        Vec::new()
+    fn simpler(&self, plan: &Plan) -> Vec<Plan> {
+        plainer::simpler(plan)
+    }
+
+    fn with_seed(&self, plan: &Plan, seed: u64) -> Option<Plan> {
+        Some(Plan {
+            seed,
+            ..plan.clone()
+        })
+    }
+
+    fn until(&self, plan: &Plan, failure: &Violation) -> Plan {
+        plainer::until(plan, failure)
     }
 
     fn write(&self, plan: &Plan) -> String {

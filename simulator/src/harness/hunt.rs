@@ -1,13 +1,30 @@
 //! Hunting: many seeds, each with its own plan, on as many threads as there are cores.
 
 use super::{Counts, Outcome, Subject, run};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What a hunt came to.
-#[derive(Clone, Debug, Default)]
+/// Seeds of one stretch, for each thread: after it the state of the hunt is whole.
+const STRETCH: u64 = 64;
+
+/// What a hunt is to do.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The seeds.
+    pub seeds: Range<u64>,
+    /// Threads.
+    pub jobs: usize,
+    /// Whether it goes on after a failure.
+    pub go_on: bool,
+    /// The bug that is planted in every thread.
+    pub bug: Option<&'static str>,
+}
+
+/// What a hunt came to so far. Equal hunts give equal values on any number of threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hunt {
     /// Seeds run.
     pub seeds: u64,
@@ -17,85 +34,96 @@ pub struct Hunt {
     pub simulated: u64,
     /// How much was exercised.
     pub exposure: Counts,
-    /// The run with the lowest seed that broke a promise, of those that were run.
-    pub failure: Option<Outcome>,
+    /// The lowest seed that broke a promise, of those that were run.
+    pub failure: Option<u64>,
     /// Which promises were broken, how often, and by which seed first.
     pub kinds: BTreeMap<String, (u64, u64)>,
 }
 
-/// Runs `seeds` on `jobs` threads, each with the bug planted, and stops at the first failure or goes
-/// on. `progress` is called now and then with the number of seeds done.
+/// Runs the seeds of `order` from `from` on and adds to `total`. `progress` is called with every
+/// seed that is done; `whole` after every stretch, with what was found up to the seed given.
+///
+/// # Errors
+/// What `whole` returns ends the hunt.
 pub fn hunt<S: Subject>(
     subject: &S,
+    order: &Order,
+    mut total: Hunt,
+    from: u64,
+    progress: impl Fn() + Sync,
+    mut whole: impl FnMut(&Hunt, u64) -> Result<(), String>,
+) -> Result<Hunt, String> {
+    let jobs = order.jobs.max(1);
+    let mut from = from.max(order.seeds.start);
+    while from < order.seeds.end && (order.go_on || total.failure.is_none()) {
+        let to = order.seeds.end.min(from + STRETCH * jobs as u64);
+        total.merge(stretch(subject, order, from..to, jobs, &progress));
+        whole(&total, to)?;
+        from = to;
+    }
+    Ok(total)
+}
+
+fn stretch<S: Subject>(
+    subject: &S,
+    order: &Order,
     seeds: Range<u64>,
     jobs: usize,
-    go_on: bool,
-    bug: Option<&'static str>,
-    progress: impl Fn(u64) + Sync,
+    progress: &(impl Fn() + Sync),
 ) -> Hunt {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
-    let total = Mutex::new(Hunt::default());
+    let all = Mutex::new(Hunt::default());
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..jobs {
             scope.spawn(|| {
-                subject.plant(bug);
+                subject.plant(order.bug);
                 let mut mine = Hunt::default();
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         break;
                     }
-                    mine.take(run(subject, &subject.draw(seed), false));
-                    if mine.failure.is_some() && !go_on {
+                    mine.take(&run(subject, &subject.draw(seed), false));
+                    if mine.failure.is_some() && !order.go_on {
                         stop.store(true, Ordering::Relaxed);
                     }
-                    progress(seed - seeds.start + 1);
+                    progress();
                 }
-                if let Ok(mut total) = total.lock() {
-                    total.merge(mine);
-                }
+                all.lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner())
+                    .merge(mine);
             });
         }
     });
-    total
-        .into_inner()
+    all.into_inner()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Hunt {
-    fn take(&mut self, outcome: Outcome) {
+    fn take(&mut self, outcome: &Outcome) {
         self.seeds += 1;
         self.events += outcome.events;
         self.simulated += outcome.ended;
         self.exposure.merge(&outcome.exposure);
         if let Some(v) = &outcome.violation {
-            let known = self
-                .kinds
-                .entry(v.property.to_owned())
-                .or_insert((0, outcome.seed));
-            *known = (known.0 + 1, known.1.min(outcome.seed));
-            self.keep(outcome);
+            self.broke(v.property, 1, outcome.seed);
         }
     }
 
     fn merge(&mut self, other: Hunt) {
-        for (kind, (count, seed)) in other.kinds {
-            let known = self.kinds.entry(kind).or_insert((0, seed));
-            *known = (known.0 + count, known.1.min(seed));
+        for (kind, (count, seed)) in &other.kinds {
+            self.broke(kind, *count, *seed);
         }
         self.seeds += other.seeds;
         self.events += other.events;
         self.simulated += other.simulated;
         self.exposure.merge(&other.exposure);
-        if let Some(outcome) = other.failure {
-            self.keep(outcome);
-        }
     }
 
-    fn keep(&mut self, outcome: Outcome) {
-        if self.failure.as_ref().is_none_or(|f| outcome.seed < f.seed) {
-            self.failure = Some(outcome);
-        }
+    fn broke(&mut self, kind: &str, count: u64, seed: u64) {
+        let known = self.kinds.entry(kind.to_owned()).or_insert((0, seed));
+        *known = (known.0 + count, known.1.min(seed));
+        self.failure = Some(self.failure.map_or(seed, |f| f.min(seed)));
     }
 }

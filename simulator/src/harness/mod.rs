@@ -2,15 +2,19 @@
 //! show them. It knows nothing of what it runs; see [`Subject`].
 
 pub mod cli;
+mod counts;
 mod hunt;
+mod resume;
+mod shrink;
 
-pub use hunt::{Hunt, hunt};
+pub use counts::Counts;
+pub use hunt::{Hunt, Order, hunt};
+pub use resume::{Resume, read as read_resume};
+pub use shrink::{RUNS, Shrunk, shrink};
 
 use crate::check::Violation;
 use crate::scenario::BadScenario;
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A kind of run the harness can make: plans are drawn from seeds and run to a verdict.
@@ -40,6 +44,18 @@ pub trait Subject: Sync {
     /// Plans that differ from this one in one step towards a plainer story (fewer nodes, no noise, a
     /// shorter, rounder or weaker fault), the most drastic step first. None has more faults.
     fn simpler(&self, plan: &Self::Plan) -> Vec<Self::Plan>;
+
+    /// The same plan under another seed: other delays, the same faults. `None` if that is not possible.
+    fn with_seed(&self, plan: &Self::Plan, seed: u64) -> Option<Self::Plan> {
+        let _ = (plan, seed);
+        None
+    }
+
+    /// The plan without what comes after this failure of it.
+    fn until(&self, plan: &Self::Plan, failure: &Violation) -> Self::Plan {
+        let _ = failure;
+        plan.clone()
+    }
 
     /// The plan as a scenario file, which [`Subject::read`] gives back.
     fn write(&self, plan: &Self::Plan) -> String;
@@ -98,41 +114,6 @@ pub struct Outcome {
     /// One line per event, if asked for.
     #[serde(skip)]
     pub trace: Vec<String>,
-}
-
-/// How often something came up, by name. Zeros in a hunt mean that it proved nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts(pub BTreeMap<&'static str, u64>);
-
-impl Counts {
-    /// Counts `n` more of a name; the name is there from then on, if only with 0.
-    pub fn add(&mut self, name: &'static str, n: u64) {
-        *self.0.entry(name).or_insert(0) += n;
-    }
-
-    /// So often.
-    #[must_use]
-    pub fn of(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or(0)
-    }
-
-    /// Adds another run's.
-    pub fn merge(&mut self, other: &Counts) {
-        for (name, n) in &other.0 {
-            self.add(name, *n);
-        }
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<String> = self
-            .0
-            .iter()
-            .map(|(name, n)| format!("{n} {name}"))
-            .collect();
-        f.write_str(&words.join(", "))
-    }
 }
 
 /// Runs one plan; a panic of the code under test is a broken promise.

@@ -194,6 +194,11 @@ impl Kind {
         self >= Kind::Crash
     }
 
+    /// Its name in the counts of a hunt.
+    pub(super) fn counted(self) -> String {
+        format!("fault: {}", self.name())
+    }
+
     /// The verb.
     #[must_use]
     pub fn name(self) -> &'static str {

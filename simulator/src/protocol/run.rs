@@ -32,6 +32,8 @@ pub(super) struct Run<'p, P: Protocol, C> {
     active: Vec<bool>,
     links: Vec<Link>,
     healed: Option<u64>,
+    /// All that happens has happened.
+    over: bool,
 }
 
 impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
@@ -64,6 +66,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             active: vec![false; plan.steps.len()],
             links: vec![Link::default(); plan.nodes * plan.nodes],
             healed: None,
+            over: false,
         };
         run.links();
         for node in 0..plan.nodes {
@@ -79,16 +82,16 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         }
         let broken = self.play().err();
         let (now, events) = (self.runner.world.now(), self.runner.world.events());
-        let ended = if broken.is_some() { now } else { self.plan.end };
+        let ended = if self.over { self.plan.end } else { now };
         let violation = broken.map(|b| {
             trace!(self.runner, "** broken: {}: {}", b.property, b.what);
-            Violation::new(b.property, now, b.what, b.facts)
+            Violation::new(b.property, ended, b.what, b.facts)
         });
         let mut exposure = std::mem::take(&mut self.runner.counts);
         for (step, active) in self.plan.steps.iter().zip(&self.active) {
             // A run that broke off never saw what came later.
             let seen = *active || step.at <= now;
-            exposure.add(step.fault.kind().name(), u64::from(seen));
+            exposure.add(step.fault.kind().counted(), u64::from(seen));
         }
         Outcome {
             seed: self.plan.seed,
@@ -118,6 +121,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
                 return Err(Broken::new("bounded", what).facts(facts[0], facts[1]));
             }
         }
+        self.over = true;
         let (healed, runner) = (self.healed, &self.runner);
         let truth = Truth { runner, healed };
         if healed.is_some() && self.promise.owed(&truth) {

@@ -361,7 +361,7 @@ impl<P: Protocol> Runner<P> {
                     let at = now;
                     self.told.push(Told { node, at, fact });
                 }
-                Output::Reached(what) => self.counts.add(what, 1),
+                Output::Reached(what) => self.counts.add(format!("reached: {what}"), 1),
             }
         }
         self.out = out;

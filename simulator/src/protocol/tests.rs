@@ -344,9 +344,9 @@ fn a_storm_and_a_panic_are_found_and_reached_is_counted() {
     assert_eq!(broken(Some("panic")).0, Some("panic"));
     let (clean, exposure) = broken(None);
     assert_eq!(clean, None);
-    assert!(exposure.of("an answer") > 100 && exposure.of("messages") > 200);
+    assert!(exposure.of("reached: an answer") > 100 && exposure.of("messages") > 200);
     assert_eq!(
-        exposure.0.get("flap"),
+        exposure.0.get("fault: flap"),
         Some(&0),
         "what was never done is listed"
     );

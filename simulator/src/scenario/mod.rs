@@ -35,6 +35,7 @@ mod when;
 mod words;
 mod write;
 
+pub use steps::verb;
 pub use write::write;
 
 use crate::cluster::Plan;

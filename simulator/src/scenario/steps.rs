@@ -316,3 +316,13 @@ impl Step {
         }
     }
 }
+
+/// The verb that stands for an action in a scenario.
+#[must_use]
+pub fn verb(action: &Action) -> &'static str {
+    let mut step = Step(String::new());
+    step.action(action);
+    let found = super::verbs::VERBS.iter().map(|v| v.0);
+    let mut written = found.filter(|v| step.0.contains(&format!("do = \"{v}\"\n")));
+    written.next().unwrap_or("?")
+}

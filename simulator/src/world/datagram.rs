@@ -86,3 +86,121 @@ impl<T: Types> World<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Happening, Layout, MS, SECOND, Types, World};
+
+    /// Datagrams and messages are numbers, and as large as the number.
+    struct Numbers;
+
+    impl Types for Numbers {
+        type Datagram = u32;
+        type Message = u32;
+        type Write = ();
+        type Local = ();
+        type Event = ();
+
+        fn datagram_size(n: &u32) -> u32 {
+            *n
+        }
+
+        fn message_size(n: &u32) -> u32 {
+            *n
+        }
+    }
+
+    fn world() -> World<Numbers> {
+        let layout = Layout {
+            nodes: 2,
+            networks: 1,
+            session_networks: 1,
+            session_loss: SECOND,
+            session_open: 100 * MS,
+        };
+        let mut world = World::new(1, layout);
+        (0..2).for_each(|node| world.start(node));
+        world
+    }
+
+    /// What node 1 hears up to `limit`: true time and number.
+    fn heard(world: &mut World<Numbers>, limit: u64) -> Vec<(u64, u32)> {
+        let mut all = Vec::new();
+        while let Some(h) = world.next(limit) {
+            if let Happening::Datagram { to: 1, message, .. } = h {
+                all.push((world.now(), message));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_clogged_link_holds_everything_and_gives_it_back_in_one_burst() {
+        let mut w = world();
+        w.change_link(0, 0, 1, |l| l.clogged = true);
+        (1..=100).for_each(|n| w.datagram(0, 0, 1, 0, 0, n));
+        assert!(heard(&mut w, SECOND).is_empty());
+        let before = w.now();
+        w.change_link(0, 0, 1, |l| l.clogged = false);
+        let burst = heard(&mut w, 2 * SECOND);
+        assert_eq!(burst.len(), super::CLOG);
+        assert!(burst.iter().all(|(at, _)| at - before < MS), "{burst:?}");
+        w.change_link(0, 0, 1, |l| l.clogged = true);
+        w.datagram(0, 0, 1, 0, 0, 7);
+        w.change_link(0, 0, 1, |l| (l.clogged, l.cut) = (false, true));
+        assert!(
+            heard(&mut w, 3 * SECOND).is_empty(),
+            "a cut link has no burst"
+        );
+    }
+
+    #[test]
+    fn large_datagrams_vanish_and_small_ones_pass() {
+        let mut w = world();
+        w.change_link(0, 0, 1, |l| l.largest = 10);
+        [5, 10, 11, 50]
+            .into_iter()
+            .for_each(|n| w.datagram(0, 0, 1, 0, 0, n));
+        let mut passed: Vec<u32> = heard(&mut w, SECOND).iter().map(|h| h.1).collect();
+        passed.sort_unstable();
+        assert_eq!(passed, [5, 10]);
+    }
+
+    #[test]
+    fn a_large_message_stops_its_session_until_that_is_given_up_and_opened_again() {
+        let mut w = world();
+        w.set_reachable(0, true);
+        let _ = heard(&mut w, SECOND);
+        assert!(w.in_session(0, 1));
+        w.change_link(0, 0, 1, |l| l.largest = 10);
+        assert!(w.stream(0, 1, 0, 50));
+        assert!(w.stream(0, 1, 0, 3));
+        let (mut downs, mut messages) = (0, 0);
+        while let Some(h) = w.next(5 * SECOND) {
+            downs += u32::from(matches!(h, Happening::SessionDown { .. }));
+            messages += u32::from(matches!(h, Happening::Message { .. }));
+        }
+        assert_eq!((downs, messages), (2, 0));
+        assert!(w.in_session(0, 1), "small messages have a session again");
+    }
+
+    #[test]
+    fn a_rate_makes_messages_wait_and_drops_what_waits_too_long() {
+        let mut w = world();
+        w.change_link(0, 0, 1, |l| (l.gap, l.jitter) = (100 * MS, 0));
+        (1..=50).for_each(|n| w.datagram(0, 0, 1, 0, 0, n));
+        let got = heard(&mut w, 10 * SECOND);
+        assert_eq!(got.len(), 20, "two seconds of queue");
+        assert!(got.windows(2).all(|p| p[1].0 - p[0].0 == 100 * MS));
+    }
+
+    #[test]
+    fn an_overtaken_datagram_comes_right_after_the_next_one() {
+        let mut w = world();
+        w.change_link(0, 0, 1, |l| (l.reorder, l.jitter) = (1_000_000, 0));
+        (1..=4).for_each(|n| w.datagram(0, 0, 1, 0, 0, n));
+        let order: Vec<u32> = heard(&mut w, SECOND).iter().map(|h| h.1).collect();
+        assert_eq!(order.len(), 4);
+        assert!(order[0] == 2 && order.contains(&1), "{order:?}");
+    }
+}

@@ -1,12 +1,14 @@
 //! `hunt`: many seeds.
 
 use super::run::again;
-use super::{bug, line, print, seeds};
-use crate::harness::{Subject, hunt};
+use super::{bug, line, print, program, seeds};
+use crate::harness::{Hunt, Order, Resume, Subject, hunt, read_resume, run};
 use clap::Args;
 use std::io::IsTerminal;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Which seeds, and how.
@@ -27,29 +29,46 @@ pub struct HuntArgs {
     /// Threads; as many as there are cores if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
+    /// Keep the state of the hunt in this file, and go on where it says.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
 }
 
 /// Hunts.
 pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode, String> {
-    let planted = bug(subject, args.bug.as_deref())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or(cores, usize::from);
-    let all = args.seeds.end - args.seeds.start;
-    let loud = std::io::stderr().is_terminal() && !args.json;
-    let begun = Instant::now();
+    let order = Order {
+        seeds: args.seeds.clone(),
+        jobs: args.jobs.map_or(cores, usize::from),
+        go_on: args.keep_going,
+        bug: bug(subject, args.bug.as_deref())?,
+    };
+    let name = format!("{} {}", program(), env!("CARGO_PKG_VERSION"));
+    let (mut total, mut from) = (Hunt::default(), order.seeds.start);
+    if let Some(file) = &args.resume
+        && let Some(state) = read_resume(&name, &order, file)?
+    {
+        (total, from) = (state.found, state.next);
+    }
     // A panic of the code under test is a finding and is printed as one.
     std::panic::set_hook(Box::new(|_| {}));
-    let seeds = args.seeds.clone();
-    let found = hunt(subject, seeds, jobs, args.keep_going, planted, |done| {
-        if loud && done % 16 == 0 {
-            let rate = done as f64 / begun.elapsed().as_secs_f64().max(0.001);
-            eprint!("\r{done} of {all} seeds, {rate:.0} a second ");
-        }
-    });
-    if loud {
-        eprint!("\r{:60}\r", "");
-    }
-    if let Some(outcome) = &found.failure {
+    let bar = Bar::new(&order, from, args.json);
+    let begun = Instant::now();
+    let before = (total.seeds, total.simulated);
+    let found = hunt(
+        subject,
+        &order,
+        total,
+        from,
+        || bar.one(),
+        |found, next| match &args.resume {
+            Some(file) => Resume::new(&name, &order, next, found).write(file),
+            None => Ok(()),
+        },
+    );
+    bar.end();
+    let found = found?;
+    if let Some(seed) = found.failure {
         if !args.json {
             line(format_args!("after {} seeds:", found.seeds));
             if args.keep_going {
@@ -58,21 +77,68 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
                 }
             }
         }
-        return Ok(print(outcome, args.json, &again(outcome.seed, planted)));
+        subject.plant(order.bug);
+        let outcome = run(subject, &subject.draw(seed), false);
+        return Ok(print(&outcome, args.json, &again(seed, order.bug)));
     }
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
-    let speed = found.simulated as f64 / 1e9 / seconds;
+    let speed = (found.simulated - before.1) as f64 / 1e9 / seconds;
+    let rate = (found.seeds - before.0) as f64 / seconds;
     if args.json {
         line(serde_json::json!({
-            "seeds": found.seeds, "violation": null, "events": found.events,
-            "seconds": seconds, "times_real_time": speed, "exposure": found.exposure,
+            "seeds": found.seeds, "violation": null, "events": found.events, "seconds": seconds,
+            "seeds_per_second": rate, "times_real_time": speed, "exposure": found.exposure,
         }));
     } else {
         line(format_args!(
-            "{} seeds clean: {} events, {seconds:.1} s, {speed:.0} times real time",
+            "{} seeds clean: {} events; {seconds:.1} s, {rate:.0} seeds a second, {speed:.0} times real time",
             found.seeds, found.events
         ));
-        line(format_args!("exposure: {}", found.exposure));
+        line(&found.exposure);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The line on a terminal that says how far a hunt has come.
+struct Bar {
+    done: AtomicU64,
+    /// Seeds done before this begun, and all.
+    before: u64,
+    all: u64,
+    begun: Instant,
+    loud: bool,
+}
+
+impl Bar {
+    fn new(order: &Order, from: u64, json: bool) -> Bar {
+        Bar {
+            done: AtomicU64::new(0),
+            before: from - order.seeds.start,
+            all: order.seeds.end - order.seeds.start,
+            begun: Instant::now(),
+            loud: std::io::stderr().is_terminal() && !json,
+        }
+    }
+
+    fn one(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if !self.loud || !done.is_multiple_of(16) {
+            return;
+        }
+        let rate = done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let far = self.before + done;
+        let left = (self.all - far) as f64 / rate.max(0.001);
+        let full = (far * 20 / self.all.max(1)) as usize;
+        eprint!(
+            "\r[{:<20}] {far} of {} seeds, {rate:.0} a second, {left:.0} s left ",
+            "#".repeat(full),
+            self.all
+        );
+    }
+
+    fn end(&self) {
+        if self.loud {
+            eprint!("\r{:79}\r", "");
+        }
+    }
 }

@@ -6,8 +6,11 @@ mod corpus;
 mod hunt;
 mod print;
 mod run;
+mod shrink;
+mod source;
 
 pub use print::{line, print};
+pub use source::Source;
 
 use super::Subject;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -38,6 +41,8 @@ pub enum Verb {
     Hunt(hunt::HuntArgs),
     /// Run one seed of the hunt again.
     Replay(run::Replay),
+    /// Cut a failing run down to a scenario of the few faults that matter.
+    Shrink(shrink::ShrinkArgs),
     /// List the bugs that can be planted.
     Bugs,
 }
@@ -59,6 +64,7 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
         Verb::Corpus(args) => corpus::corpus(subject, &args),
         Verb::Hunt(args) => hunt::chase(subject, &args),
         Verb::Replay(args) => run::replay(subject, &args),
+        Verb::Shrink(args) => shrink::cut(subject, &args),
         Verb::Bugs => {
             for (name, what) in subject.bugs() {
                 line(format_args!("{name:<28} {what}"));

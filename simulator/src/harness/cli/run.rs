@@ -66,6 +66,7 @@ pub(super) fn again(seed: u64, bug: Option<&str>) -> String {
     format!("{} replay {seed}{} --trace", program(), with(bug))
 }
 
-fn with(bug: Option<&str>) -> String {
+/// The words that plant a bug again.
+pub(super) fn with(bug: Option<&str>) -> String {
     bug.map_or(String::new(), |b| format!(" --bug {b}"))
 }
