@@ -1,6 +1,6 @@
 //! A lease counted from the wrong end: `README.md` beside this file tells the story.
 
-use quorate_simulator::harness::cli;
+use quorate_simulator::harness::{Subject, cli};
 use quorate_simulator::protocol::*;
 use quorate_simulator::world::{MS, SECOND};
 use std::process::ExitCode;
@@ -77,22 +77,23 @@ struct OneHolder;
 
 impl Promise<Lease> for OneHolder {
     fn watch(&mut self, _node: usize, truth: &Truth<'_, Lease>) -> Verdict {
-        let holds = |n: usize, l: &Lease| n != GRANTOR && truth.reading(n) < l.until;
-        let mut holders = truth.up().filter(|(n, l)| holds(*n, l)).map(|(n, l)| {
-            let left = (l.until - truth.reading(n)) / MS;
-            format!("{} has the lease for {left} ms more", NodeName(n))
-        });
+        let left = |n: usize, l: &Lease| l.until.saturating_sub(truth.reading(n));
+        let mut holders = truth.up().filter(|(n, l)| *n != GRANTOR && left(*n, l) > 0);
+        let fact = |(n, l)| format!("{} has it for {} ms more", NodeName(n), left(n, l) / MS);
         match (holders.next(), holders.next()) {
             (Some(a), Some(b)) => {
                 let what = "two nodes have the lease at once";
-                Err(Broken::new("one holder", what).facts(a, b))
+                Err(Broken::new("one holder", what).facts(fact(a), fact(b)))
             }
             _ => Ok(()),
         }
     }
 }
 
+pub(crate) fn test() -> impl Subject {
+    Test::<Lease, OneHolder>::new().broken_by("from-receipt")
+}
+
 fn main() -> ExitCode {
-    let test = Test::<Lease, OneHolder>::new().broken_by("from-receipt");
-    cli::main(&test)
+    cli::main(&test())
 }

@@ -1,6 +1,6 @@
 //! A lock without a fencing token: `README.md` beside this file tells the story.
 
-use quorate_simulator::harness::cli;
+use quorate_simulator::harness::{Subject, cli};
 use quorate_simulator::protocol::*;
 use quorate_simulator::world::{MS, SECOND};
 use std::process::ExitCode;
@@ -21,12 +21,6 @@ enum Message {
     Write(u64),
 }
 
-/// What the storage tells.
-#[derive(Clone, Debug)]
-struct Wrote {
-    token: u64,
-}
-
 /// The newest token given (service), seen (storage) or held (client), and until when it is.
 #[derive(Default)]
 struct Lock {
@@ -37,20 +31,13 @@ struct Lock {
 impl Protocol for Lock {
     type Message = Message;
     type Write = ();
-    type Fact = Wrote;
-    const CLASSES: &'static [&'static str] = &["lock", "write"];
+    /// The storage tells the token of each write.
+    type Fact = (&'static str, u64);
     const BUGS: &'static [(&'static str, &'static str)] =
         &[("no-token", "the storage takes every write, whoever's")];
 
-    fn class(message: &Message) -> usize {
-        usize::from(matches!(message, Message::Write(_)))
-    }
-
     fn start(ctx: &mut Ctx<'_, Self>) -> Lock {
-        if ctx.id() > STORAGE {
-            let soon = ctx.random(MS, SECOND);
-            ctx.set_timer(ASK, soon);
-        }
+        ctx.set_timer(ASK, MS);
         Lock::default()
     }
 
@@ -67,49 +54,47 @@ impl Protocol for Lock {
             }
             Message::Write(token) if token >= self.token || ctx.planted("no-token") => {
                 self.token = self.token.max(token);
-                ctx.tell(Wrote { token });
+                ctx.tell(("wrote with token", token));
             }
             _ => {}
         }
     }
 
     fn timer(&mut self, ctx: &mut Ctx<'_, Self>, timer: u64) {
-        match timer {
-            ASK => {
-                self.until = ctx.now() + LEASE;
-                ctx.send(SERVICE, Message::Ask);
-                let again = ctx.random(LEASE, 2 * LEASE);
-                ctx.set_timer(ASK, again);
-            }
+        if timer == ASK && ctx.id() > STORAGE {
+            self.until = ctx.now() + LEASE;
+            ctx.send(SERVICE, Message::Ask);
+            let again = ctx.random(LEASE, 2 * LEASE);
+            ctx.set_timer(ASK, again);
+        } else if timer == WRITE && ctx.now() < self.until {
             // The lock is held: what could go wrong?
-            _ if ctx.now() < self.until => ctx.send(STORAGE, Message::Write(self.token)),
-            _ => ctx.reached("lock lost before the write"),
+            ctx.send(STORAGE, Message::Write(self.token));
         }
     }
 }
 
-/// Who got the lock later has written: nobody before it writes any more.
+/// Once who got the lock later has written, nobody before it writes any more.
 #[derive(Default)]
-struct OneAfterTheOther(Option<Told<Wrote>>);
+struct OneAfterTheOther(Option<Told<(&'static str, u64)>>);
 
 impl Promise<Lock> for OneAfterTheOther {
-    fn told(&mut self, told: &Told<Wrote>, _truth: &Truth<'_, Lock>) -> Verdict {
+    fn told(&mut self, told: &Told<(&'static str, u64)>, _truth: &Truth<'_, Lock>) -> Verdict {
         match self.0.replace(told.clone()) {
-            Some(last) if last.fact.token > told.fact.token => {
-                let what = "a client wrote after the lock had passed to another, who wrote too";
-                Err(Broken::new("one writer", what).facts(&last, told))
+            Some(last) if last.fact.1 > told.fact.1 => {
+                let what = "a write of an earlier holder came after one of a later holder";
+                Err(Broken::new("one writer", what).facts(last, told))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// The test: a service that forgets is another story, so nobody crashes in this one.
-fn lock() -> Test<Lock, OneAfterTheOther> {
-    let test = Test::new().nodes(4..=5).without(&[Kind::Crash]);
-    test.broken_by("no-token")
+/// A service that forgets is another story, so nobody crashes in this one.
+pub(crate) fn test() -> impl Subject {
+    let test = Test::<Lock, OneAfterTheOther>::new().nodes(4..=5);
+    test.without(&[Kind::Crash]).broken_by("no-token")
 }
 
 fn main() -> ExitCode {
-    cli::main(&lock())
+    cli::main(&test())
 }

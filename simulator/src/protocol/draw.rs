@@ -75,7 +75,11 @@ fn clocks(rules: &Rules, rng: &mut Rng, plan: &mut Plan) {
 }
 
 fn trouble(rules: &Rules, rng: &mut Rng, plan: &mut Plan, heal: u64) {
-    let usable = |k: &&Kind| plan.nodes > 2 || !matches!(k, Kind::Bridge | Kind::Chain);
+    let usable = |k: &&Kind| match k {
+        Kind::Ring => plan.nodes >= Shape::Ring.least(),
+        Kind::Bridge | Kind::Chain | Kind::Star => plan.nodes >= Shape::Star.least(),
+        _ => plan.nodes > 1 || k.alone(),
+    };
     let on = rules.kinds.iter().filter(usable).copied();
     let on: Vec<Kind> = on.filter(|_| rng.chance(400_000)).collect();
     if on.is_empty() {

@@ -21,7 +21,8 @@ pub enum Side {
 pub enum Shape {
     /// Two halves joined through the node in the middle of the order.
     Bridge,
-    /// Each node and its neighbours, the last and the first too.
+    /// Each node and as many neighbours on either side as make a quorum with it; no two see the
+    /// same one.
     Ring,
     /// Each node and its neighbours.
     Chain,
@@ -188,6 +189,16 @@ impl Kind {
         Kind::Heal,
     ];
 
+    /// Whether one node is enough for it.
+    pub(super) fn alone(self) -> bool {
+        self >= Kind::Crash
+    }
+
+    /// Its name in the counts of a hunt.
+    pub(super) fn counted(self) -> String {
+        format!("fault: {}", self.name())
+    }
+
     /// The verb.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -216,13 +227,6 @@ impl Kind {
             Kind::Heal => "heal",
         }
     }
-}
-
-/// The state of one directed link while faults are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
-    pub(super) link: Link,
-    pub(super) clogged: bool,
 }
 
 impl Fault {
@@ -305,7 +309,7 @@ impl Fault {
                 let place = |list: &[usize], n| list.iter().position(|s| *s == n);
                 let out = |n: usize| {
                     place(stop, n).is_some_and(|p| p <= slot)
-                        && !place(release, n).is_some_and(|p| p + stop.len() <= slot)
+                        && place(release, n).is_none_or(|p| p + stop.len() > slot)
                 };
                 apart(&|a, b| out(a) || out(b))
             }
@@ -330,50 +334,46 @@ impl Fault {
     }
 
     /// Does to one link what this fault does to it. What is cut is put in by [`Fault::cuts`].
-    pub(super) fn bend(&self, from: usize, to: usize, way: &mut Way) {
+    pub(super) fn bend(&self, from: usize, to: usize, link: &mut Link) {
         match self {
-            Fault::Clog(node) => way.clogged |= from != to && [from, to].contains(node),
+            Fault::Clog(node) => link.clogged |= from != to && [from, to].contains(node),
             Fault::Block {
                 from: a,
                 to: b,
                 class,
-            } if (from, to) == (*a, *b) => way.link.blocked |= 1 << class,
+            } if (from, to) == (*a, *b) => link.blocked |= 1 << class,
             Fault::Noise { loss, duplicate } => {
-                way.link.loss = way.link.loss.max(*loss);
-                way.link.duplicate = way.link.duplicate.max(*duplicate);
+                link.loss = link.loss.max(*loss);
+                link.duplicate = link.duplicate.max(*duplicate);
             }
             Fault::Delay {
                 jitter,
                 long,
                 long_max,
             } => {
-                way.link.jitter = way.link.jitter.max(*jitter);
-                (way.link.long, way.link.long_max) = (*long, *long_max);
+                link.jitter = link.jitter.max(*jitter);
+                (link.long, link.long_max) = (*long, *long_max);
             }
             _ => {}
-        }
-    }
-
-    /// The node whose process, disk or clock it is about.
-    #[must_use]
-    pub fn node(&self) -> Option<usize> {
-        match self {
-            Fault::Crash(node)
-            | Fault::Pause(node)
-            | Fault::SlowDisk { node, .. }
-            | Fault::ClockJump { node, .. }
-            | Fault::ClockRate { node, .. } => Some(*node),
-            _ => None,
         }
     }
 }
 
 impl Shape {
+    /// How many nodes it needs to be one.
+    #[must_use]
+    pub fn least(self) -> usize {
+        match self {
+            Shape::Ring => 4,
+            Shape::Bridge | Shape::Chain | Shape::Star => 3,
+        }
+    }
+
     /// Whether the nodes at places `x` below `y` of `n` keep their link.
     fn links(self, x: usize, y: usize, n: usize) -> bool {
         match self {
             Shape::Bridge => !(x < n / 2 && y > n / 2),
-            Shape::Ring => y - x == 1 || y - x == n - 1,
+            Shape::Ring => (y - x).min(n - (y - x)) <= (n / 2).div_ceil(2),
             Shape::Chain => y - x == 1,
             Shape::Star => x == 0,
         }

@@ -6,7 +6,7 @@
 //! of the world at hand. A [`Test`] is both together and has every command of the harness:
 //!
 //! ```
-//! use quorate_simulator::harness::{Subject, hunt};
+//! use quorate_simulator::harness::{Subject, run};
 //! use quorate_simulator::protocol::{Broken, Ctx, Promise, Protocol, Test, Told, Truth, Verdict};
 //! use quorate_simulator::world::MS;
 //!
@@ -52,8 +52,8 @@
 //!
 //! // In a program of its own: `fn main() -> ExitCode { harness::cli::main(&test) }`.
 //! let test = Test::<Gossip, Rises>::new().nodes(2..=3);
-//! let found = hunt(&test, 1..200, 1, false, None, |_| {});
-//! assert_eq!(found.failure.and_then(|f| f.violation).map(|v| v.property), Some("what is heard rises"));
+//! let broken = (1..200).find_map(|seed| run(&test, &test.draw(seed), false).violation);
+//! assert_eq!(broken.map(|v| v.property), Some("what is heard rises"));
 //! ```
 
 mod ctx;
@@ -65,6 +65,9 @@ mod run;
 mod runner;
 mod simpler;
 mod subject;
+
+#[cfg(test)]
+mod tests;
 
 pub use ctx::Ctx;
 pub use fault::{Fault, Kind, Shape, Side};

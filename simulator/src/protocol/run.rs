@@ -1,14 +1,14 @@
 //! One run of a plan: faults come and go, nodes step, the promise is judged.
 
-use super::fault::Way;
 use super::runner::{CLOCK_START, trace};
 use super::{Broken, Fault, Next, Plan, Promise, Protocol, Runner, Truth, Verdict};
 use crate::check::Violation;
 use crate::harness::Outcome;
 use crate::world::{Clock, Link, MS};
 
-/// A run in which more happens than this is broken off: messages multiply without end.
-const EVENTS_MAX: u64 = 3_000_000;
+/// A run in which more happens than this for each node is broken off: messages multiply without
+/// end.
+const EVENTS_MAX: u64 = 200_000;
 
 /// What is planned for an instant.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,10 @@ pub(super) struct Run<'p, P: Protocol, C> {
     promise: C,
     turns: Vec<Turn>,
     active: Vec<bool>,
-    ways: Vec<Way>,
+    links: Vec<Link>,
     healed: Option<u64>,
+    /// All that happens has happened.
+    over: bool,
 }
 
 impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
@@ -56,18 +58,15 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         for (number, (at, _, _)) in planned.iter().enumerate() {
             runner.world.after(*at, number as u32);
         }
-        let whole = Way {
-            link: Link::default(),
-            clogged: false,
-        };
         let mut run = Run {
             plan,
             runner,
             promise: C::default(),
             turns: planned.iter().map(|(_, _, turn)| *turn).collect(),
             active: vec![false; plan.steps.len()],
-            ways: vec![whole; plan.nodes * plan.nodes],
+            links: vec![Link::default(); plan.nodes * plan.nodes],
             healed: None,
+            over: false,
         };
         run.links();
         for node in 0..plan.nodes {
@@ -83,16 +82,16 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         }
         let broken = self.play().err();
         let (now, events) = (self.runner.world.now(), self.runner.world.events());
-        let ended = if broken.is_some() { now } else { self.plan.end };
+        let ended = if self.over { self.plan.end } else { now };
         let violation = broken.map(|b| {
             trace!(self.runner, "** broken: {}: {}", b.property, b.what);
-            Violation::new(b.property, now, b.what, b.facts)
+            Violation::new(b.property, ended, b.what, b.facts)
         });
         let mut exposure = std::mem::take(&mut self.runner.counts);
         for (step, active) in self.plan.steps.iter().zip(&self.active) {
             // A run that broke off never saw what came later.
             let seen = *active || step.at <= now;
-            exposure.add(step.fault.kind().name(), u64::from(seen));
+            exposure.add(step.fault.kind().counted(), u64::from(seen));
         }
         Outcome {
             seed: self.plan.seed,
@@ -116,12 +115,14 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
                     self.judge(None)?;
                 }
             }
-            if self.runner.world.events() > EVENTS_MAX {
-                let what = format!("more than {EVENTS_MAX} things happened");
+            let most = EVENTS_MAX * self.plan.nodes as u64;
+            if self.runner.world.events() > most {
+                let what = format!("more than {most} things happened");
                 let facts = ["a run has an end", "messages or timers multiply"];
                 return Err(Broken::new("bounded", what).facts(facts[0], facts[1]));
             }
         }
+        self.over = true;
         let (healed, runner) = (self.healed, &self.runner);
         let truth = Truth { runner, healed };
         if healed.is_some() && self.promise.owed(&truth) {
@@ -196,22 +197,15 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         trace!(self.runner, "** over: {}", step.fault);
         let now = self.runner.world.now();
         match &step.fault {
-            Fault::Crash(node) => {
-                if !self.holds(|f| *f == step.fault) && !self.runner.world.is_up(*node) {
-                    self.runner.start(*node);
-                }
+            // Another crash of it may still last.
+            Fault::Crash(node) if self.last(|f| (*f == step.fault).then_some(())).is_none() => {
+                self.runner.start(*node);
             }
             Fault::SlowDisk { node, .. } => self.disk(*node),
             Fault::ClockRate { node, .. } => self.clock(*node, now),
             fault if fault.on_links() => self.links(),
             _ => {}
         }
-    }
-
-    /// Whether a fault like this is active.
-    fn holds(&self, like: impl Fn(&Fault) -> bool) -> bool {
-        let active = self.plan.steps.iter().zip(&self.active);
-        active.into_iter().any(|(s, on)| *on && like(&s.fault))
     }
 
     /// The last active fault of which `find` makes something.
@@ -262,13 +256,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             duplicate: self.plan.duplicate,
             ..Link::default()
         };
-        let mut ways = vec![
-            Way {
-                link: whole,
-                clogged: false
-            };
-            n * n
-        ];
+        let mut links = vec![whole; n * n];
         for (step, on) in self.plan.steps.iter().zip(&self.active) {
             if !on || !step.fault.on_links() {
                 continue;
@@ -276,20 +264,17 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             let lasts = self.plan.over(step).unwrap_or(self.plan.end);
             let lasts = lasts.saturating_sub(step.at);
             for (a, b) in step.fault.cuts(n, now - step.at, lasts) {
-                ways[a * n + b].link.cut = true;
+                links[a * n + b].cut = true;
             }
-            for (i, way) in ways.iter_mut().enumerate() {
-                step.fault.bend(i / n, i % n, way);
+            for (i, link) in links.iter_mut().enumerate() {
+                step.fault.bend(i / n, i % n, link);
             }
         }
-        for (i, way) in ways.into_iter().enumerate() {
-            let was = std::mem::replace(&mut self.ways[i], way);
-            let (a, b) = (i / n, i % n);
-            if was.link != way.link {
-                self.runner.world.change_link(0, a, b, |l| *l = way.link);
-            }
-            if was.clogged != way.clogged {
-                self.runner.clog(a, b, way.clogged);
+        for (i, link) in links.into_iter().enumerate() {
+            if std::mem::replace(&mut self.links[i], link) != link {
+                self.runner
+                    .world
+                    .change_link(0, i / n, i % n, |l| *l = link);
             }
         }
     }

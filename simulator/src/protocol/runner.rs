@@ -39,9 +39,6 @@ pub struct Runner<P: Protocol> {
     /// The world; cut its links, stop its processes.
     pub world: World<Alone<P>>,
     nodes: Vec<Seat<P>>,
-    /// Messages between these pairs are held back.
-    clogged: Vec<bool>,
-    held: Vec<(usize, usize, P::Message)>,
     bug: Option<&'static str>,
     out: Vec<Output<P>>,
     told: Vec<Told<P::Fact>>,
@@ -114,8 +111,6 @@ impl<P: Protocol> Runner<P> {
         Runner {
             world,
             nodes: (0..nodes as u64).map(seat).collect(),
-            clogged: vec![false; nodes * nodes],
-            held: Vec::new(),
             bug,
             out: Vec::new(),
             told: Vec::new(),
@@ -176,7 +171,7 @@ impl<P: Protocol> Runner<P> {
     #[must_use]
     pub fn passes(&self, from: usize, to: usize) -> bool {
         let link = self.world.link(0, from, to);
-        from == to || !link.cut && link.blocked == 0 && !self.clogged[from * self.nodes() + to]
+        from == to || !link.cut && !link.clogged && link.blocked == 0
     }
 
     /// Starts a node, or starts it anew.
@@ -220,24 +215,6 @@ impl<P: Protocol> Runner<P> {
     pub fn set_clock(&mut self, node: usize, clock: Clock) {
         self.world.set_clock(node, clock);
         self.arm(node);
-    }
-
-    /// Holds messages from one node to another back, or lets them all go at once.
-    pub fn clog(&mut self, from: usize, to: usize, clogged: bool) {
-        let nodes = self.nodes();
-        self.clogged[from * nodes + to] = clogged;
-        if clogged {
-            return;
-        }
-        let held = std::mem::take(&mut self.held);
-        for (a, b, message) in held {
-            if (a, b) == (from, to) {
-                let class = P::class(&message) as u8;
-                self.world.datagram(0, a, b, class, 0, message);
-            } else {
-                self.held.push((a, b, message));
-            }
-        }
     }
 
     /// Moves on to what happens next up to true time `until`; `None` if nothing does.
@@ -359,12 +336,8 @@ impl<P: Protocol> Runner<P> {
             match output {
                 Output::Send { to, message } => {
                     trace!(self, "{name} sends {}: {message:?}", NodeName(to));
-                    if self.clogged[node * self.nodes.len() + to] {
-                        self.held.push((node, to, message));
-                    } else {
-                        let class = P::class(&message) as u8;
-                        self.world.datagram(0, node, to, class, 0, message);
-                    }
+                    let class = P::class(&message) as u8;
+                    self.world.datagram(0, node, to, class, 0, message);
                 }
                 Output::Stream { to, message } => {
                     trace!(self, "{name} streams {}: {message:?}", NodeName(to));
@@ -388,7 +361,7 @@ impl<P: Protocol> Runner<P> {
                     let at = now;
                     self.told.push(Told { node, at, fact });
                 }
-                Output::Reached(what) => self.counts.add(what, 1),
+                Output::Reached(what) => self.counts.add(format!("reached: {what}"), 1),
             }
         }
         self.out = out;

@@ -52,7 +52,9 @@ fn shorter(end: u64, last: u64) -> u64 {
 /// The next rounder time below.
 fn round(time: u64) -> u64 {
     let units = [SECOND, 100 * MS, 10 * MS, MS];
-    let unit = units.into_iter().find(|u| time >= *u && time % u != 0);
+    let unit = units
+        .into_iter()
+        .find(|u| time >= *u && !time.is_multiple_of(*u));
     unit.map_or(time, |u| time / u * u)
 }
 
@@ -154,7 +156,12 @@ fn rename(fault: &Fault, gone: usize) -> Option<Fault> {
                 return None;
             }
         }
-        Fault::Shape { order, .. } => *order = list(order),
+        Fault::Shape { shape, order, .. } => {
+            *order = list(order);
+            if order.len() < shape.least() {
+                return None;
+            }
+        }
         Fault::Only(left) => {
             let links = left.iter().filter_map(|(a, b)| Some((one(*a)?, one(*b)?)));
             *left = links.collect();

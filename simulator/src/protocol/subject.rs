@@ -3,9 +3,10 @@
 use super::draw::{self, Rules};
 use super::run::Run;
 use super::{Kind, Plan, Promise, Protocol, simpler};
+use crate::check::Violation;
 use crate::harness::{Outcome, Subject};
 use crate::scenario::{self, BadScenario};
-use crate::world::{SECOND, SESSION_CLASS};
+use crate::world::{MS, SECOND, SESSION_CLASS};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -139,7 +140,7 @@ impl<P: Protocol, C: Promise<P>> Subject for Test<P, C> {
     fn run(&self, plan: &Plan, traced: bool) -> Outcome {
         let mut outcome = Run::<P, C>::new(plan, self.bug(), traced).run();
         for kind in &self.rules.kinds {
-            outcome.exposure.add(kind.name(), 0);
+            outcome.exposure.add(kind.counted(), 0);
         }
         outcome
     }
@@ -164,12 +165,36 @@ impl<P: Protocol, C: Promise<P>> Subject for Test<P, C> {
         simpler::simpler(plan, *self.rules.nodes.start())
     }
 
+    fn with_seed(&self, plan: &Plan, seed: u64) -> Option<Plan> {
+        let plan = plan.clone();
+        Some(Plan { seed, ..plan })
+    }
+
+    fn until(&self, plan: &Plan, failure: &Violation) -> Plan {
+        // What was owed was asked for at the end: all of the run is needed for that.
+        if failure.at == 0 || failure.at >= plan.end {
+            return plan.clone();
+        }
+        let end = plan.end.min((failure.at / MS + 1) * MS);
+        let steps = plan.steps.iter().filter(|s| s.at <= failure.at);
+        Plan {
+            steps: steps.cloned().collect(),
+            healed: plan.healed.filter(|healed| *healed <= failure.at),
+            end,
+            ..plan.clone()
+        }
+    }
+
     fn write(&self, plan: &Plan) -> String {
         scenario::protocol::write(plan, P::CLASSES)
     }
 
     fn read(&self, file: &str, text: &str) -> Result<Plan, BadScenario> {
         scenario::protocol::parse(file, text, P::CLASSES)
+    }
+
+    fn words(&self) -> String {
+        scenario::protocol::help()
     }
 
     fn bugs(&self) -> Vec<(&'static str, &'static str)> {

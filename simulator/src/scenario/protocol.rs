@@ -16,7 +16,7 @@
 //! Times and lengths are seconds, nodes are `n1`, `n2` and so on. A step without `for` stays.
 
 use super::fields::{Fields, decimal, wrong};
-use super::steps::{fraction, seconds};
+use super::steps::{fraction, millis, seconds};
 use super::{Bad, BadScenario};
 use crate::protocol::{Fault, NodeName, Plan, Shape, Side, Step};
 use crate::world::{Clock, MS, SECOND, SESSION_CLASS};
@@ -61,6 +61,15 @@ const VERBS: &[(&str, &str)] = &[
 /// File, line, column, what was found, what is allowed.
 pub(crate) fn parse(file: &str, text: &str, classes: &[&str]) -> Result<Plan, BadScenario> {
     super::opened(file, text, |top, _| read(top, classes))
+}
+
+/// Words for help: every verb with its keys.
+pub(crate) fn help() -> String {
+    let mut text = String::from("verbs of [[at]] (each with `time`, and `for` if it ends):\n");
+    for (verb, keys) in VERBS {
+        text.push_str(&format!("  {verb:<12} {keys}\n"));
+    }
+    text
 }
 
 fn read(top: &mut Fields<'_, '_>, classes: &[&str]) -> Result<Plan, Bad> {
@@ -201,7 +210,7 @@ fn fault(f: &mut Fields<'_, '_>, nodes: usize, classes: &[&str]) -> Result<Fault
             lists.collect::<Result<Vec<Vec<usize>>, Bad>>()?
         }};
     }
-    let shape = |f: &mut Fields<'_, '_>, shape, least: usize| {
+    let shape = |f: &mut Fields<'_, '_>, shape: Shape| {
         let place = f.place("order");
         let list = f.array("order")?.ok_or_else(|| missing("order"))?;
         let order: Vec<usize> = list
@@ -210,6 +219,7 @@ fn fault(f: &mut Fields<'_, '_>, nodes: usize, classes: &[&str]) -> Result<Fault
             .collect::<Result<_, _>>()?;
         let mut sorted = order.clone();
         sorted.sort_unstable();
+        let least = shape.least();
         if nodes < least {
             return Err((
                 verb_at,
@@ -242,10 +252,10 @@ fn fault(f: &mut Fields<'_, '_>, nodes: usize, classes: &[&str]) -> Result<Fault
             },
         },
         "partition" => Fault::Partition(lists!("groups")),
-        "bridge" => shape(f, Shape::Bridge, 3)?,
-        "ring" => shape(f, Shape::Ring, 3)?,
-        "chain" => shape(f, Shape::Chain, 3)?,
-        "star" => shape(f, Shape::Star, 3)?,
+        "bridge" => shape(f, Shape::Bridge)?,
+        "ring" => shape(f, Shape::Ring)?,
+        "chain" => shape(f, Shape::Chain)?,
+        "star" => shape(f, Shape::Star)?,
         "only" => {
             let place = f.place("links");
             let pairs = lists!("links").into_iter().map(|pair| match pair[..] {
@@ -446,10 +456,6 @@ fn keys(fault: &Fault, classes: &[&str]) -> Vec<(&'static str, String)> {
         }
         Fault::Heal => Vec::new(),
     }
-}
-
-fn millis(ns: u64) -> String {
-    fraction(ns, MS, 6)
 }
 
 fn signed(value: i64, unit: u64, digits: usize) -> String {
