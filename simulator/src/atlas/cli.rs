@@ -4,7 +4,7 @@ use super::graph::{self, Case};
 use super::{Atlas, Start, Trial, Worst, survey, trial};
 use crate::cluster::Cluster;
 use crate::harness::Subject;
-use crate::harness::cli::{line, program};
+use crate::harness::cli::{bug, line, program};
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -38,6 +38,9 @@ pub struct AtlasArgs {
     /// Feeds every random stream; another one has another leader and other delays.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Plant this bug first (needs a build with the feature `mutants`).
+    #[arg(long)]
+    bug: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -52,6 +55,9 @@ impl AtlasArgs {
         }
         if self.seconds != 60 {
             text += &format!(" --seconds {}", self.seconds);
+        }
+        if let Some(bug) = &self.bug {
+            text += &format!(" --bug {bug}");
         }
         text
     }
@@ -78,10 +84,12 @@ pub fn chart(args: &AtlasArgs) -> Result<ExitCode, String> {
             "--only {case}: it has {has} nodes, the atlas {nodes}"
         ));
     }
+    let planted = bug(&Cluster, args.bug.as_deref())?;
     let start = Start::new(nodes, args.seed)?;
+    Cluster.plant(planted);
     match args.only {
         Some(case) => Ok(one(args, &start, case)),
-        None => all(args, &start, nodes),
+        None => all(args, &start, planted),
     }
 }
 
@@ -116,9 +124,9 @@ fn one(args: &AtlasArgs, start: &Start, case: Case) -> ExitCode {
     ExitCode::from(u8::from(broken))
 }
 
-fn all(args: &AtlasArgs, start: &Start, nodes: usize) -> Result<ExitCode, String> {
+fn all(args: &AtlasArgs, start: &Start, planted: Option<&'static str>) -> Result<ExitCode, String> {
     let begun = Instant::now();
-    let all = graph::cases(nodes);
+    let all = graph::cases(args.nodes.into());
     graph::complete(&all)?;
     let graphs = all.chunk_by(|a, b| a.graph == b.graph).count();
     let (first, every) = args.part.unwrap_or((1, 1));
@@ -131,7 +139,7 @@ fn all(args: &AtlasArgs, start: &Start, nodes: usize) -> Result<ExitCode, String
     let loud = std::io::stderr().is_terminal() && !args.json;
     // A panic of the code under test is a finding and is printed as one.
     std::panic::set_hook(Box::new(|_| {}));
-    let found = survey(start, &cases, args.seconds, jobs, |done| {
+    let found = survey(start, &cases, args.seconds, jobs, planted, |done| {
         if loud && done % 16 == 0 {
             let share = done * 40 / cases.len();
             let rate = done as f64 / begun.elapsed().as_secs_f64().max(0.001);
@@ -169,6 +177,8 @@ fn summed(args: &AtlasArgs, start: &Start, found: &Atlas, graphs: usize, seconds
         "simulated_seconds": found.simulated as f64 / 1e9, "exposure": found.exposure,
         "longest_without_coordinator_ns": worst(found.acting),
         "longest_without_entry_ns": worst(found.still), "most_terms": worst(found.terms),
+        "longest_over_ns": worst(found.over),
+        "cases_with_unreached": found.unreached.0, "most_unreached": worst(found.unreached.1),
         "version": env!("CARGO_PKG_VERSION"),
     }));
 }
@@ -201,6 +211,16 @@ fn told(args: &AtlasArgs, start: &Start, found: &Atlas, graphs: usize, seconds: 
     }
     if let Some((n, case)) = found.terms.0 {
         line(format_args!("most terms after the cut: {n} ({case})"));
+    }
+    if let Some((s, case)) = time(found.over) {
+        line(format_args!(
+            "longest that anybody acted without a quorum: {s:.2} s ({case})"
+        ));
+    }
+    if let (cases, Some((_, case))) = (found.unreached.0, found.unreached.1.0) {
+        line(format_args!(
+            "{cases} cases have a host that keeps its lease and is too far from the leader for the log ({case})"
+        ));
     }
     line(format_args!("exposure: {}", found.exposure));
     line(format_args!(

@@ -19,7 +19,8 @@ pub use cli::{AtlasArgs, chart};
 pub use trial::{Start, Took, Trial};
 
 use crate::check::Violation;
-use crate::harness::{Counts, Outcome};
+use crate::cluster::Cluster;
+use crate::harness::{Counts, Outcome, Subject};
 use crate::oracle::forecast;
 use graph::Case;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,10 @@ pub struct Atlas {
     pub still: Worst,
     /// Most terms.
     pub terms: Worst,
+    /// Longest that somebody acted or something was decided, of the cases without a quorum.
+    pub over: Worst,
+    /// Cases with a host that keeps its lease and gets no log, and the most such hosts.
+    pub unreached: (usize, Worst),
     /// Cases in which the cluster and the oracle disagree, or a promise broke, in order.
     pub disagreements: Vec<Trial>,
 }
@@ -83,6 +88,12 @@ impl Atlas {
             self.acting.take(took.acting, case);
             self.still.take(took.still, case);
             self.terms.take(took.terms, case);
+            if took.unreached > 0 {
+                self.unreached.0 += 1;
+                self.unreached.1.take(took.unreached, case);
+            }
+        } else {
+            self.over.take(took.over, case);
         }
     }
 
@@ -95,18 +106,22 @@ impl Atlas {
         self.acting.merge(other.acting);
         self.still.merge(other.still);
         self.terms.merge(other.terms);
+        self.over.merge(other.over);
+        self.unreached.0 += other.unreached.0;
+        self.unreached.1.merge(other.unreached.1);
         self.disagreements.extend(other.disagreements);
         self.disagreements.sort_by_key(|t| t.case);
     }
 }
 
-/// Runs cases on `jobs` threads, `seconds` simulated ones each after the cut. The result is the same
+/// Runs cases on `jobs` threads, `seconds` simulated ones each after the cut, with the bug planted. The result is the same
 /// for any number of threads. `progress` is called now and then with the number of cases begun.
 pub fn survey(
     start: &Start,
     cases: &[Case],
     seconds: u64,
     jobs: usize,
+    bug: Option<&'static str>,
     progress: impl Fn(usize) + Sync,
 ) -> Atlas {
     let next = AtomicUsize::new(0);
@@ -114,6 +129,7 @@ pub fn survey(
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
+                Cluster.plant(bug);
                 let mut mine = Atlas::default();
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);

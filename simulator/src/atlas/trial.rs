@@ -20,9 +20,11 @@ const LOOK: u64 = 50 * MS;
 const FORMED: u64 = 20 * SECOND;
 /// What is cut is cut so long after the cluster is whole.
 const REST: u64 = SECOND;
-/// Allowed beyond every bound of the contract: what is on its way when the links are cut, and the
-/// silence after which a session is given up.
-const SLACK: u64 = SECOND;
+/// Allowed beyond every bound of the contract: what is on its way when links are cut, late timers, and
+/// five looks.
+const SLACK: u64 = 5 * LOOK;
+/// Whoever gets the log has everything that was decided so long before.
+const BEHIND: u64 = 5 * SECOND;
 
 /// The run of all cases of one size before anything is cut: one seed, so the same for all.
 #[derive(Clone, Debug)]
@@ -45,6 +47,10 @@ pub struct Took {
     pub still: u64,
     /// Terms decided after the cut.
     pub terms: u64,
+    /// To the last look at which somebody acted or something was decided.
+    pub over: u64,
+    /// Hosts under a lease at the end that are too far from the leader to get the log.
+    pub unreached: u64,
 }
 
 /// What one case came to.
@@ -142,9 +148,10 @@ impl Start {
 
     /// Runs a case and compares it with a forecast.
     fn judged(&self, case: Case, forecast: Forecast, seconds: u64, traced: bool) -> Trial {
+        let graph = case.graph.renamed(&self.hosts(case));
         let plan = self.plan(case, seconds);
         let end = plan.end;
-        let mut judge = Judge::new(&plan.timing, self.cut, forecast);
+        let mut judge = Judge::new(&plan.timing, self.cut, end, forecast);
         let mut sim = Sim::<Node>::new(plan, traced);
         // Actions at the very time of the cut are carried out last before it.
         let mut going = sim.run_to(self.cut - 1);
@@ -171,6 +178,12 @@ impl Start {
                 going = false;
             }
         }
+        if going {
+            let linked = |a, b| graph.linked(a, b);
+            judge
+                .end(&sim, end, linked)
+                .unwrap_or_else(|v| sim.breaks(v));
+        }
         Trial {
             case,
             took: judge.took,
@@ -195,11 +208,14 @@ struct Judge {
     /// Entries seen, and when the newest was.
     seen: usize,
     grew: u64,
+    /// From then on entries are too fresh to be asked for at the end, and those before it.
+    fresh: u64,
+    old: usize,
     took: Took,
 }
 
 impl Judge {
-    fn new(t: &Timing, cut: u64, forecast: Forecast) -> Judge {
+    fn new(t: &Timing, cut: u64, end: u64, forecast: Forecast) -> Judge {
         let rate = |d: Duration| ns(d) + ns(d) * u64::from(t.clock_rate_ppm) / 1_000_000;
         let elections = 4 * ns(t.election);
         Judge {
@@ -211,6 +227,8 @@ impl Judge {
             leases: cut + rate(t.lease) + SLACK,
             seen: 0,
             grew: cut,
+            fresh: end.saturating_sub(BEHIND),
+            old: 0,
             took: Took::default(),
         }
     }
@@ -240,12 +258,54 @@ impl Judge {
         if acting.is_none() {
             self.took.acting = since;
         }
+        if acting.is_some() || grown {
+            self.took.over = since;
+        }
+        if at <= self.fresh {
+            self.old = self.seen;
+        }
         match self.forecast.hub {
             Some(hub) => self.must_work(at, hub, acting, terms),
             None => self.must_not_work(at, acting, grown),
         }?;
         let mut hosts = self.forecast.keeps.iter().enumerate();
         hosts.try_for_each(|(host, keeps)| self.lease(at, host, *keeps, sim.leased(host)))
+    }
+
+    /// Who gets the log at the end, by who leads then: voters in session with the leader, and those
+    /// in session with one of them, whom they follow. Others are counted only: a lease renewed by relays
+    /// or one-way links does not bring the log, and no promise says that it does.
+    fn end(
+        &mut self,
+        sim: &Sim<Node>,
+        at: u64,
+        linked: impl Fn(usize, usize) -> bool,
+    ) -> Result<(), Violation> {
+        let hosts = self.forecast.keeps.len();
+        let Some(leader) = sim.acting(at).filter(|_| self.forecast.hub.is_some()) else {
+            return Ok(());
+        };
+        for host in 0..hosts {
+            let near = |a: usize, b: usize| a == b || linked(a, b);
+            if !(0..hosts).any(|via| near(host, via) && near(via, leader)) {
+                self.took.unreached += u64::from(self.forecast.keeps[host]);
+                continue;
+            }
+            let applied = sim.applied(host);
+            if applied < self.old as u64 {
+                let name = HostName(host);
+                let what = format!("{name} does not get the log");
+                let first = format!(
+                    "{} entries were decided by {}, and {name} is at most two sessions from {}",
+                    self.old,
+                    At(self.fresh),
+                    HostName(leader)
+                );
+                let second = format!("it has applied {applied} at {}", At(at));
+                return Err(Violation::new("L2", at, what, [first, second]));
+            }
+        }
+        Ok(())
     }
 
     fn must_work(

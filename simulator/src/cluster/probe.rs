@@ -48,6 +48,12 @@ impl<N: SimNode> Sim<N> {
         self.hosts[host].guardian.end.is_some_and(|end| end > now)
     }
 
+    /// How many entries the node of a host has applied; none while it is down.
+    pub(crate) fn applied(&self, host: usize) -> u64 {
+        let node = self.nodes[host].as_ref();
+        node.map_or(0, |n| n.applied().0)
+    }
+
     /// How many guests can write somewhere.
     pub(crate) fn guests_running(&self) -> usize {
         let known = self.guest_ids.iter().flatten();

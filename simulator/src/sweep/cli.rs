@@ -3,7 +3,7 @@
 use super::{PACES, Sweep, Swept};
 use crate::atlas::part;
 use crate::cluster::Cluster;
-use crate::harness::cli::{line, print, program};
+use crate::harness::cli::{bug, line, print, program};
 use crate::harness::{Subject, run};
 use clap::Args;
 use serde_json::json;
@@ -42,6 +42,9 @@ pub struct SweepArgs {
     /// Where the scenario of each run that breaks a promise is written, 50 at most.
     #[arg(long, default_value = ".", value_name = "DIRECTORY")]
     out: PathBuf,
+    /// Plant this bug first (needs a build with the feature `mutants`).
+    #[arg(long)]
+    bug: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -59,6 +62,9 @@ impl SweepArgs {
         if seed != 1 {
             text += &format!(" --seed {seed}");
         }
+        if let Some(bug) = &self.bug {
+            text += &format!(" --bug {bug}");
+        }
         text + " --trace"
     }
 }
@@ -69,6 +75,7 @@ impl SweepArgs {
 /// No cluster forms, there is no run of that number, or a scenario cannot be written.
 pub fn sweep(args: &SweepArgs) -> Result<ExitCode, String> {
     let begun = Instant::now();
+    let planted = bug(&Cluster, args.bug.as_deref())?;
     let sweep = Sweep::new(args.nodes.into(), args.events.into(), args.seed)?;
     let runs = sweep.runs();
     if let Some(number) = args.only {
@@ -81,6 +88,7 @@ pub fn sweep(args: &SweepArgs) -> Result<ExitCode, String> {
         if !args.json {
             line(said(&sweep, number));
         }
+        Cluster.plant(planted);
         let outcome = run(&Cluster, &sweep.plan(number), args.trace);
         return Ok(print(&outcome, args.json, &args.again(number)));
     }
@@ -95,7 +103,7 @@ pub fn sweep(args: &SweepArgs) -> Result<ExitCode, String> {
     let (first, every) = args.part.unwrap_or((1, 1));
     let numbers: Vec<usize> = (first - 1..runs).step_by(every).collect();
     let runs = numbers.len();
-    let swept = sweep.run(&numbers, jobs, |done| {
+    let swept = sweep.run(&numbers, jobs, planted, |done| {
         if loud && done % 16 == 0 {
             let left = (runs - done) as f64 * begun.elapsed().as_secs_f64() / done as f64;
             let bar = "#".repeat(done * 40 / runs.max(1));

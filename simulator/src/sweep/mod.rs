@@ -12,7 +12,7 @@ pub use cli::{SweepArgs, sweep};
 
 use crate::cluster::action::Action;
 use crate::cluster::{Cluster, Plan, Sim};
-use crate::harness::{Counts, Outcome, run};
+use crate::harness::{Counts, Outcome, Subject, run};
 use crate::world::{MS, SECOND};
 use faults::Fault;
 use quorate_recovery::Node;
@@ -141,14 +141,21 @@ impl Sweep {
         plan
     }
 
-    /// Makes the runs of these numbers on `jobs` threads. The result is the same for any number of
+    /// Makes the runs of these numbers on `jobs` threads with the bug planted. The result is the same for any number of
     /// threads. `progress` is called with the number of runs begun.
-    pub fn run(&self, numbers: &[usize], jobs: usize, progress: impl Fn(usize) + Sync) -> Swept {
+    pub fn run(
+        &self,
+        numbers: &[usize],
+        jobs: usize,
+        bug: Option<&'static str>,
+        progress: impl Fn(usize) + Sync,
+    ) -> Swept {
         let next = AtomicUsize::new(0);
         let total = Mutex::new(Swept::default());
         std::thread::scope(|scope| {
             for _ in 0..jobs.max(1) {
                 scope.spawn(|| {
+                    Cluster.plant(bug);
                     let mut mine = Swept::default();
                     loop {
                         let at = next.fetch_add(1, Ordering::Relaxed);
