@@ -18,6 +18,7 @@ mod storage;
 mod subject;
 mod trace;
 pub mod triggers;
+mod types;
 
 #[cfg(test)]
 mod tests;
@@ -36,37 +37,16 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
 use crate::harness::Outcome;
-use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
+use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, World};
 use host::Host;
+use quorate_membership::Token;
 use quorate_membership::replay::ReplayWindow;
-use quorate_membership::{Token, codec};
-use quorate_recovery::contract::{
-    Effect, Fact, FenceLaunch, GuestOrder, NodeFrame, NodeStream, NodeWrite,
-};
+use quorate_recovery::contract::{Effect, Fact, FenceLaunch, GuestOrder};
 use quorate_recovery::guest::GuestId;
 use std::rc::Rc;
 use trace::Trace;
 use trace::trace;
-
-/// The types of our cluster.
-#[derive(Debug)]
-pub(crate) struct Quorate;
-
-impl Types for Quorate {
-    type Datagram = Rc<NodeFrame>;
-    type Message = NodeStream;
-    type Write = Vec<NodeWrite>;
-    type Local = Local;
-    type Event = Event;
-
-    fn datagram_size(frame: &Rc<NodeFrame>) -> u32 {
-        codec::encode(codec::Kind::Frame, &**frame).len() as u32
-    }
-
-    fn message_size(message: &NodeStream) -> u32 {
-        codec::encode(codec::Kind::Stream, message).len() as u32
-    }
-}
+pub(crate) use types::Quorate;
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
@@ -166,6 +146,12 @@ pub(crate) enum Event {
     FenceAct {
         attempt: Token,
         host: usize,
+    },
+    /// The operating system of a host has shut down, as its device asked it to.
+    ShutsDown {
+        attempt: Token,
+        host: usize,
+        boot: u32,
     },
     Clients,
     Liveness {
@@ -420,9 +406,21 @@ impl<N: SimNode> Sim<N> {
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
+            Event::ShutsDown {
+                attempt,
+                host,
+                boot,
+            } => {
+                if self.hosts[host].boot == boot && self.hosts[host].on {
+                    self.fence_act(attempt, host);
+                }
+            }
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
-            Event::Later { calms, action } if calms == self.calms => self.act(&action),
-            Event::Later { .. } => {}
+            Event::Later { calms, action } => {
+                if calms == self.calms {
+                    self.act(&action);
+                }
+            }
             Event::Trigger { number, that } => self.trigger(number, that),
             other => self.machine_event(other),
         }
