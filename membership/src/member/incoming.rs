@@ -57,6 +57,7 @@ impl<A: Application> Member<A> {
                 message,
             } => {
                 let slot = self.cluster().slot(header.from);
+                let parted = slot.is_some() && self.without_log(now, header.from);
                 let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
                     return self.count("election outside the voters");
                 };
@@ -65,6 +66,9 @@ impl<A: Application> Member<A> {
                 }
                 if to_incarnation != 0 && to_incarnation != self.incarnation.counter {
                     return self.count("election for an older incarnation");
+                }
+                if parted {
+                    return self.count("election without a session");
                 }
                 if replica.receive_election(slot, message).is_err() {
                     self.count("election message refused");
