@@ -63,6 +63,8 @@ pub struct Member<A: Application> {
     dropped: BTreeMap<&'static str, u64>,
     feeds: BTreeMap<NodeId, u64>,
     sessions: BTreeSet<NodeId>,
+    /// Since when each voter that speaks of elections has had no session with us.
+    parted: BTreeMap<NodeId, Time>,
     following: Option<(NodeId, Time)>,
     /// Entries our own log has decided, and when that last changed.
     progress: (u64, Time),
@@ -150,6 +152,7 @@ impl<A: Application> Member<A> {
             dropped: BTreeMap::new(),
             feeds: BTreeMap::new(),
             sessions: BTreeSet::new(),
+            parted: BTreeMap::new(),
             following: None,
             progress: (applied, now),
             snapshot: Snapshots {

@@ -19,6 +19,7 @@ impl<A: Application> Member<A> {
     /// A new session to `peer` is open; whatever an older one still had queued is gone.
     pub fn session_up(&mut self, now: Time, peer: NodeId) {
         self.sessions.insert(peer);
+        self.parted.remove(&peer);
         self.feeds.remove(&peer);
         if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
             && !planted("session-restart-untold")
@@ -40,6 +41,17 @@ impl<A: Application> Member<A> {
             self.following = None;
         }
         self.choose_voter(now);
+    }
+
+    /// Whether `peer` is no voter to elect or be elected by: beats may pass, but no session has
+    /// stood for two election time-outs, so no entry of the log could. A leader that nothing but
+    /// datagrams reach would keep its place for ever and decide nothing (L2).
+    pub(super) fn without_log(&mut self, now: Time, peer: NodeId) -> bool {
+        if self.sessions.contains(&peer) {
+            return false;
+        }
+        let since = *self.parted.entry(peer).or_insert(now);
+        now.since(since) >= self.state.cluster.timing.election * 2
     }
 
     /// A message came on the session from `peer`.

@@ -58,6 +58,7 @@ impl<A: Application> Member<A> {
                 message,
             } => {
                 let slot = self.cluster().slot(header.from);
+                let parted = slot.is_some() && self.without_log(now, header.from);
                 let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
                     return self.count("election outside the voters");
                 };
@@ -66,6 +67,9 @@ impl<A: Application> Member<A> {
                 }
                 if to_incarnation != 0 && to_incarnation != self.incarnation.counter {
                     return self.count("election for an older incarnation");
+                }
+                if parted {
+                    return self.count("election without a session");
                 }
                 if replica.receive_election(slot, message).is_err() {
                     self.count("election message refused");
@@ -177,7 +181,8 @@ impl<A: Application> Member<A> {
             return self.count("acknowledgement of no use");
         }
         // Counted only after our own Admit is applied, and what we inherited is settled.
-        if !(self.admitted() && self.countable) && !planted("unadmitted-acknowledged") {
+        let counts = self.admitted() && self.countable;
+        if !counts && !planted("unadmitted-acknowledged") {
             return;
         }
         let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);

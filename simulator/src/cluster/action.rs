@@ -118,6 +118,8 @@ pub enum Ask {
     ConfirmOff(Who),
     /// Publish some bytes.
     Publish,
+    /// Publish so many bytes.
+    PublishMany(u32),
     /// Take the asked host out of service.
     Leave(Away),
 }

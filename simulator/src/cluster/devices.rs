@@ -138,12 +138,20 @@ impl<N: SimNode> Sim<N> {
                 (quick, exit(0, ""))
             }
             (_, Some(DeviceMode::Picky)) if !on => (quick, exit(1, "already off")),
+            // Who is off has nothing to shut down.
+            (_, Some(DeviceMode::Soft)) if !on => (quick, exit(0, "")),
             (_, Some(DeviceMode::Soft)) => {
+                let boot = self.hosts[host].boot;
                 // Asked again while it shuts down, it goes on shutting down.
                 if self.hosts[host].shut_down_at <= now {
                     let act = rng.range(500 * MS, 2000 * MS);
                     self.hosts[host].shut_down_at = now + act;
-                    self.world.after(act, Event::FenceAct { attempt, host });
+                    let event = Event::FenceActLate {
+                        attempt,
+                        host,
+                        boot,
+                    };
+                    self.world.after(act, event);
                 }
                 (quick, exit(0, ""))
             }

@@ -291,6 +291,9 @@ impl<N: SimNode> Sim<N> {
             Ask::Publish => Request::Publish {
                 bytes: vec![1, 2, 3],
             },
+            Ask::PublishMany(bytes) => Request::Publish {
+                bytes: vec![7; *bytes as usize],
+            },
             Ask::Leave(why) => Request::Leave(*why),
         };
         self.requests += 1;

@@ -130,7 +130,7 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    fn index_of(&self, guest: GuestId) -> Option<usize> {
+    pub(super) fn index_of(&self, guest: GuestId) -> Option<usize> {
         let known = self.guest_ids.iter().position(|g| *g == Some(guest));
         known.or_else(|| {
             let name = &self.audit.guests.get(&guest)?.name;

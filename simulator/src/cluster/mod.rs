@@ -21,6 +21,7 @@ pub mod shapes;
 mod storage;
 mod subject;
 pub mod triggers;
+mod types;
 mod words;
 
 #[cfg(test)]
@@ -47,10 +48,7 @@ use quorate_membership::replay::ReplayWindow;
 use quorate_recovery::contract::{Effect, Fact, FenceLaunch, GuestOrder};
 use quorate_recovery::guest::GuestId;
 use std::rc::Rc;
-
-/// The types of our cluster.
-#[derive(Debug)]
-pub(crate) struct Quorate;
+pub(crate) use types::Quorate;
 
 /// What a daemon does or learns on its own machine.
 #[derive(Debug)]
@@ -154,6 +152,7 @@ pub(crate) enum Event {
         attempt: Token,
         host: usize,
     },
+    /// A device acts after its word, on the boot it was asked about.
     FenceActLate {
         attempt: Token,
         host: usize,
@@ -428,12 +427,17 @@ impl<N: SimNode> Sim<N> {
                 attempt,
                 host,
                 boot,
-            } if self.hosts[host].on && self.hosts[host].boot == boot => {
-                self.fence_act(attempt, host);
+            } => {
+                if self.hosts[host].on && self.hosts[host].boot == boot {
+                    self.fence_act(attempt, host);
+                }
             }
             Event::Watchdog { host, boot, fed } => self.watchdog_fires(host, boot, fed),
-            Event::Later { calms, action } if calms == self.calms => self.act(&action),
-            Event::Later { .. } => {}
+            Event::Later { calms, action } => {
+                if calms == self.calms {
+                    self.act(&action);
+                }
+            }
             Event::Trigger { number, that } => self.trigger(number, that),
             other => self.machine_event(other),
         }

@@ -1,12 +1,12 @@
 //! What a record of our cluster says: words for messages, facts and events, marks and bands.
 
 use super::host::Proc;
-use super::{Event, Local, Quorate, Sim, SimNode};
+use super::{Event, Local, Sim, SimNode};
 use crate::record::{Names, Sort};
 use quorate_membership::entry::{Entry, LogEntry, ProposalId};
 use quorate_membership::frame::{Datagram, Stream};
 use quorate_membership::store::Write;
-use quorate_membership::{NodeId, Token, codec};
+use quorate_membership::{NodeId, Token};
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder, NodeFrame, NodeStream, NodeWrite};
 
@@ -380,32 +380,5 @@ impl<N: SimNode> Sim<N> {
             let lane = host as u32;
             self.world.mark_asked(lane, Sort::Decided, &text, &asked);
         }
-    }
-}
-
-impl crate::world::Types for Quorate {
-    type Datagram = std::rc::Rc<NodeFrame>;
-    type Message = Box<NodeStream>;
-    type Write = Vec<NodeWrite>;
-    type Local = Local;
-    type Event = Event;
-
-    fn datagram_text(d: &Self::Datagram) -> String {
-        datagram(d)
-    }
-    fn message_text(m: &Box<NodeStream>) -> String {
-        stream(m)
-    }
-    fn datagram_size(frame: &Self::Datagram) -> u32 {
-        codec::encode(codec::Kind::Frame, &**frame).len() as u32
-    }
-    fn message_size(message: &Box<NodeStream>) -> u32 {
-        codec::encode(codec::Kind::Stream, message).len() as u32
-    }
-    fn local_text(fact: &Local) -> String {
-        local(fact)
-    }
-    fn event_text(e: &Event) -> (Option<usize>, String) {
-        event(e)
     }
 }

@@ -299,6 +299,7 @@ impl<N: SimNode> Sim<N> {
             self.starts.iter().map(|(_, n)| u64::from(*n)).sum(),
         );
         count("remedies", self.remedies.into());
+        count("triggers", self.triggered());
         Outcome {
             seed: self.plan.seed,
             hash: self.hash.finish(),

@@ -57,7 +57,11 @@ fn stories(folder: &str) -> Vec<(String, Outcome)> {
             // Hours are for `quorate-sim corpus`.
             return None;
         }
-        Some((name, run(&Cluster, &plan, false)))
+        let outcome = run(&Cluster, &plan, false);
+        let gone_off = outcome.exposure.of("triggers");
+        let all = plan.triggers.len() as u64;
+        assert_eq!(gone_off, all, "{name}: what a step waits for never came");
+        Some((name, outcome))
     };
     files.into_iter().filter_map(one).collect()
 }

@@ -99,13 +99,16 @@ impl<N: SimNode> Sim<N> {
     /// that belongs to this instant.
     pub(super) fn notice(&mut self, when: When, host: Option<usize>, guest: Option<GuestId>) {
         let now = self.world.now();
+        if self.watch.progress.is_empty() {
+            return;
+        }
+        let guest = guest.and_then(|g| self.index_of(g));
         for number in 0..self.watch.progress.len() {
             let t = &self.plan.triggers[number];
-            let that_guest = |g: usize| guest.is_some() && self.guest_ids[g] == guest;
             if t.when != when
                 || !(t.after..=t.before).contains(&now)
                 || t.host.is_some_and(|h| Some(h) != host)
-                || t.guest.is_some_and(|g| !that_guest(g))
+                || t.guest.is_some_and(|g| Some(g) != guest)
             {
                 continue;
             }
@@ -117,6 +120,12 @@ impl<N: SimNode> Sim<N> {
                 self.world.after(t.delay, Event::Trigger { number, that });
             }
         }
+    }
+
+    /// Triggers that have gone off at least once.
+    pub(super) fn triggered(&self) -> u64 {
+        let progress = self.watch.progress.iter();
+        progress.filter(|p| p.done > 0).count() as u64
     }
 
     pub(super) fn trigger(&mut self, number: usize, that: usize) {

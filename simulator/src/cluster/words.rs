@@ -157,6 +157,7 @@ impl<N: SimNode> Sim<N> {
                     Ask::Fence(w) => format!("a client at {at} wants {} fenced", name(w)),
                     Ask::ConfirmOff(w) => format!("an operator at {at} says {} is off", name(w)),
                     Ask::Publish => format!("a client at {at} publishes"),
+                    Ask::PublishMany(bytes) => format!("a client at {at} publishes {bytes} bytes"),
                     Ask::Leave(_) => format!("{at} is to leave"),
                 }
             }

@@ -302,7 +302,7 @@ impl Step {
             Ask::Start(_) => "ask-start",
             Ask::Fence(_) => "ask-fence",
             Ask::ConfirmOff(_) => "ask-confirm-off",
-            Ask::Publish => "ask-publish",
+            Ask::Publish | Ask::PublishMany(_) => "ask-publish",
             Ask::Leave(_) => "ask-leave",
         };
         self.host(verb, host);
@@ -312,6 +312,7 @@ impl Step {
             }
             Ask::Fence(target) | Ask::ConfirmOff(target) => self.word("target", &who(target)),
             Ask::Publish => {}
+            Ask::PublishMany(bytes) => self.put("bytes", bytes),
             Ask::Leave(why) => self.word("why", word(LEAVES, why)),
         }
     }

@@ -114,7 +114,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "host, why (stop, reboot or shutdown)",
         "a client takes the host out of service",
     ),
-    ("ask-publish", "host", "a client publishes some bytes"),
+    (
+        "ask-publish",
+        "host [, bytes]",
+        "a client publishes some bytes",
+    ),
     ("calm", "", "everything is whole again"),
 ];
 
@@ -260,7 +264,12 @@ pub(super) fn action(f: &mut Fields<'_, '_>, scope: Scope) -> Result<Action, Bad
             let why = value(LEAVES, "why", &word, at)?;
             Action::Ask(host!("host"), Ask::Leave(why))
         }
-        "ask-publish" => Action::Ask(host!("host"), Ask::Publish),
+        "ask-publish" => {
+            let host = host!("host");
+            let bytes = f.whole("bytes", 1, 60_000)?;
+            let ask = bytes.map_or(Ask::Publish, |n| Ask::PublishMany(n as u32));
+            Action::Ask(host, ask)
+        }
         "calm" => Action::Calm,
         _ => {
             let unknown = || (verb_at, format!("do {verb:?}; allowed: {}", verbs()));
