@@ -26,11 +26,11 @@ const HOST_BUGS: &[(&str, &str)] = &[
     ),
     (
         "late-order-obeyed",
-        "S3: the driver compares no deadline before it acts",
+        "S8 S3: the driver compares no deadline before it acts",
     ),
     (
         "created-running",
-        "S14: the hypervisor starts a guest's code without waiting to be told to continue",
+        "S14 S3: the hypervisor starts a guest's code without waiting to be told to continue",
     ),
     (
         "store-made-anew",
@@ -62,9 +62,6 @@ const WAYS: &[(&str, &[Way])] = &[
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),
     ("emptied-never-said", &[Way::Mix("unarmed")]),
     ("repeat-applied", &[Way::Mix("logs")]),
-    ("placed-from-old-reading", &[Way::Mix("logs")]),
-    ("promises-forgotten", &[Way::Mix("logs")]),
-    ("resign-always-waives", &[Way::Mix("leave")]),
     ("exit-code-proves", &[Way::Mix("fence")]),
     ("launch-not-bound", &[Way::Mix("fence")]),
     ("late-order-obeyed", &[Way::Mix("fence")]),

@@ -12,7 +12,10 @@ fn every_mix_is_clean_and_makes_trouble() {
         };
         let found = hunt(&subject, 1..4, 1, false, None, |_| {});
         if let Some(outcome) = &found.failure {
-            panic!("--mix {mix}, seed {}: {:?}", outcome.seed, outcome.violation);
+            panic!(
+                "--mix {mix}, seed {}: {:?}",
+                outcome.seed, outcome.violation
+            );
         }
         assert_eq!(found.seeds, 3);
         assert!(found.exposure.of("starts") > 0, "{mix} starts no guest");

@@ -46,21 +46,32 @@ fn five_planted_bugs_are_found_each_by_the_promise_it_breaks() {
 #[test]
 fn a_bug_is_seen_again_by_the_command_that_is_printed() {
     let bug = "unadmitted-acknowledged";
-    let hunt = ["hunt", "--mix", "restart", "--seeds", "1..5000", "--bug", bug];
+    let hunt = [
+        "hunt", "--mix", "restart", "--seeds", "1..5000", "--bug", bug,
+    ];
     let found = sim(&hunt);
     assert_eq!(found.status.code(), Some(1), "{}", said(&found));
     let text = said(&found);
     let again = text.split_once("again: ").expect("a command").1;
     let again: Vec<&str> = again.lines().next().expect("a line").split(' ').collect();
-    assert!(again.contains(&"--mix") && again.contains(&bug), "{again:?}");
+    assert!(
+        again.contains(&"--mix") && again.contains(&bug),
+        "{again:?}"
+    );
     let seen = sim(&again[1..]);
     assert_eq!(seen.status.code(), Some(1), "{}", said(&seen));
     let broken = |text: &str| {
-        let line = text.lines().find(|l| l.contains(" broken at ")).map(str::to_owned);
+        let line = text
+            .lines()
+            .find(|l| l.contains(" broken at "))
+            .map(str::to_owned);
         line.expect("what broke")
     };
     let seen = said(&seen);
-    let last = seen.lines().rfind(|l| l.contains(" broken at ")).expect("what broke");
+    let last = seen
+        .lines()
+        .rfind(|l| l.contains(" broken at "))
+        .expect("what broke");
     assert!(last.ends_with(&broken(&text)), "{last}");
 }
 
@@ -73,10 +84,15 @@ fn every_bug_has_a_name_of_its_own_and_says_first_which_promise_it_breaks() {
     for (name, meaning) in bugs {
         let (promises, what) = meaning.split_once(": ").expect("promise: what");
         let of_the_contract = |p: &str| {
-            let number = p.strip_prefix(['S', 'L']).and_then(|n| n.parse::<u8>().ok());
+            let number = p
+                .strip_prefix(['S', 'L'])
+                .and_then(|n| n.parse::<u8>().ok());
             number.is_some_and(|n| (1..=14).contains(&n))
         };
-        assert!(promises.split(' ').all(of_the_contract), "{name}: {meaning}");
+        assert!(
+            promises.split(' ').all(of_the_contract),
+            "{name}: {meaning}"
+        );
         assert!(!what.is_empty(), "{name}");
     }
 }
@@ -91,6 +107,9 @@ fn names_nobody_gave_are_bad_input() {
         let run = sim(args);
         assert_eq!(run.status.code(), Some(2), "{args:?}");
         let text = said(&run);
-        assert!(text.contains("no-such") && text.contains("allowed:"), "{text}");
+        assert!(
+            text.contains("no-such") && text.contains("allowed:"),
+            "{text}"
+        );
     }
 }

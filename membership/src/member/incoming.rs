@@ -177,7 +177,8 @@ impl<A: Application> Member<A> {
             return self.count("acknowledgement of no use");
         }
         // Counted only after our own Admit is applied, and what we inherited is settled.
-        if !(self.admitted() && self.countable) && !planted("unadmitted-acknowledged") {
+        let counts = self.admitted() && self.countable;
+        if !counts && !planted("unadmitted-acknowledged") {
             return;
         }
         let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);

@@ -97,7 +97,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             clocks(rng, &mut plan);
             every(rng, &mut plan, 9 * SECOND, cut_off);
         }
-        "restart" => every(rng, &mut plan, 12 * SECOND, restart),
+        "restart" => every(rng, &mut plan, 6 * SECOND, restart),
         "voters" => every(rng, &mut plan, 12 * SECOND, voters_fail),
         "office" => every(rng, &mut plan, 5 * SECOND, office),
         "fence" => {
@@ -130,7 +130,12 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             plan.end += 20 * SECOND;
             every(rng, &mut plan, 20 * SECOND, comes_back);
         }
-        "forgets" => every(rng, &mut plan, 16 * SECOND, forgets),
+        "forgets" => {
+            plan = Plan::new(seed, 4, 3, 2);
+            plan.devices.fill(None);
+            plan.end = END;
+            every(rng, &mut plan, 16 * SECOND, forgets);
+        }
         "leave" => {
             plan = Plan::new(seed, 5, 5, 2);
             plan.devices.fill(None);
