@@ -22,10 +22,6 @@ pub const BUGS: &[(&str, &str)] = &[
         "S14: a voter acknowledges an incarnation that it has promised to acknowledge no more",
     ),
     (
-        "answer-before-durable",
-        "S14: a voter answers a revoke before its promise to stop is on disk",
-    ),
-    (
         "age-per-incarnation",
         "S14: acknowledgements of a host's last incarnation do not count for the age of its lease",
     ),

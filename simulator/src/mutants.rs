@@ -56,11 +56,10 @@ macro_rules! story {
 
 const WAYS: &[(&str, &[Way])] = &[
     ("stop-promise-forgotten", &[Way::Mix("voters")]),
-    ("answer-before-durable", &[Way::Mix("forgets")]),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),
-    ("emptied-never-said", &[Way::Mix("unarmed")]),
+    ("emptied-never-said", &[story!("rule-emptied-is-said.toml")]),
     ("repeat-applied", &[Way::Mix("logs")]),
     ("exit-code-proves", &[Way::Mix("fence")]),
     ("launch-not-bound", &[Way::Mix("fence")]),
