@@ -62,6 +62,8 @@ const WAYS: &[(&str, &[Way])] = &[
     ("emptied-never-said", &[story!("rule-emptied-is-said.toml")]),
     ("repeat-applied", &[Way::Mix("logs")]),
     ("exit-code-proves", &[Way::Mix("fence")]),
+    ("unanswered-off-is-over", &[Way::Mix("fence")]),
+    ("timeout-as-success", &[Way::Mix("fence")]),
     ("launch-not-bound", &[Way::Mix("fence")]),
     ("late-order-obeyed", &[Way::Mix("fence")]),
     ("fed-past-lease-end", &[Way::Mix("tight")]),

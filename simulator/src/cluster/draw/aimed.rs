@@ -212,6 +212,9 @@ fn cut_off(rng: &mut Rng, plan: &mut Plan, at: u64) {
 /// A daemon is back at once, and is cut off before or after.
 fn restart(rng: &mut Rng, plan: &mut Plan, at: u64) {
     let who = host(rng, plan);
+    if rng.chance(400_000) {
+        return between(rng, plan, at, who);
+    }
     let back = rng.range(10 * MS, 600 * MS);
     let crash = Action::Crash {
         who: who.clone(),
@@ -254,6 +257,23 @@ fn restart(rng: &mut Rng, plan: &mut Plan, at: u64) {
     }
     let length = rng.range(2 * SECOND, 18 * SECOND);
     plan.timeline.push((cut + length, second));
+}
+
+/// A host is cut off until just after the verdict; its daemon is a new life by then, under the lease
+/// of the last one (C1).
+fn between(rng: &mut Rng, plan: &mut Plan, at: u64, who: Who) {
+    let silence = plan.timing.silence().as_nanos() as u64;
+    let crash = Action::Crash {
+        who: who.clone(),
+        restart: Some(rng.range(20 * MS, 200 * MS)),
+    };
+    let ends = at + silence - rng.range(200 * MS, SECOND);
+    let back = at + silence + rng.range(0, 500 * MS);
+    plan.timeline.extend([
+        (at, Action::Isolate(who.clone())),
+        (ends, crash),
+        (back, Action::Reconnect(who)),
+    ]);
 }
 
 #[cfg(test)]
