@@ -30,7 +30,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "fed-past-lease-end",
-        "S11: the watchdog is fed while guests live on without a lease",
+        "S11 S3: the watchdog is fed while guests live on without a lease",
     ),
 ];
 

@@ -66,7 +66,7 @@ impl<A: Application> State<A> {
             Entry::Resign { term, waited } => {
                 self.current_term(*term)?;
                 self.cluster.term = None;
-                self.cluster.clear = *waited || planted("resign-always-waives");
+                self.cluster.clear = *waited;
                 Ok(())
             }
             Entry::Admit {

@@ -22,10 +22,6 @@ pub const BUGS: &[(&str, &str)] = &[
         "S14: a voter acknowledges an incarnation that it has promised to acknowledge no more",
     ),
     (
-        "answer-before-durable",
-        "S14: a voter answers a revoke before its promise to stop is on disk",
-    ),
-    (
         "age-per-incarnation",
         "S14: acknowledgements of a host's last incarnation do not count for the age of its lease",
     ),
@@ -75,7 +71,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "admit-over-attempt",
-        "S8: an incarnation is admitted while an attempt on its predecessor is open",
+        "S8 S2: an incarnation is admitted while an attempt on its predecessor is open",
     ),
     (
         "unarmed-lease-proves",
@@ -83,7 +79,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "repeat-applied",
-        "S10: an entry that was proposed twice is applied twice",
+        "S10 S2: an entry that was proposed twice is applied twice",
     ),
     (
         "takeover-not-waited",
@@ -96,10 +92,6 @@ pub const BUGS: &[(&str, &str)] = &[
     (
         "renewal-from-decision",
         "S6: a coordinator counts its lease from the decision, not the send",
-    ),
-    (
-        "resign-always-waives",
-        "S6: one that resigns before its own wait was over waives that of the next",
     ),
     (
         "leader-is-coordinator",
@@ -115,7 +107,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "one-voter-condemns",
-        "S4: one voter's word, not a quorum's, is ground for a verdict",
+        "L1 S4: one voter's word, not a quorum's, is ground for a verdict",
     ),
     (
         "pause-is-silence",
@@ -132,14 +124,6 @@ pub const BUGS: &[(&str, &str)] = &[
     (
         "term-outlives-its-life",
         "L2: a leader asks for no term while the log names an earlier life of it",
-    ),
-    (
-        "session-restart-untold",
-        "L2: consensus is not told that a session was opened anew",
-    ),
-    (
-        "straggler-left-behind",
-        "L1: a leader does not reach a voter that promised a higher round",
     ),
     (
         "left-behind-voter-waits",

@@ -160,7 +160,7 @@ impl Application for Guests {
                     .get(host)
                     .is_some_and(|h| h.usable() && h.incarnation == *incarnation);
                 let r = self.record(*guest)?;
-                if r.open() || (r.epoch != *previous && !planted("placed-from-old-reading")) {
+                if r.open() || r.epoch != *previous {
                     return Err("its epoch is not the one named, or not closed".into());
                 }
                 if !usable && !planted("placed-on-lost-host") {

@@ -20,19 +20,15 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "blind-is-stopped",
-        "S9: a hypervisor that does not answer counts as one that shows no guest",
+        "S9 S14: a hypervisor that does not answer counts as one that shows no guest",
     ),
     (
         "drain-not-waited",
         "S1: a guest is placed at once after a device or a word, with its last writes under way",
     ),
     (
-        "placed-from-old-reading",
-        "S2: a placement holds whatever epoch it was proposed after",
-    ),
-    (
         "placed-on-lost-host",
-        "S2: a placement holds on a host that was revoked or replaced meanwhile",
+        "S2 L1: a placement holds on a host that was revoked or replaced meanwhile",
     ),
     (
         "word-before-end",
@@ -40,11 +36,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "word-without-promise",
-        "S5: a host says that a guest is closed without refusing its epoch for good",
-    ),
-    (
-        "promises-forgotten",
-        "S5: a restarted daemon forgets which epochs it refuses",
+        "S5 S14: a host says that a guest is closed without refusing its epoch for good",
     ),
     (
         "refused-epoch-started",
@@ -56,7 +48,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "sent-before-durable",
-        "S10: messages leave before the writes they rest on are durable",
+        "S10 S5: messages leave before the writes they rest on are durable",
     ),
     (
         "launch-not-bound",

@@ -26,11 +26,11 @@ const HOST_BUGS: &[(&str, &str)] = &[
     ),
     (
         "late-order-obeyed",
-        "S3: the driver compares no deadline before it acts",
+        "S8 S3: the driver compares no deadline before it acts",
     ),
     (
         "created-running",
-        "S14: the hypervisor starts a guest's code without waiting to be told to continue",
+        "S14 S3: the hypervisor starts a guest's code without waiting to be told to continue",
     ),
     (
         "store-made-anew",
@@ -56,16 +56,14 @@ macro_rules! story {
 
 const WAYS: &[(&str, &[Way])] = &[
     ("stop-promise-forgotten", &[Way::Mix("voters")]),
-    ("answer-before-durable", &[Way::Mix("forgets")]),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),
-    ("emptied-never-said", &[Way::Mix("unarmed")]),
+    ("emptied-never-said", &[story!("rule-emptied-is-said.toml")]),
     ("repeat-applied", &[Way::Mix("logs")]),
-    ("placed-from-old-reading", &[Way::Mix("logs")]),
-    ("promises-forgotten", &[Way::Mix("logs")]),
-    ("resign-always-waives", &[Way::Mix("leave")]),
     ("exit-code-proves", &[Way::Mix("fence")]),
+    ("unanswered-off-is-over", &[Way::Mix("fence")]),
+    ("timeout-as-success", &[Way::Mix("fence")]),
     ("launch-not-bound", &[Way::Mix("fence")]),
     ("late-order-obeyed", &[Way::Mix("fence")]),
     ("fed-past-lease-end", &[Way::Mix("tight")]),

@@ -21,6 +21,7 @@ fn hunted<S: Subject>(test: &S, seeds: Range<u64>, bug: Option<&'static str>) ->
         jobs: 2,
         go_on: false,
         bug,
+        mix: None,
     };
     let found = hunt(test, &order, Hunt::default(), 0, || {}, |_, _| Ok(()));
     found.expect("nobody ends it")

@@ -9,7 +9,6 @@
 //! Only a voter that is unhappy counts, one that sees no leader of that round at work; and only a
 //! leader that a quorum follows acts. So two leaders never raise their rounds against each other.
 
-use crate::mutants::planted;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::messages::ballot_leader_election::HeartbeatReply;
 
@@ -41,7 +40,7 @@ impl Stragglers {
     pub(super) fn round_over(&mut self, leads: bool, slots: u8) -> Option<Ballot> {
         let above = self.above.take();
         let quorum = std::mem::take(&mut self.following) + 1 > slots / 2;
-        if !leads || !quorum || above.is_none() || planted("straggler-left-behind") {
+        if !leads || !quorum || above.is_none() {
             self.rounds = 0;
             return None;
         }

@@ -22,7 +22,6 @@ impl<A: Application> Member<A> {
         self.parted.remove(&peer);
         self.feeds.remove(&peer);
         if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
-            && !planted("session-restart-untold")
         {
             replica.session_up(slot);
         }

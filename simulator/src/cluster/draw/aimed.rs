@@ -97,7 +97,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             clocks(rng, &mut plan);
             every(rng, &mut plan, 9 * SECOND, cut_off);
         }
-        "restart" => every(rng, &mut plan, 12 * SECOND, restart),
+        "restart" => every(rng, &mut plan, 6 * SECOND, restart),
         "voters" => every(rng, &mut plan, 12 * SECOND, voters_fail),
         "office" => every(rng, &mut plan, 5 * SECOND, office),
         "fence" => {
@@ -130,7 +130,12 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             plan.end += 20 * SECOND;
             every(rng, &mut plan, 20 * SECOND, comes_back);
         }
-        "forgets" => every(rng, &mut plan, 16 * SECOND, forgets),
+        "forgets" => {
+            plan = Plan::new(seed, 4, 3, 2);
+            plan.devices.fill(None);
+            plan.end = END;
+            every(rng, &mut plan, 16 * SECOND, forgets);
+        }
         "leave" => {
             plan = Plan::new(seed, 5, 5, 2);
             plan.devices.fill(None);
@@ -207,6 +212,9 @@ fn cut_off(rng: &mut Rng, plan: &mut Plan, at: u64) {
 /// A daemon is back at once, and is cut off before or after.
 fn restart(rng: &mut Rng, plan: &mut Plan, at: u64) {
     let who = host(rng, plan);
+    if rng.chance(400_000) {
+        return between(rng, plan, at, who);
+    }
     let back = rng.range(10 * MS, 600 * MS);
     let crash = Action::Crash {
         who: who.clone(),
@@ -249,6 +257,23 @@ fn restart(rng: &mut Rng, plan: &mut Plan, at: u64) {
     }
     let length = rng.range(2 * SECOND, 18 * SECOND);
     plan.timeline.push((cut + length, second));
+}
+
+/// A host is cut off until just after the verdict; its daemon is a new life by then, under the lease
+/// of the last one (C1).
+fn between(rng: &mut Rng, plan: &mut Plan, at: u64, who: Who) {
+    let silence = plan.timing.silence().as_nanos() as u64;
+    let crash = Action::Crash {
+        who: who.clone(),
+        restart: Some(rng.range(20 * MS, 200 * MS)),
+    };
+    let ends = at + silence - rng.range(200 * MS, SECOND);
+    let back = at + silence + rng.range(0, 500 * MS);
+    plan.timeline.extend([
+        (at, Action::Isolate(who.clone())),
+        (ends, crash),
+        (back, Action::Reconnect(who)),
+    ]);
 }
 
 #[cfg(test)]

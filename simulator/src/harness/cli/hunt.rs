@@ -49,7 +49,9 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
         bug: bug(subject, args.bug.as_deref())?,
         mix,
     };
-    let name = format!("{} {}", program(), env!("CARGO_PKG_VERSION"));
+    let path = PathBuf::from(program());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("{name} {}", env!("CARGO_PKG_VERSION"));
     let (mut total, mut from) = (Hunt::default(), order.seeds.start);
     if let Some(file) = &args.resume
         && let Some(state) = read_resume(&name, &order, file)?

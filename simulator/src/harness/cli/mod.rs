@@ -104,12 +104,11 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
     })
 }
 
-/// The name of this program, for commands that are printed.
+/// This program as it was called, for commands that are printed.
 #[must_use]
 pub fn program() -> String {
-    let path = std::env::args_os().next().map(std::path::PathBuf::from);
-    let name = path.as_ref().and_then(|p| p.file_name());
-    name.map_or("quorate-sim".into(), |n| n.to_string_lossy().into_owned())
+    let path = std::env::args_os().next();
+    path.map_or("quorate-sim".into(), |p| p.to_string_lossy().into_owned())
 }
 
 /// Reads a count or a range of seeds.

@@ -45,7 +45,8 @@ pub(super) fn mutants<S: Subject>(subject: &S, args: &Mutants) -> Result<ExitCod
     let all = subject.bugs();
     let mut chosen = Vec::new();
     for name in &args.only {
-        chosen.extend(bug(subject, Some(name))?);
+        let known = bug(subject, Some(name)).map_err(|why| why.replacen("--bug", "--only", 1))?;
+        chosen.extend(known);
     }
     if let Some(why) = subject.unplantable() {
         return Err(format!("mutants: {why}"));
@@ -57,7 +58,7 @@ pub(super) fn mutants<S: Subject>(subject: &S, args: &Mutants) -> Result<ExitCod
     std::panic::set_hook(Box::new(|_| {}));
     if !args.json {
         line(format_args!(
-            "{:<28} {:<12} {:<12} {:<26} {:>6} {:>6} {:>8}",
+            "{:<28} {:<10} {:<12} {:<38} {:>6} {:>6} {:>8}",
             "bug", "promise", "broke", "by", "seed", "seeds", "seconds"
         ));
     }
@@ -115,7 +116,10 @@ fn find<S: Subject>(
                 let (seeds, broken) = search(subject, Some(mix), bug, limit, jobs)?;
                 (format!("mix {mix}"), seeds, broken)
             }
-            Way::Story(file, text) => (file.to_owned(), 1, tell(subject, file, text, bug)),
+            Way::Story(file, text) => {
+                let name = file.rsplit('/').next().unwrap_or(file);
+                (name.to_owned(), 1, tell(subject, file, text, bug))
+            }
         };
         row.by = by;
         row.seeds += seeds;
@@ -182,7 +186,7 @@ fn print(row: &Row) {
     let seed = row.seed.map_or("-".to_owned(), |s| s.to_string());
     let broke = row.broke.unwrap_or("NOT FOUND");
     line(format_args!(
-        "{:<28} {:<12} {:<12} {:<26} {:>6} {:>6} {:>8.1}",
+        "{:<28} {:<10} {:<12} {:<38} {:>6} {:>6} {:>8.1}",
         row.bug, row.promise, broke, row.by, seed, row.seeds, row.seconds
     ));
 }
