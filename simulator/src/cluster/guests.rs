@@ -282,7 +282,7 @@ impl<N: SimNode> Sim<N> {
         self.ran(host, at);
         let p = &mut self.hosts[host].procs[at];
         p.writing = writing;
-        let p = *p;
+        let (p, name) = (*p, self.name(host));
         self.hash
             .add(p.guest.0 << 8 | (host as u64) << 1 | u64::from(writing));
         if !writing {
@@ -292,13 +292,13 @@ impl<N: SimNode> Sim<N> {
                 .range(0, ns(self.plan.timing.drain))
                 .max(late);
             self.s1.ends(now, host, p.guest, now + drain);
-            mark!(self, host, Truth, "TRUTH {} can write no more", p.guest);
+            mark!(self, host, Truth, "TRUTH {} stops on {name}", p.guest);
             self.draw_guest(host, at);
             self.draw_drain(host, at, now + drain);
             self.notice(When::GuestStops, Some(host), Some(p.guest));
             return;
         }
-        mark!(self, host, Truth, "TRUTH {} can write", p.guest);
+        mark!(self, host, Truth, "TRUTH {} can write on {name}", p.guest);
         self.draw_guest(host, at);
         self.notice(When::GuestStarts, Some(host), Some(p.guest));
         let alone = self.s1.begins(now, host, p.guest);
@@ -427,12 +427,7 @@ impl<N: SimNode> Sim<N> {
         }
         self.kills += 1;
         self.notice(When::LeaseExpires, Some(host), None);
-        mark!(
-            self,
-            host,
-            Kill,
-            "lease is over: the guardian ends every guest"
-        );
+        mark!(self, host, Kill, "lease over: the guardian ends all guests");
         if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {
             self.plan_kill(host);
         }

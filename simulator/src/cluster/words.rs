@@ -91,7 +91,7 @@ impl<N: SimNode> Sim<N> {
                 format!("all of {} freezes for {}", name(who), seconds(*length))
             }
             Action::PowerOff { who, back: b } => {
-                format!("{} loses power, which {}", name(who), back(b))
+                format!("the power of {} fails and {}", name(who), back(b))
             }
             Action::PowerOn(who) => format!("{} gets power", name(who)),
             Action::AllPowerOff { back } => format!("all power fails for {}", seconds(*back)),

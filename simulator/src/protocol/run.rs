@@ -85,6 +85,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         let ended = if self.over { self.plan.end } else { now };
         let violation = broken.map(|b| {
             trace!(self.runner, "** broken: {}: {}", b.property, b.what);
+            self.runner.world.broken(b.property, &b.what, &b.facts);
             Violation::new(b.property, ended, b.what, b.facts)
         });
         let mut exposure = std::mem::take(&mut self.runner.counts);
@@ -101,7 +102,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             ended,
             exposure,
             trace: self.runner.take_trace(),
-            record: None,
+            record: self.runner.world.take_record(),
         }
     }
 
@@ -161,6 +162,12 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         let step = &self.plan.steps[number];
         let now = self.runner.world.now();
         trace!(self.runner, "** {}", step.fault);
+        if self.runner.world.is_recording() {
+            let until = self.plan.over(step);
+            self.runner
+                .world
+                .fault(number, &step.fault.to_string(), until);
+        }
         let length = self
             .plan
             .over(step)

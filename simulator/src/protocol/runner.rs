@@ -4,6 +4,7 @@ use super::ctx::{Ctx, Output};
 use super::{NodeName, Protocol, Told};
 use crate::check::At;
 use crate::harness::Counts;
+use crate::record::Names;
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
@@ -23,6 +24,16 @@ impl<P: Protocol> Types for Alone<P> {
     type Local = u64;
     /// Whatever who holds the runner planned.
     type Event = u32;
+
+    fn datagram_text(message: &P::Message) -> String {
+        format!("{message:?}")
+    }
+    fn message_text(message: &P::Message) -> String {
+        format!("{message:?}")
+    }
+    fn local_text(write: &u64) -> String {
+        format!("has write {write} on its disk")
+    }
 }
 
 /// What came next.
@@ -152,6 +163,8 @@ impl<P: Protocol> Runner<P> {
     /// Keeps one line per event from now on.
     pub fn trace(&mut self) {
         self.lines = Some(Vec::new());
+        let names = Names::numbered("n", self.nodes.len(), 1);
+        self.world.record(names);
     }
 
     /// The lines kept.

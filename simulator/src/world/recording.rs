@@ -25,7 +25,7 @@ impl Link {
 impl<T: Types> World<T> {
     /// Records from now on. The names are those of this world's nodes and networks, in order.
     pub fn record(&mut self, names: Names) {
-        let recorder = Recorder::new(names, self.layout.session_networks);
+        let recorder = Recorder::new(names, self.layout.session_networks.max(1));
         self.recorder = Some(Box::new(recorder));
     }
 
