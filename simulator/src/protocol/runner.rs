@@ -4,7 +4,7 @@ use super::ctx::{Ctx, Output};
 use super::{NodeName, Protocol, Told};
 use crate::check::At;
 use crate::harness::Counts;
-use crate::record::Names;
+use crate::record::{Names, Sort};
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, Types, World};
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
@@ -370,6 +370,10 @@ impl<P: Protocol> Runner<P> {
                 }
                 Output::Tell(fact) => {
                     trace!(self, "{name} tells: {fact:?}");
+                    if self.world.is_recording() {
+                        let text = format!("tells {fact:?}");
+                        self.world.mark(node as u32, Sort::Truth, &text);
+                    }
                     let _ = write!(Hashed(&mut self.hash), "{fact:?}");
                     let at = now;
                     self.told.push(Told { node, at, fact });
