@@ -11,7 +11,7 @@ const PURE: [&str; 3] = ["membership", "fencing", "recovery"];
 /// fall, and a file that fits again leaves the list.
 const LONG: [(&str, usize); 5] = [
     ("membership/src/member.rs", 610),
-    ("simulator/src/world/mod.rs", 660),
+    ("simulator/src/world/mod.rs", 580),
     ("src/guardian/records.rs", 520),
     ("src/hypervisor/embedded.rs", 560),
     ("src/net/datagram.rs", 540),

@@ -5,13 +5,14 @@ use crate::contract::FenceLaunch;
 use crate::guest::{GuestId, Wanted};
 use crate::machine::Guests;
 use crate::mutants::planted;
-use crate::placement;
 use quorate_fencing::{Next, Tried, brake, next_level};
 use quorate_membership::cluster::Attempt;
 use quorate_membership::entry::{AttemptEnd, Away, Entry, Proof, ProposalId};
 use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+mod place;
 
 /// Kinds of cooldowns of this crate (the membership's own are below 64).
 pub(crate) mod kind {
@@ -23,9 +24,6 @@ pub(crate) mod kind {
     pub(crate) const FENCING: u8 = 69;
     pub(crate) const AWAY: u8 = 70;
 }
-
-/// A guest whose failures repeat is tried again after at most this long.
-const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// The coordinator's memory. All of it may be lost with the role: what counts is in the log.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +42,8 @@ pub(crate) struct Planner {
     pub(crate) waiting: BTreeMap<GuestId, String>,
     /// Why a lost host is not being cut by a device, for people.
     pub(crate) fencing: BTreeMap<NodeId, String>,
+    /// When this node, as coordinator, had applied how many entries, oldest first.
+    history: VecDeque<(Time, u64)>,
     /// The epoch and the number of entries that were applied when the state was looked through.
     seen: Option<(Epoch, u64)>,
 }
@@ -380,102 +380,6 @@ impl Planner {
             .collect();
         let n = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
         brake::allows(n, 1, brake::WINDOW, &attempts, host.0)
-    }
-
-    /// Gives every free guest that should run to a host with room, highest priority first.
-    fn place(&mut self, now: Time, member: &mut Member<Guests>) {
-        let t = member.cluster().timing.clone();
-        self.placing
-            .retain(|_, (_, at)| now.since(*at) < t.election * 2);
-        let mut free: Vec<(i32, GuestId)> = member
-            .app()
-            .guests
-            .iter()
-            .filter(|(id, r)| {
-                !r.open() && r.wanted == Wanted::Running && !self.placing.contains_key(id)
-            })
-            .map(|(id, r)| (r.spec.priority, *id))
-            .collect();
-        if free.is_empty() {
-            return;
-        }
-        let mut room = placement::room(member.cluster(), member.app());
-        // `room` holds usable hosts only; of those, the ones that say they can take guests now.
-        room.retain(|host, _| {
-            member.heard(now, *host).is_some_and(|(heard, silent)| {
-                silent < t.heartbeat * 2 + t.jitter
-                    && !heard.beat.lease_left.is_zero()
-                    && heard.beat.armed.is_some()
-            })
-        });
-        for (guest, (host, _)) in &self.placing {
-            if let (Some(r), Some(left)) = (member.app().guests.get(guest), room.get_mut(host)) {
-                placement::take(left, r.spec.needs.capacity());
-            }
-        }
-        free.sort_by_key(|(priority, id)| (std::cmp::Reverse(*priority), *id));
-        for (_, guest) in free {
-            let r = member.app().guests[&guest].clone();
-            if let Some(wait) = self.holdback(now, member, guest) {
-                self.waiting.insert(guest, wait);
-                continue;
-            }
-            let avoid = r.host.filter(|_| r.failures > 0);
-            let Some(host) = placement::choose(&room, r.spec.needs.capacity(), avoid) else {
-                self.waiting
-                    .insert(guest, "no usable host has room for it".into());
-                continue;
-            };
-            if !member.cool(now, kind::PLACED, guest.0, t.election) {
-                continue;
-            }
-            if let Some(left) = room.get_mut(&host) {
-                placement::take(left, r.spec.needs.capacity());
-            }
-            self.placing.insert(guest, (host, now));
-            self.waiting
-                .insert(guest, format!("going to {}", member.cluster().name(host)));
-            let incarnation = member.cluster().hosts[&host].incarnation;
-            let placed = Command::Placed {
-                guest,
-                previous: r.epoch,
-                host,
-                incarnation,
-            };
-            member.propose(now, Entry::App(placed));
-        }
-    }
-
-    /// Why a free guest must wait still: writes under way (V1), or its own repeated failures.
-    fn holdback(&self, now: Time, member: &Member<Guests>, guest: GuestId) -> Option<String> {
-        let r = &member.app().guests[&guest];
-        let closed = r.closed.as_ref()?;
-        let since = self
-            .freed
-            .get(&guest)
-            .map_or(Duration::ZERO, |(_, at)| now.since(*at));
-        let drain = member.cluster().timing.drain_wait();
-        if !closed.drained && since < drain && !planted("drain-not-waited") {
-            return Some(format!(
-                "writes may be under way for {}",
-                secs(drain - since)
-            ));
-        }
-        // One that failed on one host is tried on another at once.
-        if r.failures > 1 {
-            let first = Duration::from_millis(r.spec.policy.retry_ms);
-            let delay = first
-                .saturating_mul(1 << (r.failures - 2).min(20))
-                .min(RETRY_MAX);
-            if since < delay {
-                let left = secs(delay - since);
-                return Some(format!(
-                    "{} ({} times); tried again in {left}",
-                    closed.why, r.failures
-                ));
-            }
-        }
-        None
     }
 
     /// When something here becomes due that no fact announces.

@@ -2,7 +2,9 @@
 
 use super::nodes::datagram_kind;
 use super::{Sim, SimNode};
-use quorate_recovery::contract::{Effect, To};
+use quorate_membership::entry::Entry;
+use quorate_recovery::command::Command;
+use quorate_recovery::contract::{Effect, Fact, To};
 
 impl<N: SimNode> Sim<N> {
     pub(super) fn hash_effect(&mut self, effect: &Effect) {
@@ -52,5 +54,49 @@ impl<N: SimNode> Sim<N> {
                 h.add(until.0);
             }
         }
+    }
+}
+
+/// What the run hash calls a fact.
+pub(super) fn fact_kind(fact: &Fact) -> u64 {
+    match fact {
+        Fact::Frame { frame, .. } => 16 | datagram_kind(frame),
+        Fact::SessionUp { .. } => 1,
+        Fact::SessionDown { .. } => 2,
+        Fact::Stream { .. } => 3,
+        Fact::Timeout => 4,
+        Fact::Persisted { .. } => 5,
+        Fact::StoreFailed { .. } => 6,
+        Fact::Guests { .. } => 7,
+        Fact::HypervisorBlind { .. } => 8,
+        Fact::GuestGone { .. } => 9,
+        Fact::GuestDone { .. } => 10,
+        Fact::FenceDone { .. } => 11,
+        Fact::Armed(_) => 12,
+        Fact::Request { .. } => 13,
+        Fact::Observed { .. } => 14,
+        Fact::HostObserved(_) => 15,
+    }
+}
+
+/// What exposure calls an entry.
+pub(super) fn entry_name(entry: &Entry<Command>) -> &'static str {
+    match entry {
+        Entry::Noop => "noop",
+        Entry::Away { .. } => "away",
+        Entry::Term { .. } => "term",
+        Entry::Renew { .. } => "renew",
+        Entry::Resign { .. } => "resign",
+        Entry::Admit { emptied: true, .. } => "admit, emptied",
+        Entry::Admit { .. } => "admit",
+        Entry::Armed { .. } => "armed",
+        Entry::Revoke { .. } => "revoke",
+        Entry::Restore { .. } => "restore",
+        Entry::Proof { .. } => "proof",
+        Entry::Attempt { .. } => "attempt",
+        Entry::AttemptEnded { .. } => "attempt ended",
+        Entry::App(Command::Placed { .. }) => "placed",
+        Entry::App(Command::Closed { .. }) => "closed",
+        Entry::App(_) => "other of guests",
     }
 }

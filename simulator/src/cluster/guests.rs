@@ -1,6 +1,5 @@
 //! Hypervisor, guardian and watchdog of every host, and the truth about who can write.
 
-use super::action::WatchdogMode;
 use super::host::{Creation, Proc};
 use super::picture::mark;
 use super::plan::Expected;
@@ -8,14 +7,13 @@ use super::triggers::When;
 use super::{Event, Local, Sim, SimNode, nodes};
 use crate::mutants;
 use crate::world::{MS, SECOND};
-use quorate_fencing::guardian::{Act, Feeding};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
 use quorate_recovery::guest::GuestId;
 use quorate_recovery::observation::Cause;
 use std::time::Duration;
 
-fn ns(d: Duration) -> u64 {
+pub(super) fn ns(d: Duration) -> u64 {
     d.as_nanos() as u64
 }
 
@@ -372,132 +370,5 @@ impl<N: SimNode> Sim<N> {
                 self.hold(agreed);
             }
         }
-    }
-
-    /// The guardian learns the lease end.
-    pub(super) fn lease(&mut self, host: usize, end: Time) {
-        let now = self.world.now();
-        let true_end = self.s3.claims(now, host, end);
-        self.hold(true_end);
-        self.hosts[host].guardian.end = Some(end);
-        let until = self.world.clock(host).true_time(end.0);
-        self.world.band(host as u32, "lease", "", until);
-        self.set_guardian_timer(host);
-    }
-
-    fn set_guardian_timer(&mut self, host: usize) {
-        let Some(end) = self.hosts[host].guardian.end else {
-            return;
-        };
-        let now = self.world.now();
-        let at = self.world.clock(host).true_time(end.0).max(now);
-        let h = &mut self.hosts[host];
-        // One timer is enough as long as it does not come too late.
-        if h.guardian.timer == 0 || at < h.guardian.timer {
-            h.guardian.timer = at;
-            let boot = h.boot;
-            self.world
-                .after(at - now, Event::Guardian { host, boot, at });
-        }
-    }
-
-    pub(super) fn guardian_timer(&mut self, host: usize, at: u64) {
-        let clock = Time(self.world.reading(host));
-        let g = &mut self.hosts[host].guardian;
-        if g.timer != at {
-            return;
-        }
-        g.timer = 0;
-        if g.end.is_some_and(|end| clock < end) {
-            self.set_guardian_timer(host);
-        } else {
-            self.guard(host);
-        }
-    }
-
-    /// Begins to end every guest if the lease is over.
-    fn guard(&mut self, host: usize) {
-        let clock = Time(self.world.reading(host));
-        let h = &mut self.hosts[host];
-        let sight = h.sight(clock);
-        let begun = h.guardian.logic.killing();
-        let act = h.guardian.logic.see(&sight);
-        if begun || !matches!(act, Act::Kill { .. }) {
-            return;
-        }
-        self.kills += 1;
-        self.notice(When::LeaseExpires, Some(host), None);
-        mark!(self, host, Kill, "lease over: the guardian ends all guests");
-        if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {
-            self.plan_kill(host);
-        }
-    }
-
-    fn plan_kill(&mut self, host: usize) {
-        // K is counted by the host's clock; a fast one leaves less true time.
-        let rate = self.world.clock(host).rate_ppb.max(0) as u64;
-        let longest = ns(self.plan.timing.kill) * 97 / 100;
-        let longest = longest - longest / 1000 * (rate / 1_000_000);
-        let delay = self.guest_rng.range(MS, longest);
-        let boot = self.hosts[host].boot;
-        self.world.after(delay, Event::Killed { host, boot });
-    }
-
-    pub(super) fn killed(&mut self, host: usize) {
-        if !self.hosts[host].guardian.logic.killing() {
-            return;
-        }
-        while !self.hosts[host].procs.is_empty() {
-            self.gone(host, 0, "the guardian ended it", Cause::Died);
-        }
-        // The kill goes on until no start is pending: what appears later is ended as well (V7).
-        self.guard(host);
-    }
-
-    /// The watchdog's feeder looks whether it may feed.
-    pub(super) fn feed_look(&mut self, host: usize) {
-        let clock = Time(self.world.reading(host));
-        let h = &mut self.hosts[host];
-        let sight = h.sight(clock);
-        let may = h.guardian.feed.may(&sight) == Feeding::Feed;
-        let boot = h.boot;
-        let stuck = h.guardian.logic.killing() && !mutants::host("fed-past-lease-end");
-        if may && !stuck {
-            let gap = self.guest_rng.range(0, MS);
-            self.world.after(gap, Event::Feed { host, boot });
-        } else {
-            let again = ns(self.plan.timing.watchdog) / 3;
-            self.world.after(again, Event::FeedLook { host, boot });
-        }
-    }
-
-    pub(super) fn feed(&mut self, host: usize) {
-        let clock = Time(self.world.reading(host));
-        let t = &self.plan.timing;
-        let (w, g) = (ns(t.watchdog), ns(t.watchdog_granularity));
-        let fires = w + self.guest_rng.range(0, g);
-        let fires = match self.hosts[host].watchdog_mode {
-            WatchdogMode::Late => 3 * fires,
-            _ => fires,
-        };
-        let h = &mut self.hosts[host];
-        h.guardian.fed += 1;
-        // The clock is read again after the feed: one that slipped past the end is the last.
-        let sight = h.sight(clock);
-        h.guardian.feed.fed(&sight);
-        let (boot, fed) = (h.boot, h.guardian.fed);
-        self.world.after(fires, Event::Watchdog { host, boot, fed });
-        self.world.after(w / 3, Event::FeedLook { host, boot });
-    }
-
-    pub(super) fn watchdog_fires(&mut self, host: usize, boot: u32, fed: u64) {
-        let h = &self.hosts[host];
-        let deaf = matches!(h.watchdog_mode, WatchdogMode::Stuck | WatchdogMode::Absent);
-        if !h.on || h.boot != boot || h.guardian.fed != fed || deaf {
-            return;
-        }
-        mark!(self, host, Fence, "the WATCHDOG resets it");
-        let back = self.guest_rng.range(300 * MS, 4000 * MS);
-        self.power_off(host, Some(back));
     }
 }

@@ -4,9 +4,11 @@
 pub mod action;
 mod devices;
 pub mod draw;
+mod events;
 mod faults;
 mod fingerprint;
 mod flaws;
+mod guarding;
 mod guests;
 mod host;
 mod minds;
@@ -42,137 +44,14 @@ use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, World};
+pub(crate) use events::{Event, Local};
 use host::Host;
 use quorate_membership::Token;
 use quorate_membership::replay::ReplayWindow;
-use quorate_recovery::contract::{Effect, Fact, FenceLaunch, GuestOrder};
+use quorate_recovery::contract::{Effect, Fact};
 use quorate_recovery::guest::GuestId;
 use std::rc::Rc;
 pub(crate) use types::Quorate;
-
-/// What a daemon does or learns on its own machine.
-#[derive(Debug)]
-pub(crate) enum Local {
-    /// A fact for the node.
-    Fact(Box<Fact>),
-    /// Its driver carries out a guest order.
-    Order(Box<GuestOrder>),
-    /// Its driver launches a fence agent.
-    Launch(Box<FenceLaunch>),
-    /// Its driver looks after a fence level again.
-    FenceWake(usize),
-    /// An agent it launched has ended.
-    AgentEnded {
-        fence: usize,
-        device: usize,
-        end: quorate_fencing::agent::AgentEnd,
-    },
-    /// Its driver tells the guardian the lease end.
-    Lease(quorate_membership::Time),
-}
-
-impl Local {
-    fn fact(fact: Fact) -> Local {
-        Local::Fact(Box::new(fact))
-    }
-}
-
-/// What happens around the daemons. Those that belong to one boot of a machine name it.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Action(usize),
-    Expect(usize),
-    DaemonStart {
-        host: usize,
-        boot: u32,
-    },
-    PowerOn {
-        host: usize,
-        boot: u32,
-    },
-    Thaw {
-        host: usize,
-        until: u64,
-    },
-    Guardian {
-        host: usize,
-        boot: u32,
-        at: u64,
-    },
-    Killed {
-        host: usize,
-        boot: u32,
-    },
-    FeedLook {
-        host: usize,
-        boot: u32,
-    },
-    Feed {
-        host: usize,
-        boot: u32,
-    },
-    Watchdog {
-        host: usize,
-        boot: u32,
-        fed: u64,
-    },
-    Poll {
-        host: usize,
-    },
-    Look {
-        host: usize,
-    },
-    Compare,
-    LetGo {
-        guest: usize,
-    },
-    Created {
-        host: usize,
-        boot: u32,
-        life: u32,
-        order: u64,
-        number: u64,
-        fails: bool,
-    },
-    Act {
-        host: usize,
-        boot: u32,
-        life: u32,
-        order: Box<GuestOrder>,
-    },
-    Ended {
-        host: usize,
-        boot: u32,
-        life: u32,
-        order: u64,
-        guest: GuestId,
-        epoch: Token,
-    },
-    FenceAct {
-        attempt: Token,
-        host: usize,
-    },
-    /// A device acts after its word, on the boot it was asked about.
-    FenceActLate {
-        attempt: Token,
-        host: usize,
-        boot: u32,
-    },
-    Clients,
-    Liveness {
-        step: u8,
-        number: u32,
-    },
-    /// The rest of an action that takes time; void once everything was made whole again.
-    Later {
-        calms: u32,
-        action: Box<action::Action>,
-    },
-    Trigger {
-        number: usize,
-        that: usize,
-    },
-}
 
 /// So often the states of all nodes are compared. What differs stays different.
 const COMPARE_EVERY: u64 = 4 * SECOND;

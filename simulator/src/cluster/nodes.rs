@@ -1,6 +1,7 @@
 //! The daemons: their starts and ends, their facts and effects.
 
 use super::action::{Class, WatchdogMode};
+use super::fingerprint::{entry_name, fact_kind};
 use super::host::{Guardian, Host};
 use super::picture::{OrderLine, mark};
 use super::triggers::When;
@@ -9,12 +10,11 @@ use crate::check::Violation;
 use crate::check::audit::Finding;
 use crate::world::{MS, Rng, Stream};
 use quorate_fencing::{Device, Level, ProofClass};
-use quorate_membership::entry::{Capacity, Entry, Profile};
+use quorate_membership::entry::{Capacity, Profile};
 use quorate_membership::frame::{Datagram, Stream as OnSession};
 use quorate_membership::store::Image;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
 use quorate_recovery::Setup;
-use quorate_recovery::command::Command;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -461,48 +461,5 @@ pub(super) fn datagram_kind(frame: &NodeFrame) -> u64 {
         Datagram::Observation(_) => 3,
         Datagram::Election { .. } => 4,
         Datagram::Join(_) => 5,
-    }
-}
-
-fn fact_kind(fact: &Fact) -> u64 {
-    match fact {
-        Fact::Frame { frame, .. } => 16 | datagram_kind(frame),
-        Fact::SessionUp { .. } => 1,
-        Fact::SessionDown { .. } => 2,
-        Fact::Stream { .. } => 3,
-        Fact::Timeout => 4,
-        Fact::Persisted { .. } => 5,
-        Fact::StoreFailed { .. } => 6,
-        Fact::Guests { .. } => 7,
-        Fact::HypervisorBlind { .. } => 8,
-        Fact::GuestGone { .. } => 9,
-        Fact::GuestDone { .. } => 10,
-        Fact::FenceDone { .. } => 11,
-        Fact::Armed(_) => 12,
-        Fact::Request { .. } => 13,
-        Fact::Observed { .. } => 14,
-        Fact::HostObserved(_) => 15,
-    }
-}
-
-/// What exposure calls an entry.
-fn entry_name(entry: &Entry<Command>) -> &'static str {
-    match entry {
-        Entry::Noop => "noop",
-        Entry::Away { .. } => "away",
-        Entry::Term { .. } => "term",
-        Entry::Renew { .. } => "renew",
-        Entry::Resign { .. } => "resign",
-        Entry::Admit { emptied: true, .. } => "admit, emptied",
-        Entry::Admit { .. } => "admit",
-        Entry::Armed { .. } => "armed",
-        Entry::Revoke { .. } => "revoke",
-        Entry::Restore { .. } => "restore",
-        Entry::Proof { .. } => "proof",
-        Entry::Attempt { .. } => "attempt",
-        Entry::AttemptEnded { .. } => "attempt ended",
-        Entry::App(Command::Placed { .. }) => "placed",
-        Entry::App(Command::Closed { .. }) => "closed",
-        Entry::App(_) => "other of guests",
     }
 }

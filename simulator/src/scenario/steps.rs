@@ -323,7 +323,8 @@ impl Step {
 pub fn verb(action: &Action) -> &'static str {
     let mut step = Step(String::new());
     step.action(action);
-    let found = super::verbs::VERBS.iter().map(|v| v.0);
+    let all = super::verbs::VERBS.iter().chain(super::twists::VERBS);
+    let found = all.map(|v| v.0);
     let mut written = found.filter(|v| step.0.contains(&format!("do = \"{v}\"\n")));
     written.next().unwrap_or("?")
 }
