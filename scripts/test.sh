@@ -113,7 +113,7 @@ fi
 
 # Planted bugs need a simulator of another kind, built apart; the daemon cannot carry them.
 step "planted bugs"
-cargo test --package quorate-simulator --profile hunt --features mutants --target-dir target/mutants
+cargo test --package quorate-simulator --profile hunt --features mutants --target-dir target/mutants --test planted_bugs
 
 step "skipped"
 if [ -s "$QUORATE_SKIPPED" ]; then
