@@ -69,14 +69,18 @@ impl Executor {
             .order
             .is_some_and(|(_, at)| s.now.since(at) < ORDER_PATIENCE);
         let roomy = left > margin + s.cluster.timing.heartbeat / 4;
+        let theirs = process.watch.held_by_others();
         match phase {
+            // What a person holds stands still already. Held by both, nobody could tell later who
+            // still holds it, if the word that the person let go is lost.
+            Phase::Running if theirs && left <= margin => {}
             Phase::Running if left <= margin && !busy => {
                 process.phase = Phase::Pausing;
                 self.order(s.now, guest, GuestAction::Pause, s.lease_end);
             }
             Phase::Running if roomy && !busy => self.tend(s, guest, spec),
             // What a person holds is theirs to let go on.
-            Phase::Held if process.watch.held_by_others() => {}
+            Phase::Held if theirs => {}
             Phase::Held if roomy && !busy => {
                 process.phase = Phase::Continuing;
                 let until = s.lease_end.map(|end| end - margin);

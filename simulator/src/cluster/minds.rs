@@ -275,6 +275,8 @@ impl<N: SimNode> Sim<N> {
                 let p = &mut self.hosts[host].procs[at];
                 if p.guest == id && p.mind.hold == Some(Held::Told) {
                     p.mind.hold = None;
+                    // A hypervisor knows one kind of pause: whoever ends it ends all of it.
+                    p.paused = false;
                     let p = *p;
                     self.see(host, &p, GuestEvent::Continued);
                     self.set_writing(host, at);
@@ -388,7 +390,8 @@ impl<N: SimNode> Sim<N> {
         };
         let mind = &mut self.hosts[host].procs[at].mind;
         (mind.looked, mind.life) = (now, life);
-        if mind.mood == Mood::Computes {
+        // A new life of the daemon has learned nothing of the guest yet, and does not remember.
+        if mind.mood == Mood::Computes || p.mind.life != life {
             mind.sight.blurred();
         }
         let seen = mind.sight.look(
