@@ -29,6 +29,10 @@ test: setup
 lab:
 	@scripts/lab.sh $(if $(NUMBERS),numbers) $(CASE) $(if $(JSON),--json)
 
-bench fuzz:
+bench: setup
+	@cargo build --quiet --profile hunt --package quorate-simulator
+	@target/hunt/quorate-sim bench
+
+fuzz:
 	@echo "make $@ comes with a later part of the project; there is nothing to run yet." >&2
 	@exit 2
