@@ -7,7 +7,7 @@ help:
 	@echo "make demo    four hosts and a witness on this machine; no root, no hypervisor"
 	@echo "make test    everything that must hold"
 	@echo "make lab     the same with libvirt, QEMU and IPMI (root, Debian 12; CASE=name for one, NUMBERS=1)"
-	@echo "make bench   the measured figures (come with a later part)"
+	@echo "make bench   how fast the harness is; BENCHMARKS.md has the other figures"
 	@echo "make fuzz    the decoders under a fuzzer (comes with a later part)"
 
 setup:

@@ -3,7 +3,7 @@
 use super::{PACES, Sweep, Swept};
 use crate::atlas::part;
 use crate::cluster::Cluster;
-use crate::harness::cli::{bug, line, print, program};
+use crate::harness::cli::{Again, bug, line, print, program};
 use crate::harness::{Subject, run};
 use clap::Args;
 use serde_json::json;
@@ -90,7 +90,7 @@ pub fn sweep(args: &SweepArgs) -> Result<ExitCode, String> {
         }
         Cluster.plant(planted);
         let outcome = run(&Cluster, &sweep.plan(number), args.trace);
-        return Ok(print(&outcome, args.json, &args.again(number)));
+        return Ok(print(&outcome, args.json, &Again::only(args.again(number))));
     }
     if !args.out.is_dir() {
         return Err(format!("--out {}: not a directory", args.out.display()));

@@ -1,7 +1,6 @@
 //! `hunt`: many seeds.
 
-use super::run::again;
-use super::{bug, line, mix, print, program, seeds};
+use super::{Again, Source, bug, line, mix, print, program, seeds};
 use crate::harness::{Hunt, Mixed, Order, Resume, Subject, hunt, read_resume, run};
 use clap::Args;
 use std::io::IsTerminal;
@@ -87,7 +86,8 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
         }
         subject.plant(order.bug);
         let outcome = run(subject, &subject.draw(seed), false);
-        return Ok(print(&outcome, args.json, &again(seed, mix, order.bug)));
+        let source = Source::Seed(args.mix.clone(), seed);
+        return Ok(print(&outcome, args.json, &Again::of(&source, order.bug)));
     }
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
     let speed = (found.simulated - before.1) as f64 / 1e9 / seconds;

@@ -15,7 +15,7 @@ mod source;
 mod view;
 
 pub use print::{line, print};
-pub use source::Source;
+pub use source::{Again, Source};
 
 use super::Subject;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -1,5 +1,6 @@
 //! How a verdict is printed.
 
+use super::Again;
 use crate::check::At;
 use crate::harness::Outcome;
 use std::fmt::Display;
@@ -11,8 +12,8 @@ pub fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Prints what a run came to, with the command that makes it again.
-pub fn print(outcome: &Outcome, json: bool, again: &str) -> ExitCode {
+/// Prints what a run came to, with the commands that show a failure again.
+pub fn print(outcome: &Outcome, json: bool, again: &Again) -> ExitCode {
     for text in &outcome.trace {
         line(text);
     }
@@ -22,14 +23,19 @@ pub fn print(outcome: &Outcome, json: bool, again: &str) -> ExitCode {
             "seed": outcome.seed, "hash": format!("{:016x}", outcome.hash),
             "violation": outcome.violation, "events": outcome.events,
             "ended_seconds": outcome.ended as f64 / 1e9, "exposure": outcome.exposure,
-            "version": version, "replay": again,
+            "version": version, "replay": again.replay, "shrink": again.shrink, "view": again.view,
         }));
     } else {
         match &outcome.violation {
             Some(v) => {
                 line(v);
                 line(format_args!("  seed {}, version {version}", outcome.seed));
-                line(format_args!("  again: {again}"));
+                line(format_args!("  again: {}", again.replay));
+                for (what, command) in [("shrink", &again.shrink), ("view", &again.view)] {
+                    if let Some(command) = command {
+                        line(format_args!("  {what}: {command}"));
+                    }
+                }
             }
             None => line(format_args!(
                 "clean: {} events up to {} s",

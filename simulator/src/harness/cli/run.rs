@@ -1,6 +1,6 @@
 //! `run` and `replay`: one run, looked at.
 
-use super::{bug, mix, print, program};
+use super::{Again, Source, bug, mix, print, program};
 use crate::harness::{Mixed, Subject, run as play};
 use clap::Args;
 use std::process::ExitCode;
@@ -46,8 +46,8 @@ pub(super) fn run<S: Subject>(subject: &S, args: &Run) -> Result<ExitCode, Strin
     let plan = read(subject, &args.file)?;
     subject.plant(planted);
     let outcome = play(subject, &plan, args.trace);
-    let again = format!("{} run {}{} --trace", program(), args.file, with(planted));
-    Ok(print(&outcome, args.json, &again))
+    let source = Source::File(args.file.clone());
+    Ok(print(&outcome, args.json, &Again::of(&source, planted)))
 }
 
 /// Reads a scenario file into a plan.
@@ -63,7 +63,8 @@ pub(super) fn replay<S: Subject>(subject: &S, args: &Replay) -> Result<ExitCode,
     let mix = mix(subject, args.mix.as_deref())?;
     let subject = &Mixed { subject, mix };
     let outcome = play(subject, &subject.draw(args.seed), args.trace);
-    Ok(print(&outcome, args.json, &again(args.seed, mix, planted)))
+    let source = Source::Seed(args.mix.clone(), args.seed);
+    Ok(print(&outcome, args.json, &Again::of(&source, planted)))
 }
 
 /// The command that runs a seed again.

@@ -58,6 +58,44 @@ impl Source {
     }
 }
 
+/// The commands that show a failure again.
+#[derive(Clone, Debug)]
+pub struct Again {
+    /// Runs it again with a line for each event.
+    pub replay: String,
+    /// Cuts it down; none where that is not possible.
+    pub shrink: Option<String>,
+    /// Draws it; none where that is not possible.
+    pub view: Option<String>,
+}
+
+impl Again {
+    /// For a run of this source with this bug planted.
+    #[must_use]
+    pub fn of(source: &Source, bug: Option<&str>) -> Again {
+        let with = with(bug);
+        let replay = match source {
+            Source::Seed(mix, seed) => again(*seed, mix.as_deref(), bug),
+            Source::File(file) => format!("{} run {file}{with} --trace", program()),
+        };
+        Again {
+            replay,
+            shrink: Some(format!("{} shrink {source}{with}", program())),
+            view: Some(format!("{} view {source}{with}", program())),
+        }
+    }
+
+    /// For a run that only this command makes.
+    #[must_use]
+    pub fn only(replay: String) -> Again {
+        Again {
+            replay,
+            shrink: None,
+            view: None,
+        }
+    }
+}
+
 /// A run that was made, with everything it recorded.
 pub(super) struct Recorded {
     pub(super) outcome: Outcome,
@@ -75,10 +113,7 @@ pub(super) fn record<S: Subject>(
 ) -> Result<Recorded, String> {
     let bug = bug(subject, planted)?;
     let plan = source.plan(subject)?;
-    let again = match source {
-        Source::Seed(mix, seed) => again(*seed, mix.as_deref(), bug),
-        Source::File(file) => format!("{} run {file}{}", program(), with(bug)),
-    };
+    let again = Again::of(source, bug).replay;
     subject.plant(bug);
     let mut outcome = run(subject, &plan, true);
     subject.plant(None);
