@@ -3,6 +3,7 @@
 //! A program for a protocol of one's own is one line: [`main`] with its [`Subject`].
 
 mod corpus;
+mod cuts;
 mod diff;
 mod explain;
 mod hashes;
@@ -60,6 +61,8 @@ pub enum Verb {
     Bugs,
     /// Plant each bug in turn and show that it is found (needs the feature `mutants`).
     Mutants(mutants::Mutants),
+    /// Cut failures of planted bugs down and compare with the least that is known.
+    Cuts(cuts::Cuts),
 }
 
 /// The whole program for one subject: reads the arguments, does it, says how it ended.
@@ -96,6 +99,7 @@ pub fn obey<S: Subject>(subject: &S, verb: Verb) -> ExitCode {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Cuts(args) => cuts::cuts(subject, &args),
         Verb::Mutants(args) => mutants::mutants(subject, &args),
     };
     done.unwrap_or_else(|why| {
