@@ -129,6 +129,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "left-behind-voter-waits",
         "L1: a voter that its leader does not reach follows nobody",
     ),
+    (
+        "follower-keeps-it-to-itself",
+        "L1: a voter that follows another passes on neither the log nor what others propose",
+    ),
 ];
 
 #[cfg(feature = "mutants")]

@@ -5,6 +5,7 @@ use crate::app::Application;
 use crate::apply::State;
 use crate::codec;
 use crate::consensus::Replica;
+use crate::entry::LogEntry;
 use crate::frame::Stream;
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
@@ -69,14 +70,10 @@ impl<A: Application> Member<A> {
                 }
             }
             Stream::Propose(entries) => {
-                let Some(replica) = &mut self.replica else {
+                if self.replica.is_none() {
                     return self.count("proposal to no voter");
-                };
-                for entry in entries {
-                    if entry.id.node == peer {
-                        replica.append(entry);
-                    }
                 }
+                self.proposed(peer, entries);
             }
             Stream::Follow { from } => {
                 if self.replica.is_some() {
@@ -95,11 +92,17 @@ impl<A: Application> Member<A> {
                     return self.count("feed from another voter");
                 }
                 self.following = Some((peer, now));
+                let kept = if self.feeds.is_empty() {
+                    Vec::new()
+                } else {
+                    entries.clone()
+                };
                 for (at, entry) in (from..).zip(entries) {
                     if at == self.state.cluster.applied {
                         self.apply(now, entry, false);
                     }
                 }
+                self.pass_on(from, &kept);
             }
             Stream::State {
                 epoch,
@@ -113,6 +116,54 @@ impl<A: Application> Member<A> {
             }
         }
         self.settle(now);
+    }
+
+    /// Takes up proposals. While we follow another voter our own forward would be lost, so what
+    /// comes from its proposer goes to that voter as well; what was passed on once is not again,
+    /// or two that follow each other would pass it to and fro for ever.
+    fn proposed(&mut self, from: NodeId, entries: Vec<LogEntry<A::Command>>) {
+        let voter = self.cluster().slot(from).is_some();
+        let (own, relayed): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.id.node == from);
+        if let Some((peer, _)) = self.following
+            && peer != from
+            && !own.is_empty()
+            && !planted("follower-keeps-it-to-itself")
+        {
+            let message = Stream::Propose(own.clone());
+            self.output.push(Output::Stream { peer, message });
+        }
+        let relayed = relayed.into_iter().filter(|_| voter);
+        if let Some(replica) = &mut self.replica {
+            for entry in own.into_iter().chain(relayed) {
+                replica.append(entry);
+            }
+        }
+    }
+
+    /// What a feed brings is in no log of ours: whoever follows us gets it as it comes. Each entry
+    /// is applied once, so it goes round no circle of voters.
+    fn pass_on(&mut self, from: u64, entries: &[LogEntry<A::Command>]) {
+        if planted("follower-keeps-it-to-itself") {
+            return;
+        }
+        let (epoch, applied) = (self.state.cluster.epoch, self.state.cluster.applied);
+        for (peer, next) in &mut self.feeds {
+            let fresh = (from..applied).zip(entries).filter(|(at, _)| *at >= *next);
+            let entries: Vec<_> = fresh.map(|(_, entry)| entry.clone()).collect();
+            if *next < from || entries.is_empty() {
+                continue;
+            }
+            let message = Stream::Feed {
+                epoch,
+                from: *next,
+                entries,
+            };
+            *next = applied;
+            self.output.push(Output::Stream {
+                peer: *peer,
+                message,
+            });
+        }
     }
 
     /// Keeps one voter to follow, and takes the next when it falls silent.
@@ -172,7 +223,13 @@ impl<A: Application> Member<A> {
         let applied = self.state.cluster.applied;
         let epoch = self.state.cluster.epoch;
         for (peer, next) in &mut self.feeds {
-            if *next < replica.first() {
+            // Beyond our own log there are no entries to read: a voter has to find them elsewhere,
+            // since no state is taken by one.
+            let voter = self.state.cluster.slot(*peer).is_some();
+            let beyond = (replica.decided()..applied).contains(next)
+                && !voter
+                && !planted("follower-keeps-it-to-itself");
+            if *next < replica.first() || beyond {
                 let bytes = codec::encode(codec::Kind::State, &self.state);
                 let message = Stream::State {
                     epoch,
