@@ -70,6 +70,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "proved-life-goes-on",
         "L1: a host whose life was proved ended goes on with it",
     ),
+    (
+        "gone-before-resigned",
+        "L2: a coordinator that is stopped ends before the log has its resignation",
+    ),
+    (
+        "stranded-guest-waits",
+        "L1: a guest given to a host that gets no log any more waits until it does",
+    ),
 ];
 
 pub use quorate_membership::mutants::planted;

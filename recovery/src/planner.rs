@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 mod place;
+mod stranded;
 
 /// Kinds of cooldowns of this crate (the membership's own are below 64).
 pub(crate) mod kind {
@@ -23,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const FENCED: u8 = 68;
     pub(crate) const FENCING: u8 = 69;
     pub(crate) const AWAY: u8 = 70;
+    pub(crate) const STRANDED: u8 = 71;
 }
 
 /// The coordinator's memory. All of it may be lost with the role: what counts is in the log.
@@ -42,7 +44,9 @@ pub(crate) struct Planner {
     pub(crate) waiting: BTreeMap<GuestId, String>,
     /// Why a lost host is not being cut by a device, for people.
     pub(crate) fencing: BTreeMap<NodeId, String>,
-    /// When this node, as coordinator, had applied how many entries, oldest first.
+    /// Since when hosts have got no log that were given guests in it.
+    stranded: BTreeMap<NodeId, Time>,
+    /// When this node had applied how many entries, oldest first.
     history: VecDeque<(Time, u64)>,
     /// The epoch and the number of entries that were applied when the state was looked through.
     seen: Option<(Epoch, u64)>,
@@ -60,7 +64,9 @@ impl Planner {
     ) -> Option<FenceLaunch> {
         self.logged.insert(attempt.token, now);
         let (term, not_after) = self.proposed.remove(&id)?;
-        let bound = member.cluster().term.map(|t| t.token) == Some(term) && now < not_after;
+        let current = member.cluster().term.map(|t| t.token) == Some(term);
+        // One that has resigned gives no order, even while the log still names its term (S6).
+        let bound = current && now < not_after && member.acting(now).is_some();
         if !bound && !planted("launch-not-bound") {
             return None;
         }
@@ -86,6 +92,8 @@ impl Planner {
 
     /// Forgets what no longer matters; learns when guests became free.
     pub(crate) fn observe(&mut self, now: Time, member: &Member<Guests>) {
+        // By every node: who becomes coordinator must know at once which hosts get the log.
+        self.remember(now, member.cluster().applied, &member.cluster().timing);
         // Everything below follows from the applied log.
         let at = (member.cluster().epoch, member.cluster().applied);
         if self.seen == Some(at) {
@@ -209,6 +217,7 @@ impl Planner {
                 }
             }
         }
+        self.judge_stranded(now, member);
         self.place(now, member);
     }
 
@@ -304,6 +313,9 @@ impl Planner {
             // Its own word or its lease is faster and cuts nothing (V6).
             if record.armed.is_some() && heard.beat.lease_left.is_zero() {
                 return Err("it is heard, and says that its lease is over".into());
+            }
+            if record.armed.is_some() && stranded::stranded(now, member, host) {
+                return Err("it is heard, gets no log and runs no guest: its lease is left".into());
             }
         }
         // Which level comes next depends on when the last one ended; only the log's order of

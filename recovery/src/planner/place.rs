@@ -17,7 +17,6 @@ impl Planner {
     /// Gives every free guest that should run to a host with room, highest priority first.
     pub(super) fn place(&mut self, now: Time, member: &mut Member<Guests>) {
         let t = member.cluster().timing.clone();
-        self.remember(now, member.cluster().applied, &t);
         self.placing
             .retain(|_, (_, at)| now.since(*at) < t.election * 2);
         let mut free: Vec<(i32, GuestId)> = member
@@ -113,7 +112,7 @@ impl Planner {
     }
 
     /// Notes how much of the log was applied here, as far back as [`Planner::follows`] looks.
-    fn remember(&mut self, now: Time, applied: u64, t: &Timing) {
+    pub(super) fn remember(&mut self, now: Time, applied: u64, t: &Timing) {
         if self.history.back().is_none_or(|(_, a)| *a < applied) {
             self.history.push_back((now, applied));
         }
@@ -128,8 +127,9 @@ impl Planner {
     }
 
     /// Whether a host that has applied so many entries gets the log: it has what this node had a
-    /// while ago. A host may keep its lease over relays and one-way links and hear no log; what is
-    /// placed there is never started, since `Placed` in the log is the order.
+    /// while ago, whoever was coordinator then. A host may keep its lease over relays and one-way
+    /// links and hear no log; what is placed there is not started, since `Placed` in the log is the
+    /// order.
     fn follows(&self, applied: u64, now: Time, t: &Timing) -> bool {
         match self.history.front() {
             Some((at, had)) if *at + patience(t) <= now => applied >= *had,
