@@ -6,11 +6,18 @@ use crate::mutants::planted;
 use crate::time::Time;
 use crate::timing::Timing;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// This node's own term, if the log names this very incarnation of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Office {
     held: Option<Held>,
+    /// This life orders nothing and seeks no term any more.
+    retired: bool,
+    /// When it first gave a term up.
+    resigned_at: Option<Time>,
+    /// The last holder resigned, and nobody here has seen to a successor.
+    vacant: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -21,7 +28,6 @@ struct Held {
     sent: BTreeMap<u64, Time>,
     next: u64,
     last_sent: Option<Time>,
-    resigned: bool,
 }
 
 impl Office {
@@ -38,6 +44,7 @@ impl Office {
         if planted("renew-under-old-term") && term.is_some_and(|t| t.node != me) {
             return;
         }
+        self.vacant = term.is_none();
         self.held = term
             .filter(|t| (t.node, t.incarnation) == (me, incarnation))
             .map(|t| Held {
@@ -51,18 +58,27 @@ impl Office {
                 sent: BTreeMap::new(),
                 next: 1,
                 last_sent: None,
-                resigned: false,
             });
     }
 
-    /// Our term's token, if we hold one.
-    pub(crate) fn token(&self) -> Option<Token> {
-        self.held.as_ref().filter(|h| !h.resigned).map(|h| h.term)
+    /// Whether we hold no term and would take one.
+    pub(crate) fn sought(&self) -> bool {
+        self.held.is_none() && !self.retired
+    }
+
+    /// Whether we gave up every term of this life.
+    pub(crate) fn retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Whether a holder has resigned since the last call, and nobody followed it.
+    pub(crate) fn take_vacancy(&mut self) -> bool {
+        std::mem::take(&mut self.vacant)
     }
 
     /// Whether a renewal is due: the first at once, then four per lease.
     pub(crate) fn renewal(&mut self, now: Time, timing: &Timing) -> Option<(Token, u64)> {
-        let held = self.held.as_mut().filter(|h| !h.resigned)?;
+        let held = self.held.as_mut().filter(|_| !self.retired)?;
         let period = timing.coordinator_lease / 4;
         if held.last_sent.is_some_and(|at| now.since(at) < period) {
             return None;
@@ -92,20 +108,71 @@ impl Office {
         }
     }
 
-    /// We give the term up: from now on we order nothing under it. Gives the term, and whether our
-    /// own wait for earlier coordinators was over.
+    /// For the rest of this life we order nothing and take no term. Gives the term we still hold,
+    /// and whether our own wait for earlier coordinators was over.
     pub(crate) fn resign(&mut self, now: Time) -> Option<(Token, bool)> {
-        let held = self.held.as_mut().filter(|h| !h.resigned)?;
-        held.resigned = true;
+        self.retired = true;
+        let held = self.held.as_ref()?;
+        self.resigned_at.get_or_insert(now);
         Some((held.term, now >= held.from))
+    }
+
+    /// How long ago we first gave a term up, if we ever held one then.
+    pub(crate) fn resigned_ago(&self, now: Time) -> Option<Duration> {
+        Some(now.since(self.resigned_at?))
     }
 
     /// Until when orders may be given, if they may be given now.
     pub(crate) fn acting(&self, now: Time) -> Option<Time> {
-        let held = self
-            .held
-            .as_ref()
-            .filter(|h| !h.resigned && now >= h.from)?;
-        held.until.filter(|until| now < *until)
+        let held = self.held.as_ref()?;
+        held.until
+            .filter(|until| !self.retired && now >= held.from && now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+
+    const ME: NodeId = NodeId(1);
+    const LIFE: Incarnation = Incarnation {
+        counter: 3,
+        random: 9,
+    };
+
+    fn term(index: u64) -> Term {
+        Term {
+            node: ME,
+            incarnation: LIFE,
+            token: Token::new(Epoch(1), index),
+            waived: true,
+        }
+    }
+
+    #[test]
+    fn who_resigned_orders_nothing_under_this_term_or_a_later_one() {
+        let timing = Timing::fast();
+        let now = Time::from_millis(1_000);
+        let mut office = Office::default();
+        office.term(now, ME, LIFE, Some(term(5)), &timing);
+        let (held, number) = office.renewal(now, &timing).expect("due");
+        office.renewed(now, held, number, &timing);
+        assert!(office.acting(now).is_some());
+
+        assert_eq!(office.resign(now), Some((held, true)));
+        assert!(office.acting(now).is_none() && !office.sought());
+        assert!(
+            office
+                .renewal(now + timing.coordinator_lease, &timing)
+                .is_none()
+        );
+        // A proposal of ours that was still on its way.
+        office.term(now, ME, LIFE, Some(term(6)), &timing);
+        assert!(office.acting(now).is_none() && office.renewal(now, &timing).is_none());
+        assert_eq!(office.resign(now), Some((term(6).token, true)));
+        office.term(now, ME, LIFE, None, &timing);
+        assert_eq!(office.resign(now), None);
+        assert!(office.take_vacancy() && !office.take_vacancy());
     }
 }

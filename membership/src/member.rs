@@ -268,13 +268,6 @@ impl<A: Application> Member<A> {
         fine
     }
 
-    /// Gives the coordinator role up, if held, so that a successor need not wait.
-    pub fn resign(&mut self, now: Time) {
-        if let Some((term, waited)) = self.office.resign(now) {
-            self.propose(now, Entry::Resign { term, waited });
-        }
-    }
-
     /// Everything written so far is part of `batch`.
     pub fn batched(&mut self, batch: u64) {
         if let Some(g) = &mut self.grantor {

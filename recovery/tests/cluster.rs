@@ -146,6 +146,21 @@ fn a_host_that_shuts_down_hands_its_guests_over_without_a_verdict() {
 }
 
 #[test]
+fn a_coordinator_that_stops_in_order_is_followed_within_two_beats() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    let old = rig.coordinator();
+    let beat = rig.any().member().cluster().timing.heartbeat.as_millis() as u64;
+    let asked = rig.now();
+    let _ = rig.ask(old.0, Request::Leave(Away::Stop));
+    rig.run(2 * beat - rig.now().since(asked).as_millis() as u64);
+    let next = rig.coordinator();
+    assert_ne!(next, old);
+    let acting = rig.node(next.0).member().acting(rig.now());
+    assert!(acting.is_some(), "its lease was waited for");
+}
+
+#[test]
 fn with_two_of_three_voters_gone_nothing_is_decided_and_guests_end_by_lease() {
     let mut rig = Rig::new(3);
     rig.run(3_000);

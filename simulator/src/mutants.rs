@@ -81,6 +81,18 @@ const WAYS: &[(&str, &[Way])] = &[
     ("deaf-never-lost", &[story!("deaf-host.toml")]),
     ("starved-is-hung", &[story!("odd-looks-are-not-death.toml")]),
     (
+        "follower-keeps-it-to-itself",
+        &[story!("followed-through-a-left-behind-voter.toml")],
+    ),
+    (
+        "gone-before-resigned",
+        &[story!("coordinator-stops-in-order.toml")],
+    ),
+    (
+        "stranded-guest-waits",
+        &[story!("placed-just-before-the-log-is-lost.toml")],
+    ),
+    (
         "proved-life-goes-on",
         &[story!("paused-daemon-past-lease.toml")],
     ),

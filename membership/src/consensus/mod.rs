@@ -1,5 +1,6 @@
 //! The replicated log: OmniPaxos behind rules of our own. The only place that names the crate.
 
+mod abdication;
 mod guard;
 mod replica;
 mod storage;

@@ -1,5 +1,6 @@
 //! One voter's replica of the log.
 
+use super::abdication::Abdication;
 use super::guard::{Guard, Refused, Standing};
 use super::storage::{Mirror, Shared};
 use super::straggler::Stragglers;
@@ -54,6 +55,7 @@ pub struct Replica<C: Command> {
     mirror: Shared<C>,
     guard: Guard,
     stragglers: Stragglers,
+    abdication: Abdication,
     outgoing: Vec<Message<LogEntry<C>>>,
     /// At most this many proposals wait inside the library for a leader.
     waiting: usize,
@@ -104,6 +106,7 @@ impl<C: Command> Replica<C> {
             mirror,
             guard,
             stragglers: Stragglers::default(),
+            abdication: Abdication::default(),
             outgoing: Vec::new(),
             waiting: 0,
         })
@@ -158,12 +161,27 @@ impl<C: Command> Replica<C> {
     /// One tick has passed: an `election_ticks`-th part of an election round.
     pub fn tick(&mut self) {
         if self.guard.tick() {
+            let leads = self.leads() && self.stragglers.followed(self.config.slots);
+            let (undecided, decided) = (self.undecided(), self.decided());
+            self.abdication.round_over(leads, undecided, decided);
             let straggler = self.stragglers.round_over(self.leads(), self.config.slots);
             if let Some(round) = straggler {
                 self.raise_above(round);
             }
         }
         self.paxos.tick();
+    }
+
+    /// Goes through the prepare phase in a round above all we know of, without an election.
+    pub fn lead(&mut self) {
+        self.paxos.try_become_leader();
+    }
+
+    /// Has the others elect another leader, if we lead and they can.
+    pub fn abdicate(&mut self) {
+        if self.leads() {
+            self.abdication.at_once();
+        }
     }
 
     /// A new session with `peer` stands; whatever the last one still carried is lost. To be called
@@ -190,9 +208,11 @@ impl<C: Command> Replica<C> {
             "messages taken before the writes they rest on"
         );
         self.collect();
+        let silent = self.abdication.silent();
         let messages = std::mem::take(&mut self.outgoing);
         messages
             .into_iter()
+            .filter(|m| !(silent && answers_election(m)))
             .map(|message| {
                 // The library addresses peers only, and their slots come from a u8.
                 let to = Slot(message.get_receiver() as u8);
@@ -280,7 +300,7 @@ impl<C: Command> Replica<C> {
             if self.paxos.get_promise() > round {
                 return;
             }
-            self.paxos.try_become_leader();
+            self.lead();
         }
     }
 
@@ -309,6 +329,10 @@ impl<C: Command> fmt::Debug for Replica<C> {
             .field("standing", &self.standing())
             .finish_non_exhaustive()
     }
+}
+
+fn answers_election<C: Command>(message: &Message<LogEntry<C>>) -> bool {
+    matches!(message, Message::BLE(m) if matches!(m.msg, HeartbeatMsg::Reply(_)))
 }
 
 /// Whether the image can be one of this replica's.

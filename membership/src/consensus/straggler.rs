@@ -36,10 +36,16 @@ impl Stragglers {
         }
     }
 
+    /// Whether a quorum of so many has replied in this round and is not above us.
+    pub(super) fn followed(&self, slots: u8) -> bool {
+        self.following + 1 > slots / 2
+    }
+
     /// An election round has ended. Gives the round to get above, if it is time to.
     pub(super) fn round_over(&mut self, leads: bool, slots: u8) -> Option<Ballot> {
         let above = self.above.take();
-        let quorum = std::mem::take(&mut self.following) + 1 > slots / 2;
+        let quorum = self.followed(slots);
+        self.following = 0;
         if !leads || !quorum || above.is_none() {
             self.rounds = 0;
             return None;

@@ -2,6 +2,7 @@
 
 use super::Member;
 use crate::app::Application;
+use crate::cluster::{Host, HostState};
 use crate::entry::{Entry, Ground, Proof};
 use crate::id::NodeId;
 use crate::mutants::planted;
@@ -16,21 +17,59 @@ mod kind {
     pub(super) const EXPIRED: u8 = 5;
     pub(super) const REVOKE: u8 = 6;
     pub(super) const TRIM: u8 = 7;
+    pub(super) const RESIGN: u8 = 8;
 }
 
 impl<A: Application> Member<A> {
+    /// Gives the coordinator role up for the rest of this life, so that a successor need not wait.
+    /// To be called until it gives true: nothing was held, another's term has begun, or nobody
+    /// followed for so long that waiting helps no more.
+    pub fn resign(&mut self, now: Time) -> bool {
+        let retry = self.cluster().timing.election;
+        if let Some((term, waited)) = self.office.resign(now)
+            && self.cool(now, kind::RESIGN, term.0, retry)
+        {
+            self.propose(now, Entry::Resign { term, waited });
+        }
+        let followed = self.cluster().term.is_some_and(|t| t.node != self.me);
+        let ago = self.office.resigned_ago(now);
+        ago.is_none_or(|ago| followed || ago >= retry * 3)
+    }
+
+    /// A coordinator that resigned is about to go, and with it the leader of the log. Its heir
+    /// leads at once, where others would first have to miss the old leader. One try: who cannot
+    /// hear the answers must not disturb those that can. The old leader gives way, should it stay.
+    fn succeed(&mut self, now: Time) {
+        if let Some(replica) = self.replica.as_mut().filter(|_| self.office.retired()) {
+            return replica.abdicate();
+        }
+        if !self.office.take_vacancy() || self.following.is_some() {
+            return;
+        }
+        let cluster = &self.state.cluster;
+        let member = |v: &NodeId| cluster.hosts.get(v).map(Host::state) == Some(HostState::Member);
+        let heir = cluster.voters.iter().map(|(v, _)| *v).find(member);
+        if heir == Some(self.me)
+            && self.quorate(now)
+            && let Some(replica) = self.replica.as_mut().filter(|r| !r.leads())
+        {
+            replica.lead();
+        }
+    }
+
     /// A leader asks for a term; the holder of one renews it; an undecided tail is nudged.
     pub(super) fn lead(&mut self, now: Time) {
         let t = self.cluster().timing.clone();
         if let Some((term, number)) = self.office.renewal(now, &t) {
             self.propose_as_leader(now, Entry::Renew { term, number });
         }
+        self.succeed(now);
         let Some(replica) = &self.replica else { return };
         // One that has to follow others leads nobody, whatever it still believes.
         let leads = replica.leads() && self.following.is_none();
         let undecided = replica.undecided();
         let named = self.state.cluster.term.is_some_and(|t| t.node == self.me);
-        let asks = self.office.token().is_none() && !(named && planted("term-outlives-its-life"));
+        let asks = self.office.sought() && !(named && planted("term-outlives-its-life"));
         if leads && asks && self.cool(now, kind::TERM, 0, t.election) {
             let (node, incarnation) = (self.me, self.incarnation);
             self.propose_as_leader(now, Entry::Term { node, incarnation });

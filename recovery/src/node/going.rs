@@ -23,7 +23,8 @@ impl Node {
         }
     }
 
-    /// Going out of service: first the log knows, then the guests end, then the node.
+    /// Going out of service: first the log knows, then the guests end, then the coordinator's role is
+    /// another's, then the node ends.
     pub(super) fn leave(&mut self, now: Time) {
         if self.exit.is_some() {
             return;
@@ -62,12 +63,15 @@ impl Node {
         let late = now.since(since) >= patience;
         // A life that was never admitted has nothing to tell the cluster, but still guests to end.
         let unknown = !self.member.admitted() && (why == Away::Stop || self.executor.idle());
-        if (away && empty) || late || unknown {
-            self.member.resign(now);
-            let text = if late && !(away && empty) {
-                "left without the cluster's word: no quorum answered in time".to_owned()
-            } else {
+        let settled = (away && empty) || unknown;
+        // A coordinator that only vanished would leave its successor to wait out its whole lease.
+        let resigned = settled && self.member.resign(now);
+        let hasty = settled && planted("gone-before-resigned");
+        if resigned || late || hasty {
+            let text = if settled {
                 format!("out of service: {why:?}")
+            } else {
+                "left without the cluster's word: no quorum answered in time".to_owned()
             };
             self.exit = Some(text);
         }
