@@ -81,6 +81,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("deaf-never-lost", &[story!("deaf-host.toml")]),
     ("starved-is-hung", &[story!("odd-looks-are-not-death.toml")]),
     (
+        "left-behind-voter-waits",
+        &[story!("followed-through-a-left-behind-voter.toml")],
+    ),
+    (
         "follower-keeps-it-to-itself",
         &[story!("followed-through-a-left-behind-voter.toml")],
     ),
