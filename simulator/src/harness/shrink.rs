@@ -14,7 +14,7 @@ use crate::check::Violation;
 use std::ops::RangeInclusive;
 
 /// Runs spent on one failure if nothing else is said.
-pub const RUNS: u32 = 3000;
+pub const RUNS: u32 = 4000;
 /// Other seeds a candidate is tried under: while many faults are left out at once, and while single
 /// ones are.
 const OTHER_SEEDS: (u64, u64) = (1, 4);
@@ -224,3 +224,6 @@ fn removals(all: usize) -> Vec<Vec<usize>> {
     sets.extend((0..all).map(|i| vec![i]));
     sets
 }
+
+#[cfg(test)]
+mod tests;
