@@ -17,6 +17,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S14 S8: a fence agent's success counts as off without a status that says so",
     ),
     (
+        "off-at-the-last-moment",
+        "S8: an off is begun however little of its time is left",
+    ),
+    (
         "unanswered-off-is-over",
         "S8: a device that was given up counts as one that will not act any more",
     ),

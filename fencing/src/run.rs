@@ -234,6 +234,14 @@ impl DeviceRun {
             (Verb::Status, _) if self.off == Off::Never => self.begun + quarter,
             _ => self.deadline,
         };
+        // What an off sets going may still go on when its agent is ended: one that begins late could
+        // cut the host's next life, which is let in when this run is over (S8).
+        let too_late = now > self.deadline - quarter && !planted("off-at-the-last-moment");
+        if verb == Verb::Off && too_late {
+            let outcome = self.verdict("too little time was left for an off");
+            self.state = State::Done(outcome.clone());
+            return Action::Done(outcome);
+        }
         // Time already used up (a late poll) must not leave an agent without any.
         let until = if until > now { until } else { self.deadline };
         if verb == Verb::Off {

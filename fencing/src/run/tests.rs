@@ -211,6 +211,28 @@ fn a_hanging_first_look_leaves_time_to_cut_and_to_look_again() {
 }
 
 #[test]
+fn no_off_begins_in_the_last_quarter() {
+    // The node stood still, so that what is due is done late.
+    let late = |ms| {
+        let mut run = run("fence_ipmilan");
+        assert!(matches!(run.poll(Duration::ZERO), Action::Run { .. }));
+        run.ended(LIMIT / 4, &AgentEnd::TimedOut);
+        run.poll(Duration::from_millis(ms))
+    };
+    assert!(matches!(
+        late(15_000),
+        Action::Run {
+            verb: Verb::Off,
+            ..
+        }
+    ));
+    match late(15_001) {
+        Action::Done(Outcome::CannotDo(why)) => assert!(why.contains("too little"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn an_agent_never_reported_ended_does_not_hold_the_run_beyond_its_limit() {
     let mut run = run("fence_ipmilan");
     assert!(matches!(run.poll(Duration::ZERO), Action::Run { .. }));

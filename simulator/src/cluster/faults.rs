@@ -330,6 +330,7 @@ impl<N: SimNode> Sim<N> {
                 self.world.change_link(net, host, to, |l| l.cut = false);
             }
             self.world.disk_mut(host).delay = (MS / 10, 2 * MS);
+            self.world.disk_goes_on(host);
             if self.world.disk(host).failed || self.hosts[host].store_failed {
                 // Somebody frees the disk and starts the daemon anew.
                 self.crash(host);

@@ -1,6 +1,7 @@
 //! Disks: a write is durable only after a while, in order; a crash may lose what is not.
 
 use super::rng::Rng;
+use super::{Item, Types, World};
 use std::collections::VecDeque;
 
 /// One node's disk. `W` is one atomic batch of writes.
@@ -58,6 +59,27 @@ impl<W> Disk<W> {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.pending.len()
+    }
+}
+
+impl<T: Types> World<T> {
+    /// A stall of a disk is over: what waits becomes durable at the disk's own pace.
+    pub fn disk_goes_on(&mut self, node: usize) {
+        let disk = &mut self.disks[node];
+        if disk.busy_until <= self.now || disk.pending.is_empty() {
+            disk.busy_until = disk.busy_until.min(self.now);
+            return;
+        }
+        disk.busy_until = self.now;
+        let ((low, high), life) = (disk.delay, disk.life);
+        // What was planned for the end of the stall finds nothing left then, or a batch that came
+        // since, a moment before its time.
+        for _ in 0..disk.pending.len() {
+            disk.busy_until += self.disk_rng.range(low, high) + 1;
+            let node = node as u16;
+            self.queue
+                .push(disk.busy_until, Item::Durable { node, life });
+        }
     }
 }
 

@@ -233,3 +233,18 @@ fn a_node_without_power_neither_sends_nor_hears_and_its_peer_notices_late() {
     run(&mut r, 1700 * MS);
     assert!(!node(&r, 0).up);
 }
+
+#[test]
+fn a_stall_that_is_ended_leaves_nothing_waiting() {
+    let mut r = pair(1);
+    r.world.disk_mut(0).stall(10 * SECOND);
+    (1..4).for_each(|n| r.world.persist(0, 0, n, n));
+    run(&mut r, SECOND);
+    assert!(node(&r, 0).durable.is_empty());
+    r.world.disk_goes_on(0);
+    run(&mut r, 2 * SECOND);
+    assert_eq!(node(&r, 0).durable, [1, 2, 3]);
+    r.world.persist(0, 0, 4, 4);
+    run(&mut r, 20 * SECOND);
+    assert_eq!(node(&r, 0).durable, [1, 2, 3, 4]);
+}
