@@ -39,24 +39,20 @@ impl<S> Ears<S> {
     }
 
     /// Records a beat; one that is not newer than the newest heard refreshes nothing.
-    pub(crate) fn hear(&mut self, now: Time, node: NodeId, by: Incarnation, beat: &Beat<S>) -> bool
-    where
-        S: Clone,
-    {
+    pub(crate) fn hear(&mut self, now: Time, node: NodeId, by: Incarnation, beat: Beat<S>) {
         if let Some(h) = self.heard.get(&node)
             && (by.counter, beat.sequence) <= (h.incarnation.counter, h.beat.sequence)
         {
-            return false;
+            return;
         }
         self.heard.insert(
             node,
             Heard {
                 at: now,
                 incarnation: by,
-                beat: beat.clone(),
+                beat,
             },
         );
-        true
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Heard<S>> {

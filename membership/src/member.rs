@@ -384,7 +384,7 @@ impl<A: Application> Member<A> {
     /// A voter is a host too: it hears its own beat, and its own acknowledgement counts as one.
     fn hear_own(&mut self, now: Time, beat: &Beat<A::Status>) {
         let (me, incarnation) = (self.me, self.incarnation);
-        self.ears.hear(now, me, incarnation, beat);
+        self.ears.hear(now, me, incarnation, beat.clone());
         let Some(grantor) = &mut self.grantor else {
             return;
         };
@@ -476,44 +476,52 @@ impl<A: Application> Member<A> {
 
     /// Takes what consensus wants written and sent, and applies what it decided.
     fn settle(&mut self, now: Time) {
-        self.apply_decided(now, false);
-        if let Some(replica) = &mut self.replica {
-            // Writes first: the messages taken after them rest on them.
-            let writes = replica.take_writes();
-            let messages = replica.take_messages();
-            let lost = |w: &Write<A::Command>| {
-                matches!(w, Write::Promise(_)) && planted("promise-not-written")
-            };
-            let writes = writes.into_iter().filter(|w| !lost(w));
-            self.output.extend(writes.map(Output::Write));
-            for (slot, message) in messages {
-                let Some(peer) = self.state.cluster.voter(slot) else {
-                    continue;
-                };
-                match message {
-                    Outgoing::Log(message) => {
-                        let message = Stream::Log {
-                            epoch: self.state.cluster.epoch,
-                            message,
-                        };
-                        self.output.push(Output::Stream { peer, message });
-                    }
-                    Outgoing::Election(message) => {
-                        let to_incarnation = self
-                            .windows
-                            .get(&peer)
-                            .map_or(0, |w| w.incarnation().counter);
-                        let body = Datagram::Election {
-                            to_incarnation,
-                            message,
-                        };
-                        self.send(vec![peer], body, true);
-                    }
-                }
-            }
+        // Most facts do not concern it.
+        if self.replica.as_ref().is_some_and(Replica::stirred) {
+            self.apply_decided(now, false);
+            self.take_consensus();
         }
         self.feed_followers();
         self.take_snapshot();
+    }
+
+    fn take_consensus(&mut self) {
+        let Some(replica) = &mut self.replica else {
+            return;
+        };
+        // Writes first: the messages taken after them rest on them.
+        let writes = replica.take_writes();
+        let messages = replica.take_messages();
+        let lost = |w: &Write<A::Command>| {
+            matches!(w, Write::Promise(_)) && planted("promise-not-written")
+        };
+        let writes = writes.into_iter().filter(|w| !lost(w));
+        self.output.extend(writes.map(Output::Write));
+        for (slot, message) in messages {
+            let Some(peer) = self.state.cluster.voter(slot) else {
+                continue;
+            };
+            match message {
+                Outgoing::Log(message) => {
+                    let message = Stream::Log {
+                        epoch: self.state.cluster.epoch,
+                        message,
+                    };
+                    self.output.push(Output::Stream { peer, message });
+                }
+                Outgoing::Election(message) => {
+                    let to_incarnation = self
+                        .windows
+                        .get(&peer)
+                        .map_or(0, |w| w.incarnation().counter);
+                    let body = Datagram::Election {
+                        to_incarnation,
+                        message,
+                    };
+                    self.send(vec![peer], body, true);
+                }
+            }
+        }
     }
 
     fn apply_decided(&mut self, now: Time, replayed: bool) {

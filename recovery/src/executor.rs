@@ -466,10 +466,20 @@ impl Executor {
                 }
             }
         }
-        let retries = self.processes.values().filter(|p| p.phase == Phase::Ending);
-        retries
-            .filter_map(|p| p.order)
-            .fold(at, |at, (_, given)| at.min(given + END_PATIENCE))
-            .min(self.care_deadline(s))
+        let due = self.processes.iter().map(|(g, p)| Self::due(s, *g, p));
+        due.fold(at, Time::min)
+    }
+
+    /// The same for one guest alone.
+    pub(crate) fn deadline_of(&self, s: &Surroundings<'_>, guest: GuestId) -> Time {
+        let process = self.processes.get(&guest);
+        process.map_or(Time::NEVER, |p| Self::due(s, guest, p))
+    }
+
+    fn due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
+        match process.order {
+            Some((_, given)) if process.phase == Phase::Ending => given + END_PATIENCE,
+            _ => Self::care_due(s, guest, process),
+        }
     }
 }

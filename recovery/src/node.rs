@@ -86,6 +86,7 @@ macro_rules! surroundings {
             me: $node.member.me(),
             incarnation: $node.member.incarnation(),
             cluster: $node.member.cluster(),
+            record: $node.member.cluster().hosts.get(&$node.member.me()),
             guests: $node.member.app(),
             lease_end: $node.member.lease_end(),
             leaving: $node.leaving.is_some_and(|(why, _)| why != Away::Stop),
@@ -248,7 +249,7 @@ impl Node {
             Fact::Observed { guest, epoch, seen } => {
                 let s = surroundings!(self, now);
                 let failed = self.executor.observed(&s, guest, epoch, &seen);
-                self.looks.sooner(self.executor.deadline(&s));
+                self.looks.sooner(self.executor.deadline_of(&s, guest));
                 return failed;
             }
             Fact::HostObserved(health) => self.executor.host_observed(&health),

@@ -55,6 +55,8 @@ pub struct Replica<C: Command> {
     guard: Guard,
     stragglers: Stragglers,
     outgoing: Vec<Message<LogEntry<C>>>,
+    /// The library was given something since the last [`Replica::take_messages`].
+    stirred: bool,
     /// At most this many proposals wait inside the library for a leader.
     waiting: usize,
 }
@@ -105,6 +107,7 @@ impl<C: Command> Replica<C> {
             guard,
             stragglers: Stragglers::default(),
             outgoing: Vec::new(),
+            stirred: true,
             waiting: 0,
         })
     }
@@ -113,6 +116,7 @@ impl<C: Command> Replica<C> {
     /// was refused (nobody to pass it to, and enough proposals wait). True never means decided,
     /// nor that it ever will be: repeat it until it is applied.
     pub fn append(&mut self, entry: LogEntry<C>) -> bool {
+        self.stirred = true;
         self.admit(1) && self.paxos.append(entry).is_ok()
     }
 
@@ -132,6 +136,7 @@ impl<C: Command> Replica<C> {
             PaxosMsg::Promise(_) => self.collect(),
             _ => {}
         }
+        self.stirred = true;
         self.paxos.handle_incoming(Message::SequencePaxos(message));
         Ok(())
     }
@@ -151,12 +156,14 @@ impl<C: Command> Replica<C> {
         if let HeartbeatMsg::Reply(reply) = &message.msg {
             self.stragglers.reply(self.paxos.get_promise(), reply);
         }
+        self.stirred = true;
         self.paxos.handle_incoming(Message::BLE(message));
         Ok(())
     }
 
     /// One tick has passed: an `election_ticks`-th part of an election round.
     pub fn tick(&mut self) {
+        self.stirred = true;
         if self.guard.tick() {
             let straggler = self.stragglers.round_over(self.leads(), self.config.slots);
             if let Some(round) = straggler {
@@ -170,8 +177,16 @@ impl<C: Command> Replica<C> {
     /// at both ends, before anything of the new session is received.
     pub fn session_up(&mut self, peer: Slot) {
         if peer.0 >= 1 && peer.0 <= self.config.slots {
+            self.stirred = true;
             self.paxos.reconnected(u64::from(peer.0));
         }
+    }
+
+    /// Whether anything may have changed since [`Replica::take_messages`]: if not, there is nothing
+    /// to write, to send or to apply.
+    #[must_use]
+    pub fn stirred(&self) -> bool {
+        self.stirred
     }
 
     /// What the store must be told since the last call, oldest first: one atomic batch, durable
@@ -190,9 +205,9 @@ impl<C: Command> Replica<C> {
             "messages taken before the writes they rest on"
         );
         self.collect();
-        let messages = std::mem::take(&mut self.outgoing);
-        messages
-            .into_iter()
+        self.stirred = false;
+        self.outgoing
+            .drain(..)
             .map(|message| {
                 // The library addresses peers only, and their slots come from a u8.
                 let to = Slot(message.get_receiver() as u8);
@@ -251,6 +266,7 @@ impl<C: Command> Replica<C> {
         if !self.leads() || to > self.decided() {
             return false;
         }
+        self.stirred = true;
         to <= self.first() || self.paxos.trim(Some(to as usize)).is_ok()
     }
 

@@ -2,7 +2,8 @@
 
 use super::Member;
 use crate::app::Application;
-use crate::entry::{Entry, Ground, Proof};
+use crate::cluster::Host;
+use crate::entry::{ArmedClass, Entry, Ground, Proof};
 use crate::id::NodeId;
 use crate::mutants::planted;
 use crate::time::Time;
@@ -60,12 +61,24 @@ impl<A: Application> Member<A> {
         }
         let retry = self.cluster().timing.election;
         self.admit(now);
-        for (host, record) in self.state.cluster.hosts.clone() {
-            if let Some(heard) = self.ears.get(host)
-                && heard.incarnation == record.incarnation
-                && record.proved.is_none()
-                && let Some(class) = heard.beat.armed
-                && record.armed != Some(class)
+        let (ears, cluster) = (&self.ears, &self.state.cluster);
+        let news = |host: NodeId, record: &Host| {
+            let heard = ears.get(host)?;
+            let of_this_life = heard.incarnation == record.incarnation && record.proved.is_none();
+            heard
+                .beat
+                .armed
+                .filter(|class| of_this_life && record.armed != Some(*class))
+        };
+        let concerned: Vec<(NodeId, Host, Option<ArmedClass>)> = cluster
+            .hosts
+            .iter()
+            .map(|(host, record)| (host, record, news(*host, record)))
+            .filter(|(_, record, news)| news.is_some() || record.open_revoke().is_some())
+            .map(|(host, record, news)| (*host, record.clone(), news))
+            .collect();
+        for (host, record, news) in concerned {
+            if let Some(class) = news
                 && self.cool(now, kind::ARMED, host.0.into(), retry)
             {
                 let (incarnation, timing) = (record.incarnation, self.cluster().timing_token);

@@ -6,11 +6,11 @@
 //! anew.
 
 use super::Executor;
-use super::sight::{Deed, Phase, Surroundings};
+use super::sight::{Deed, Phase, Process, Surroundings};
 use crate::command::Closure;
 use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, OnHang, Policy};
-use crate::lrmd::{Context, Failure, GONE};
+use crate::lrmd::{Context, Failure, GONE, HostWatch};
 use crate::mutants::planted;
 use crate::observation::{GuestEvent, HostHealth, Observation};
 use quorate_membership::{Time, Token};
@@ -25,20 +25,19 @@ const RESET_PATIENCE: Duration = Duration::from_secs(60);
 /// A probe that is not answered so long after its limit was not run.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
-impl Executor {
-    /// What the judge must know besides what was seen of `guest`.
-    fn context<'a>(&self, now: Time, guest: GuestId, spec: &'a GuestSpec) -> Context<'a> {
-        let process = self.processes.get(&guest);
-        let running = process.filter(|p| p.phase == Phase::Running && p.reset.is_none());
-        Context {
-            now,
-            policy: &spec.policy,
-            probe_failures: spec.probe.as_ref().map(|p| p.failures),
-            steady: running.map(|p| p.steady),
-            crowded: self.host.crowded(),
-        }
+/// What the judge must know besides what was seen of a guest.
+fn context<'a>(now: Time, process: &Process, spec: &'a GuestSpec, host: &HostWatch) -> Context<'a> {
+    let running = process.phase == Phase::Running && process.reset.is_none();
+    Context {
+        now,
+        policy: &spec.policy,
+        probe_failures: spec.probe.as_ref().map(|p| p.failures),
+        steady: running.then_some(process.steady),
+        crowded: host.crowded(),
     }
+}
 
+impl Executor {
     /// A monitor saw something of a guest; gives whether it has failed by all that was seen.
     pub(crate) fn observed(
         &mut self,
@@ -50,7 +49,6 @@ impl Executor {
         let Some(record) = s.guests.guests.get(&guest) else {
             return false;
         };
-        let context = self.context(s.now, guest, &record.spec);
         let Some(process) = self.processes.get_mut(&guest) else {
             return false;
         };
@@ -58,6 +56,7 @@ impl Executor {
         if process.epoch != epoch || process.phase == Phase::Ending || process.reset.is_some() {
             return false;
         }
+        let context = context(s.now, process, &record.spec, &self.host);
         process.watch.take(&context, seen);
         let failed = process.watch.failure(&context).is_some();
         if *seen == Observation::Event(GuestEvent::Ending) {
@@ -91,7 +90,6 @@ impl Executor {
 
     /// Looks after a guest that runs here by the log's word and under a lease with room to spare.
     pub(super) fn tend(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec) {
-        let context = self.context(s.now, guest, spec);
         let until = s.lease_end.map(|end| end - s.cluster.timing.pause_margin);
         let blind = self.blind.is_some();
         let Some(process) = self.processes.get_mut(&guest) else {
@@ -104,6 +102,7 @@ impl Executor {
             }
             return;
         }
+        let context = context(s.now, process, spec, &self.host);
         if let Some(failure) = process.watch.failure(&context)
             && (!blind || !matches!(failure, Failure::Hung(_)) || planted("blindness-is-silence"))
         {
@@ -235,30 +234,26 @@ impl Executor {
         true
     }
 
-    /// When care for a running guest is due at the latest; never a moment that has passed.
-    pub(super) fn care_deadline(&self, s: &Surroundings<'_>) -> Time {
-        let mut at = Time::NEVER;
-        for (guest, p) in &self.processes {
-            if p.phase != Phase::Running {
-                continue;
-            }
-            let spec = s.guests.guests.get(guest).map(|r| &r.spec);
-            let probed = spec.is_some_and(|spec| spec.probe.is_some());
-            let due = [
-                p.watch.deadline(),
-                p.reset
-                    .map_or(Time::NEVER, |(_, given)| given + RESET_PATIENCE),
-                if probed {
-                    p.watch.probe_at
-                } else {
-                    Time::NEVER
-                },
-            ];
-            for t in due.into_iter().filter(|t| *t > s.now) {
-                at = at.min(t);
-            }
+    /// When care for `process` is due at the latest; never a moment that has passed.
+    pub(super) fn care_due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
+        if process.phase != Phase::Running {
+            return Time::NEVER;
         }
-        at
+        let given = process.reset.map(|(_, given)| given + RESET_PATIENCE);
+        let probed = |_: &Time| {
+            let record = s.guests.guests.get(&guest);
+            record.is_some_and(|r| r.spec.probe.is_some())
+        };
+        let later = |t: &Time| *t > s.now;
+        let probe = Some(process.watch.probe_at).filter(later).filter(probed);
+        [
+            Some(process.watch.deadline()).filter(later),
+            given.filter(later),
+            probe,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(Time::NEVER, Time::min)
     }
 
     /// How a guest that runs here stands, in words, and whether that is well; `None` if no monitor

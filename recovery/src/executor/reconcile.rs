@@ -16,6 +16,7 @@ impl Executor {
             self.killing = true;
         }
         let condemned = self.killing || s.judged() || s.predecessor_judged();
+        let admitted = s.admitted();
         let known: Vec<GuestId> = self.processes.keys().copied().collect();
         for guest in known {
             let Some(process) = self.processes.get(&guest) else {
@@ -31,7 +32,7 @@ impl Executor {
                 self.end(s.now, guest, Some(Closure::LeaseEnded));
             } else if refused || s.leaving {
                 self.end(s.now, guest, Some(Closure::Told));
-            } else if s.admitted() {
+            } else if admitted {
                 match s.mine(guest) {
                     Some(r) if r.epoch == epoch && r.wanted == Wanted::Running => {
                         self.hold_or_run(s, guest, phase, &r.spec);
@@ -41,12 +42,12 @@ impl Executor {
             }
             // Not admitted yet: it runs on under the inherited lease until the log has spoken.
         }
-        if s.admitted() && !condemned {
+        if admitted && !condemned {
             self.start_missing(s);
-        } else if !s.admitted() && self.processes.is_empty() {
+        } else if !admitted && self.processes.is_empty() {
             self.empty();
         }
-        if s.admitted() {
+        if admitted {
             self.emptied = None;
         }
         self.forget(s);

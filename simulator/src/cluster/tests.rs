@@ -184,6 +184,10 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
     fn applied(&self) -> (u64, u64) {
         (0, 0)
     }
+
+    fn agrees(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 #[test]
