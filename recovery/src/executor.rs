@@ -283,10 +283,15 @@ impl Executor {
         }
     }
 
-    /// The answer to an order.
-    pub(crate) fn done(&mut self, s: &Surroundings<'_>, order: u64, result: Result<(), String>) {
-        if self.aside_done(s, order, &result) {
-            return;
+    /// The answer to an order; gives whether anything follows from it.
+    pub(crate) fn done(
+        &mut self,
+        s: &Surroundings<'_>,
+        order: u64,
+        result: Result<(), String>,
+    ) -> bool {
+        if let Some(follows) = self.aside_done(s, order, &result) {
+            return follows;
         }
         let Some((guest, phase)) = self
             .processes
@@ -294,10 +299,10 @@ impl Executor {
             .find(|(_, p)| p.order.is_some_and(|(o, _)| o == order))
             .map(|(g, p)| (*g, p.phase))
         else {
-            return;
+            return false;
         };
         let Some(process) = self.processes.get_mut(&guest) else {
-            return;
+            return false;
         };
         process.order = None;
         match (phase, result) {
@@ -330,12 +335,14 @@ impl Executor {
             }
             (Phase::Held | Phase::Running, _) => {}
         }
+        true
     }
 
     /// A complete poll of the hypervisor. What it does not show has ended; what nobody here knows
-    /// is taken over, so that it is judged by the log like everything else.
-    pub(crate) fn polled(&mut self, s: &Surroundings<'_>, seen: &[GuestSeen]) {
-        self.blind = None;
+    /// is taken over, so that it is judged by the log like everything else. Gives whether it showed
+    /// anything new.
+    pub(crate) fn polled(&mut self, s: &Surroundings<'_>, seen: &[GuestSeen]) -> bool {
+        let mut new = self.blind.take().is_some();
         let mut missing = Vec::new();
         for (guest, p) in &mut self.processes {
             let shown = seen.iter().any(|x| x.guest == *guest && x.epoch == p.epoch);
@@ -346,20 +353,24 @@ impl Executor {
                 missing.push((*guest, p.epoch));
             }
         }
+        new |= !missing.is_empty();
         for (guest, epoch) in missing {
             self.guest_gone(s, guest, epoch, "vanished", Cause::Died);
         }
         for x in seen {
             if !self.processes.contains_key(&x.guest) {
                 self.adopt(s.now, x);
+                new = true;
             }
         }
+        new
     }
 
     /// The hypervisor does not answer: nothing follows about any guest (S9).
     pub(crate) fn blinded(&mut self, s: &Surroundings<'_>, why: String) {
         if planted("blind-is-stopped") {
-            return self.polled(s, &[]);
+            self.polled(s, &[]);
+            return;
         }
         self.blind = Some(why);
         for process in self.processes.values_mut() {

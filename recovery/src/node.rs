@@ -26,7 +26,7 @@ mod worth;
 use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
 pub use why::{Why, WhyStep};
-use worth::{Looks, passing};
+use worth::{Looks, news, passing};
 
 /// What a node starts from.
 #[derive(Clone, Debug)]
@@ -153,6 +153,7 @@ impl Node {
         if due {
             self.executor.reconcile(&surroundings!(self, now));
         }
+        let due = due || self.looks.are_late(now);
         let awaited = matches!(fact, Fact::Timeout) || now >= self.member.deadline();
         let (mut host, mut lead) = (due || !passing(&fact), awaited || !passing(&fact));
         host |= self.take(now, fact, out);
@@ -165,10 +166,10 @@ impl Node {
         let mut outputs = std::mem::take(&mut self.outputs);
         for _ in 0..4 {
             self.member.take_output(&mut outputs);
-            let told = outputs
-                .iter()
-                .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
-            (host, lead) = (host || told, lead || told);
+            let news = news(&outputs);
+            host |= news.any;
+            // A lease that goes on is nothing to anybody but its holder.
+            lead |= news.any || (news.renewed && self.member.acting(now).is_some());
             if outputs.is_empty() && !host && !lead {
                 break;
             }
@@ -233,7 +234,9 @@ impl Node {
                     .collect();
                 self.executor.store_failed(&unsent);
             }
-            Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
+            Fact::Guests { seen } => {
+                return self.executor.polled(&surroundings!(self, now), &seen);
+            }
             Fact::HypervisorBlind { why } => {
                 self.executor.blinded(&surroundings!(self, now), why);
             }
@@ -254,7 +257,7 @@ impl Node {
             }
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
-                self.executor.done(&surroundings!(self, now), order, result);
+                return self.executor.done(&surroundings!(self, now), order, result);
             }
             Fact::FenceDone {
                 attempt,

@@ -199,24 +199,26 @@ impl Executor {
         self.end(s.now, guest, closing);
     }
 
-    /// The answer to an order that changes no phase; whether it was one.
+    /// The answer to an order that changes no phase: whether anything follows from it. `None` if
+    /// it was another order.
     pub(super) fn aside_done(
         &mut self,
         s: &Surroundings<'_>,
         order: u64,
         result: &Result<(), String>,
-    ) -> bool {
+    ) -> Option<bool> {
         let is = |o: Option<(u64, Time)>| o.is_some_and(|(number, _)| number == order);
         let found = self.processes.iter_mut();
         let Some((guest, process)) = found
             .map(|(g, p)| (*g, p))
             .find(|(_, p)| is(p.reset) || is(p.probe))
         else {
-            return false;
+            return None;
         };
         if is(process.probe) {
             process.probe = None;
-            return true;
+            // One that took long: the next is due already.
+            return Some(s.now >= process.watch.probe_at);
         }
         process.reset = None;
         match result {
@@ -231,7 +233,7 @@ impl Executor {
                 self.restart(s, guest, &text);
             }
         }
-        true
+        Some(true)
     }
 
     /// When care for `process` is due at the latest; never a moment that has passed.
