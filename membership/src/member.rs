@@ -361,10 +361,11 @@ impl<A: Application> Member<A> {
         self.next_beat = now + t.heartbeat;
         self.beat_sequence += 1;
         self.lease.sending(now, self.beat_sequence, &t);
-        let hello = (!self.admitted() && self.presentable).then(|| Hello {
+        let hello = || Hello {
             profile: self.profile.clone(),
             emptied: self.emptied,
-        });
+        };
+        let hello = (!self.admitted() && self.presentable).then(|| Box::new(hello()));
         let slots = self.cluster().voters.len();
         let beat = Beat {
             sequence: self.beat_sequence,

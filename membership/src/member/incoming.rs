@@ -49,7 +49,7 @@ impl<A: Application> Member<A> {
                 if self.set_back(now, &original) {
                     return self.count("set back or cloned");
                 }
-                self.beat_heard(now, original, beat, Some(header.from));
+                self.beat_heard(now, original, *beat, Some(header.from));
             }
             Datagram::Ack(ack) => self.acknowledged(now, header.from, ack),
             Datagram::Observation(report) => self.reported(now, header, report),
@@ -135,7 +135,7 @@ impl<A: Application> Member<A> {
         }
         let (sequence, timing, unheard) = (beat.sequence, beat.timing, beat.unheard);
         // Whoever does not hear it asks for it through us.
-        let relayed = (via.is_none() && unheard != 0).then(|| beat.clone());
+        let relayed = (via.is_none() && unheard != 0).then(|| Box::new(beat.clone()));
         self.ears.hear(now, by.from, by.incarnation, beat);
         let Some(grantor) = &mut self.grantor else {
             return;

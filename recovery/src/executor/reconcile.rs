@@ -130,7 +130,7 @@ impl Executor {
             self.order(
                 s.now,
                 guest,
-                GuestAction::Create(r.spec.clone()),
+                GuestAction::Create(Box::new(r.spec.clone())),
                 s.lease_end,
             );
         }

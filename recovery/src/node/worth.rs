@@ -102,7 +102,8 @@ pub(super) fn passing(fact: &Fact) -> bool {
         _ => return false,
     };
     match &frame.body {
-        Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
+        Datagram::Beat(beat) => beat.status.closed.is_empty(),
+        Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
         Datagram::Ack(_)
         | Datagram::Observation(_)
         | Datagram::Election { .. }
