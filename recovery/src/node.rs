@@ -69,6 +69,8 @@ pub struct Node {
     looks: Looks,
     /// Room for what membership puts out, used again in every step.
     outputs: Vec<Output<Guests>>,
+    /// The same for effects that rest on writes.
+    resting: Vec<Effect>,
 }
 
 /// The guest an effect would create.
@@ -128,6 +130,7 @@ impl Node {
             stories: why::Stories::default(),
             looks: Looks::default(),
             outputs: Vec::new(),
+            resting: Vec::new(),
         })
     }
 
@@ -315,7 +318,7 @@ impl Node {
         out: &mut Vec<Effect>,
     ) {
         let mut writes = Vec::new();
-        let mut resting = Vec::new();
+        let mut resting = std::mem::take(&mut self.resting);
         for output in outputs.drain(..) {
             match output {
                 Output::Write(w) => writes.push(NodeWrite::Member(w)),
@@ -358,7 +361,8 @@ impl Node {
         if self.outbox.failed {
             // Nothing is written any more, and the executor promises nothing new: what is left to
             // send rests on no write.
-            resting.into_iter().for_each(|e| self.outbox.leave(e, out));
+            resting.drain(..).for_each(|e| self.outbox.leave(e, out));
+            self.resting = resting;
             return;
         }
         if !writes.is_empty() {
@@ -368,11 +372,8 @@ impl Node {
             self.executor.batched(batch);
             out.push(Effect::Persist { batch, writes });
         }
-        let batch = self.outbox.batch;
-        self.outbox
-            .held
-            .extend(resting.into_iter().map(|e| (batch, e)));
-        self.outbox.release(out);
+        self.outbox.rest(&mut resting, out);
+        self.resting = resting;
     }
 
     fn applied(

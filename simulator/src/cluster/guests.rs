@@ -375,7 +375,7 @@ impl<N: SimNode> Sim<N> {
             if !self.world.is_running(host) || reckoned.iter().any(known) {
                 continue;
             }
-            let agreed = self.s10.state(now, host, node.applied());
+            let agreed = self.s10.state(now, host, (node.applied(), node.state()));
             reckoned.push(host);
             self.hold(agreed);
         }

@@ -181,8 +181,12 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
         Some(now + std::time::Duration::from_secs(1))
     }
 
-    fn applied(&self) -> (u64, u64) {
-        (0, 0)
+    fn applied(&self) -> u64 {
+        0
+    }
+
+    fn state(&self) -> u64 {
+        0
     }
 
     fn agrees(&self, _: &Self) -> bool {
