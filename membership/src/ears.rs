@@ -69,6 +69,22 @@ impl<S> Ears<S> {
         now.since(last.max(self.since))
     }
 
+    /// Those of `hosts`, which rise, of whom nothing was heard for `window` while we listened.
+    pub(crate) fn silent_among<'a>(
+        &'a self,
+        now: Time,
+        window: Duration,
+        hosts: impl Iterator<Item = NodeId> + 'a,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        let mut heard = self.heard.iter().peekable();
+        hosts.filter(move |host| {
+            while heard.next_if(|(node, _)| *node < host).is_some() {}
+            let last = heard.peek().filter(|(node, _)| *node == host);
+            let at = last.map_or(Time::ZERO, |(_, h)| h.at);
+            now.since(at.max(self.since)) >= window
+        })
+    }
+
     /// Whether we have not listened for `window` yet.
     pub(crate) fn blind(&self, now: Time, window: Duration) -> bool {
         now.since(self.since) < window

@@ -61,6 +61,8 @@ pub(crate) struct Executor {
     next_order: u64,
     durable: u64,
     killing: bool,
+    /// A record or a process has changed since all guests of this host were seen to be here.
+    astray: bool,
     emptied: Option<Option<u64>>,
     blind: Option<String>,
     /// The store failed: nothing more can be promised durably, so nothing new is started.
@@ -87,6 +89,7 @@ impl Executor {
             next_order: 1,
             durable: 0,
             killing: false,
+            astray: true,
             emptied: None,
             blind: None,
             store_failed: false,
@@ -135,6 +138,7 @@ impl Executor {
         }
         for guest in unsent {
             if let Some(process) = self.processes.remove(guest) {
+                self.astray = true;
                 let why = Closure::Failed("the store of this host failed".into());
                 self.close(*guest, process.epoch, why);
             }
@@ -221,6 +225,7 @@ impl Executor {
         let Some(process) = self.processes.remove(&guest) else {
             return;
         };
+        self.astray = true;
         self.deeds
             .push(Deed::Ended(guest, process.epoch, how.to_owned()));
         self.kept.insert(guest, process.watch.into_notes());
@@ -453,6 +458,11 @@ impl Executor {
         self.durable = before.max(batch);
         let sayable = |at: Option<u64>| at.is_some_and(|b| b > before && b <= batch);
         self.closures.values().any(|(_, _, at)| sayable(*at)) || self.emptied.is_some_and(sayable)
+    }
+
+    /// What the log says of guests or hosts may have changed.
+    pub(crate) fn records_changed(&mut self) {
+        self.astray = true;
     }
 
     pub(crate) fn has_deeds(&self) -> bool {

@@ -170,6 +170,9 @@ impl Node {
         for _ in 0..4 {
             self.member.take_output(&mut outputs);
             let news = news(&outputs);
+            if news.records {
+                self.executor.records_changed();
+            }
             host |= news.any;
             // A lease that goes on is nothing to anybody but its holder.
             lead |= news.any || (news.renewed && self.member.acting(now).is_some());

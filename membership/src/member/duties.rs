@@ -173,14 +173,7 @@ impl<A: Application> Member<A> {
             return;
         }
         let window = self.cluster().timing.silence();
-        let silent: Vec<NodeId> = self
-            .state
-            .cluster
-            .hosts
-            .keys()
-            .copied()
-            .filter(|h| *h != self.me && self.ears.silent(now, *h) >= window)
-            .collect();
+        let silent: Vec<NodeId> = self.silent_hosts(now, window).collect();
         if silent != self.silent_before || now >= self.next_report {
             self.silent_before = silent;
             self.report(now);

@@ -9,7 +9,7 @@ use super::Executor;
 use super::sight::{Deed, Phase, Process, Surroundings};
 use crate::command::Closure;
 use crate::contract::GuestAction;
-use crate::guest::{GuestId, GuestSpec, OnHang, Policy};
+use crate::guest::{GuestId, GuestSpec, OnHang, Policy, Probe};
 use crate::lrmd::{Context, Failure, GONE, HostWatch};
 use crate::mutants::planted;
 use crate::observation::{GuestEvent, HostHealth, Observation};
@@ -34,6 +34,33 @@ fn context<'a>(now: Time, process: &Process, spec: &'a GuestSpec, host: &HostWat
         probe_failures: spec.probe.as_ref().map(|p| p.failures),
         steady: running.then_some(process.steady),
         crowded: host.crowded(),
+    }
+}
+
+impl Process {
+    /// Whether [`Executor::tend`] would do nothing about it, running as it is.
+    pub(super) fn is_well(
+        &mut self,
+        now: Time,
+        spec: &GuestSpec,
+        host: &HostWatch,
+        blind: bool,
+    ) -> bool {
+        let context = context(now, self, spec, host);
+        self.reset.is_none()
+            && self.watch.failure(&context).is_none()
+            && now < self.watch.deadline()
+            && !spec.probe.as_ref().is_some_and(|p| self.asks(now, p))
+            && (blind || !self.watch.has_news(now))
+    }
+
+    /// Whether its probe is due; one at a time.
+    fn asks(&self, now: Time, probe: &Probe) -> bool {
+        let limit = Duration::from_millis(probe.limit_ms) + PROBE_PATIENCE;
+        let under_way = self
+            .probe
+            .is_some_and(|(_, given)| now.since(given) < limit);
+        !under_way && now >= self.watch.probe_at && self.watch.judgeable(now)
     }
 }
 
@@ -118,19 +145,13 @@ impl Executor {
         }
     }
 
-    /// Orders its probe when that is due; one at a time.
+    /// Orders its probe when that is due.
     fn ask(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec, until: Option<Time>) {
         let Some(probe) = &spec.probe else { return };
-        let limit = Duration::from_millis(probe.limit_ms) + PROBE_PATIENCE;
-        let Some(process) = self.processes.get_mut(&guest) else {
+        let process = self.processes.get_mut(&guest);
+        let Some(process) = process.filter(|p| p.asks(s.now, probe)) else {
             return;
         };
-        let under_way = process
-            .probe
-            .is_some_and(|(_, given)| s.now.since(given) < limit);
-        if under_way || s.now < process.watch.probe_at || !process.watch.judgeable(s.now) {
-            return;
-        }
         process.watch.probe_at = s.now + Duration::from_millis(probe.every_ms);
         if let Some(order) = self.aside(guest, GuestAction::Probe(probe.clone()), until)
             && let Some(process) = self.processes.get_mut(&guest)

@@ -4,6 +4,7 @@ use super::Node;
 use crate::command::Command;
 use crate::contract::{Effect, EventKind};
 use crate::planner::kind;
+use quorate_membership::cluster::HostState;
 use quorate_membership::entry::Entry;
 use quorate_membership::{NodeId, Time, Token};
 
@@ -40,19 +41,10 @@ impl Node {
 
     fn notice_suspects(&mut self, now: Time, out: &mut Vec<Effect>) {
         let window = self.member.cluster().timing.silence();
-        let suspects: Vec<NodeId> = self
-            .member
-            .cluster()
-            .hosts
-            .iter()
-            .filter(|(n, h)| {
-                **n != self.member.me()
-                    && h.revoke.is_none()
-                    && h.proved.is_none()
-                    && h.away.is_none()
-                    && self.member.silent(now, **n) >= window
-            })
-            .map(|(n, _)| *n)
+        let hosts = &self.member.cluster().hosts;
+        let silent = self.member.silent_hosts(now, window);
+        let suspects: Vec<NodeId> = silent
+            .filter(|n| hosts[n].state() == HostState::Member)
             .collect();
         for new in suspects.iter().filter(|n| !self.suspects.contains(n)) {
             let text = format!(

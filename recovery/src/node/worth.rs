@@ -9,6 +9,7 @@ use crate::contract::Fact;
 use crate::machine::Guests;
 use quorate_membership::entry::Entry;
 use quorate_membership::frame::Datagram;
+use quorate_membership::store::Write;
 use quorate_membership::{Output, Time};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ impl Looks {
 pub(super) struct News {
     /// Something the host's part and the coordinator's must look at.
     pub(super) any: bool,
+    /// Entries that may change what is said of guests or hosts, or a whole state taken over.
+    pub(super) records: bool,
     /// Entries that only carry the coordinator's lease on.
     pub(super) renewed: bool,
 }
@@ -77,7 +80,9 @@ pub(super) fn news(outputs: &[Output<Guests>]) -> News {
             Output::Applied(a) if matches!(a.entry.body, Entry::Noop | Entry::Renew { .. }) => {
                 news.renewed = true;
             }
-            Output::Applied(_) | Output::Lease(_) => news.any = true,
+            Output::Applied(_) => (news.any, news.records) = (true, true),
+            Output::Lease(_) => news.any = true,
+            Output::Write(Write::Snapshot { .. }) => news.records = true,
             _ => {}
         }
     }
