@@ -65,24 +65,13 @@ impl<S> Ears<S> {
 
     /// For how long nothing was heard of `node` while we listened.
     pub(crate) fn silent(&self, now: Time, node: NodeId) -> Duration {
-        let last = self.heard.get(&node).map_or(Time::ZERO, |h| h.at);
-        now.since(last.max(self.since))
+        now.since(self.silent_since(node))
     }
 
-    /// Those of `hosts`, which rise, of whom nothing was heard for `window` while we listened.
-    pub(crate) fn silent_among<'a>(
-        &'a self,
-        now: Time,
-        window: Duration,
-        hosts: impl Iterator<Item = NodeId> + 'a,
-    ) -> impl Iterator<Item = NodeId> + 'a {
-        let mut heard = self.heard.iter().peekable();
-        hosts.filter(move |host| {
-            while heard.next_if(|(node, _)| *node < host).is_some() {}
-            let last = heard.peek().filter(|(node, _)| *node == host);
-            let at = last.map_or(Time::ZERO, |(_, h)| h.at);
-            now.since(at.max(self.since)) >= window
-        })
+    /// Since when nothing was heard of `node` while we listened.
+    pub(crate) fn silent_since(&self, node: NodeId) -> Time {
+        let last = self.heard.get(&node).map_or(Time::ZERO, |h| h.at);
+        last.max(self.since)
     }
 
     /// Whether we have not listened for `window` yet.

@@ -76,6 +76,8 @@ pub struct Member<A: Application> {
     next_tick: Time,
     next_report: Time,
     silent_before: Vec<NodeId>,
+    /// None of so many hosts has been silent for long under that timing before that moment.
+    hush: ((usize, Token), Time),
     cooled: BTreeMap<(u8, u64), Time>,
     last_append: Time,
     last_step: Time,
@@ -167,6 +169,7 @@ impl<A: Application> Member<A> {
             next_tick: now,
             next_report: now,
             silent_before: Vec::new(),
+            hush: ((0, Token::NONE), now),
             cooled: BTreeMap::new(),
             last_append: now,
             last_step: now,

@@ -167,13 +167,33 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// The other hosts that have been silent for as long as makes a host suspect.
+    pub fn silent_hosts(&mut self, now: Time) -> Vec<NodeId> {
+        let cluster = &self.state.cluster;
+        let known = (cluster.hosts.len(), cluster.timing_token);
+        let mut silent = Vec::new();
+        // Whatever is heard meanwhile only puts that moment off, and no host is ever forgotten.
+        if self.hush.0 == known && now < self.hush.1 {
+            return silent;
+        }
+        let window = cluster.timing.silence();
+        self.hush = (known, Time::NEVER);
+        for host in cluster.hosts.keys().filter(|h| **h != self.me) {
+            let suspect = self.ears.silent_since(*host) + window;
+            self.hush.1 = self.hush.1.min(suspect);
+            if now >= suspect {
+                silent.push(*host);
+            }
+        }
+        silent
+    }
+
     /// A voter reports every heartbeat, and at once when somebody's silence became certain.
     pub(super) fn observe(&mut self, now: Time) {
         if self.grantor.is_none() {
             return;
         }
-        let window = self.cluster().timing.silence();
-        let silent: Vec<NodeId> = self.silent_hosts(now, window).collect();
+        let silent = self.silent_hosts(now);
         if silent != self.silent_before || now >= self.next_report {
             self.silent_before = silent;
             self.report(now);

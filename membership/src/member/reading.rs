@@ -78,13 +78,6 @@ impl<A: Application> Member<A> {
         self.ears.silent(now, node)
     }
 
-    /// The other hosts of whom nothing was heard for `window` while this node listened.
-    pub fn silent_hosts(&self, now: Time, window: Duration) -> impl Iterator<Item = NodeId> {
-        let others = self.cluster().hosts.keys().copied();
-        let others = others.filter(|host| *host != self.me);
-        self.ears.silent_among(now, window, others)
-    }
-
     /// How many voters have durably stopped acknowledging under this revoke.
     #[must_use]
     pub fn answered(&self, host: NodeId, revoke: Token) -> usize {

@@ -230,12 +230,9 @@ impl Executor {
     ) -> Option<bool> {
         let is = |o: Option<(u64, Time)>| o.is_some_and(|(number, _)| number == order);
         let found = self.processes.iter_mut();
-        let Some((guest, process)) = found
+        let (guest, process) = found
             .map(|(g, p)| (*g, p))
-            .find(|(_, p)| is(p.reset) || is(p.probe))
-        else {
-            return None;
-        };
+            .find(|(_, p)| is(p.reset) || is(p.probe))?;
         if is(process.probe) {
             process.probe = None;
             // One that took long: the next is due already.

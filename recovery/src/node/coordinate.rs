@@ -6,7 +6,7 @@ use crate::contract::{Effect, EventKind};
 use crate::planner::kind;
 use quorate_membership::cluster::HostState;
 use quorate_membership::entry::Entry;
-use quorate_membership::{NodeId, Time, Token};
+use quorate_membership::{Time, Token};
 
 impl Node {
     pub(super) fn coordinator_part(&mut self, now: Time, out: &mut Vec<Effect>) {
@@ -40,12 +40,9 @@ impl Node {
     }
 
     fn notice_suspects(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let window = self.member.cluster().timing.silence();
+        let mut suspects = self.member.silent_hosts(now);
         let hosts = &self.member.cluster().hosts;
-        let silent = self.member.silent_hosts(now, window);
-        let suspects: Vec<NodeId> = silent
-            .filter(|n| hosts[n].state() == HostState::Member)
-            .collect();
+        suspects.retain(|n| hosts[n].state() == HostState::Member);
         for new in suspects.iter().filter(|n| !self.suspects.contains(n)) {
             let text = format!(
                 "unheard for {:.1} s",
