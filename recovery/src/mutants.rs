@@ -55,6 +55,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S8: an attempt is launched whenever its entry is applied, in whatever term",
     ),
     (
+        "brake-by-log-alone",
+        "S7: attempts on their way to the log take no place of the brake",
+    ),
+    (
         "attempt-forgotten",
         "S8: an attempt without a result counts as resolved at once",
     ),

@@ -25,13 +25,23 @@ pub(crate) mod kind {
     pub(crate) const AWAY: u8 = 70;
 }
 
+/// An attempt on its way to the log.
+#[derive(Clone, Copy, Debug)]
+struct Proposed {
+    /// The term it was proposed in.
+    term: Token,
+    /// It is not launched after that.
+    not_after: Time,
+    host: NodeId,
+}
+
 /// The coordinator's memory. All of it may be lost with the role: what counts is in the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Planner {
     /// When the closing of a guest was applied here.
     freed: BTreeMap<GuestId, (Token, Time)>,
     /// Attempts this node proposed in its present term: launched only by it, and not after.
-    proposed: BTreeMap<ProposalId, (Token, Time)>,
+    proposed: BTreeMap<ProposalId, Proposed>,
     /// When an attempt's entry was applied here.
     logged: BTreeMap<Token, Time>,
     /// Results to be entered, until they are.
@@ -59,7 +69,9 @@ impl Planner {
         attempt: &Attempt,
     ) -> Option<FenceLaunch> {
         self.logged.insert(attempt.token, now);
-        let (term, not_after) = self.proposed.remove(&id)?;
+        let Proposed {
+            term, not_after, ..
+        } = self.proposed.remove(&id)?;
         let bound = member.cluster().term.map(|t| t.token) == Some(term) && now < not_after;
         if !bound && !planted("launch-not-bound") {
             return None;
@@ -352,7 +364,12 @@ impl Planner {
         };
         let id = member.propose(now, attempt);
         // Fixed now: a later lease of ours does not extend it (V2).
-        self.proposed.insert(id, (term, until));
+        let proposed = Proposed {
+            term,
+            not_after: until,
+            host,
+        };
+        self.proposed.insert(id, proposed);
         while self.proposed.len() > 64 {
             self.proposed.pop_first();
         }
@@ -366,7 +383,7 @@ impl Planner {
         host: NodeId,
     ) -> Result<(), quorate_fencing::Braked> {
         let hosts = &member.cluster().hosts;
-        let attempts: Vec<(u32, Duration)> = hosts
+        let mut attempts: Vec<(u32, Duration)> = hosts
             .iter()
             .filter_map(|(n, h)| Some((n.0, h.last_attempt?)))
             .map(|(n, token)| {
@@ -378,6 +395,14 @@ impl Planner {
                 )
             })
             .collect();
+        // Those on their way to the log will be launched as well when they get there.
+        let term = member.cluster().term.map(|t| t.token);
+        let coming = self
+            .proposed
+            .values()
+            .filter(|p| Some(p.term) == term && now < p.not_after && !planted("brake-by-log-alone"))
+            .map(|p| (p.host.0, Duration::ZERO));
+        attempts.extend(coming);
         let n = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
         brake::allows(n, 1, brake::WINDOW, &attempts, host.0)
     }

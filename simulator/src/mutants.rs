@@ -69,7 +69,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("fed-past-lease-end", &[Way::Mix("tight")]),
     ("created-running", &[Way::Mix("creations")]),
     ("blind-is-stopped", &[Way::Mix("creations")]),
-    ("brake-off", &[story!("rule-brake-holds.toml")]),
+    (
+        "brake-by-log-alone",
+        &[story!("rule-brake-counts-what-is-on-its-way.toml")],
+    ),
     (
         "pause-is-silence",
         &[story!("rule-paused-voters-judge-nobody.toml")],

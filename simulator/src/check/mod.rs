@@ -9,7 +9,9 @@ pub mod s10;
 pub mod s14;
 pub mod s2;
 pub mod s3_s5;
+pub mod s4;
 pub mod s6;
+pub mod s7;
 pub mod s8;
 pub mod s9;
 

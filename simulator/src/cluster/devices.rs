@@ -209,6 +209,9 @@ impl<N: SimNode> Sim<N> {
         self.notice(When::FenceCuts, Some(host), None);
         self.hosts[host].cuts += 1;
         if self.hosts[host].on {
+            let all = (self.holders(host, attempt), self.plan.voters);
+            let braked = self.s7.cut(now, (host, self.plan.hosts), attempt, all);
+            self.hold(braked);
             if attempt.index() > self.audit.log.len() as u64 {
                 self.cuts.push((now, host, attempt));
             } else {
@@ -294,6 +297,7 @@ impl<N: SimNode> Sim<N> {
         self.set_all_writing(host);
         self.world.set_reachable(host, false);
         self.world.stop(host, length);
+        self.s4.disturbed(host, until);
         self.world.after(length, Event::Thaw { host, until });
     }
 

@@ -1,6 +1,7 @@
 //! Carries out actions.
 
 use super::action::{Action, Ask, DeviceMode, WatchdogMode, Who};
+use super::steady::whole;
 use super::{Event, Sim, SimNode, nodes};
 use crate::world::{Link, MS, SECOND};
 use quorate_recovery::contract::{Fact, Request};
@@ -213,10 +214,12 @@ impl<N: SimNode> Sim<N> {
             Action::SlowDisk { who, delay } => {
                 let host = self.who(who);
                 self.world.disk_mut(host).delay = *delay;
+                self.s4.disturbed(host, u64::MAX);
             }
             Action::StoreFails(who) => {
                 let host = self.who(who);
                 self.world.disk_mut(host).failed = true;
+                self.s4.disturbed(host, u64::MAX);
             }
             Action::Ask(who, ask) => {
                 let host = self.who(who);
@@ -257,6 +260,7 @@ impl<N: SimNode> Sim<N> {
                 let host = self.who(who);
                 let until = self.world.now() + length;
                 self.world.disk_mut(host).stall(until);
+                self.s4.disturbed(host, until);
             }
             Action::Rots(who) => {
                 let host = self.who(who);
@@ -274,6 +278,7 @@ impl<N: SimNode> Sim<N> {
             }
             Action::Calm => self.calm(),
         }
+        self.note_links();
     }
 
     fn ask(&mut self, host: usize, ask: &Ask) {
@@ -361,16 +366,16 @@ impl<N: SimNode> Sim<N> {
 
     /// The daemon of a host cannot look for so long.
     pub(super) fn disturb(&mut self, host: usize, length: u64) {
+        let until = self.world.now() + length;
+        self.s4.disturbed(host, until);
         let h = &mut self.hosts[host];
-        h.disturbed = h.disturbed.max(self.world.now() + length);
+        h.disturbed = h.disturbed.max(until);
     }
 
     /// Whether datagrams and sessions pass both ways between two hosts.
     pub(super) fn linked(&self, a: usize, b: usize) -> bool {
-        (0..self.plan.networks).any(|net| {
-            let whole = |l: &Link| !l.cut && !l.clogged && l.blocked == 0 && l.largest == 0;
-            whole(self.world.link(net, a, b)) && whole(self.world.link(net, b, a))
-        })
+        (0..self.plan.networks)
+            .any(|net| whole(self.world.link(net, a, b)) && whole(self.world.link(net, b, a)))
     }
 
     pub(super) fn add_guest(&mut self, host: usize, guest: usize) {

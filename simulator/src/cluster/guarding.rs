@@ -64,6 +64,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         self.kills += 1;
+        self.note_expiry(host);
         self.notice(When::LeaseExpires, Some(host), None);
         mark!(self, host, Kill, "lease over: the guardian ends all guests");
         if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {

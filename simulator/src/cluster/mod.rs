@@ -20,6 +20,7 @@ pub mod plan;
 mod probe;
 pub mod report;
 pub mod shapes;
+mod steady;
 mod storage;
 mod subject;
 pub mod triggers;
@@ -38,7 +39,9 @@ use crate::check::l2::Stretch;
 use crate::check::s1::S1;
 use crate::check::s2::S2;
 use crate::check::s3_s5::{S3, S5};
+use crate::check::s4::S4;
 use crate::check::s6::S6;
+use crate::check::s7::S7;
 use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
@@ -78,8 +81,10 @@ pub struct Sim<N> {
     s1: S1,
     s2: S2,
     s3: S3,
+    s4: S4,
     s5: S5,
     s6: S6,
+    s7: S7,
     s10: S10,
     s14: S14,
     stretch: Option<Stretch>,
@@ -160,8 +165,10 @@ impl<N: SimNode> Sim<N> {
             s1: S1::new(n),
             s2: S2::default(),
             s3: S3::new(slots, lease, quorum),
+            s4: S4::new(n, plan.voters),
             s5: S5::new(n),
             s6: S6::new(n),
+            s7: S7::default(),
             s10: S10::new(n),
             s14: S14::new(n),
             stretch: None,
@@ -187,6 +194,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn begin(&mut self) {
+        self.note_links();
         for host in 0..self.plan.hosts {
             let boot = self.hosts[host].boot;
             let delay = self.process_rng.range(MS, 300 * MS);

@@ -115,10 +115,8 @@ impl<N: SimNode> Sim<N> {
         self.flaws_of_start(host);
         let h = &self.hosts[host];
         let inherited_lease = h.guardian.end;
-        // Short enough in most runs for logs to be cut and states to be handed over.
-        let snapshot_every = [24, 64, 200, 1024][self.plan.seed as usize % 4];
         let setup = Setup {
-            snapshot_every,
+            snapshot_every: self.plan.snapshot_every,
             image: h.image.clone(),
             promises: h.promises.clone(),
             profile: h.profile.clone(),
@@ -128,6 +126,7 @@ impl<N: SimNode> Sim<N> {
             fencing,
         };
         self.world.start(host);
+        self.s4.begins(self.world.now(), host);
         mark!(
             self,
             host,
@@ -165,6 +164,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         let now = self.world.now();
+        self.s4.disturbed(host, u64::MAX);
         self.liveness_again(host);
         let acted = self.s6.acts(now, host, None);
         self.hold(acted);
@@ -394,6 +394,7 @@ impl<N: SimNode> Sim<N> {
         }
         if !matches!(finding, Finding::Void(_)) {
             self.decided(token);
+            self.note_hosts(token);
         }
         let now = self.world.now();
         let (node, how) = match finding {

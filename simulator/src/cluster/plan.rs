@@ -40,6 +40,8 @@ pub struct Plan {
     pub create_hangs: u32,
     /// Chance per million that a creation fails.
     pub create_fails: u32,
+    /// Entries a node applies between two snapshots of its state.
+    pub snapshot_every: u64,
     /// What is done, by true time.
     pub timeline: Vec<(u64, Action)>,
     /// What is done when something happens.
@@ -182,6 +184,8 @@ impl Plan {
             stall: 0,
             create_hangs: 0,
             create_fails: 0,
+            // Short enough in most runs for logs to be cut and states to be handed over.
+            snapshot_every: [24, 64, 200, 1024][seed as usize % 4],
             timeline: Vec::new(),
             triggers: Vec::new(),
             healed: None,

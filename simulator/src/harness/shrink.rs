@@ -4,17 +4,27 @@
 //! failure-inducing input", 2002), then simpler variants of what is left, then delta debugging again.
 //! A smaller plan counts only if the *same promise* breaks: another one would be another story.
 //!
-//! A fault left out shifts the random delays after it, and a rare race is lost for that reason alone.
-//! So each candidate is tried under a few other seeds as well; any of them that fails will do.
+//! A fault left out shifts the random delays after it, and a race is lost for that reason alone. So
+//! each candidate is tried under a few other seeds as well, and any of them that fails will do. When
+//! nothing can be left out that way, patience helps: the fewer faults make a race likely, the rarer
+//! are the seeds that lose it, so all that could go is tried in turns, each turn under new seeds.
 
 use super::{Outcome, Subject, run};
 use crate::check::Violation;
+use std::ops::RangeInclusive;
 
 /// Runs spent on one failure if nothing else is said.
-pub const RUNS: u32 = 3000;
-/// Other seeds a plan is tried under, while many faults are left out at once and while single ones
-/// are.
+pub const RUNS: u32 = 4000;
+/// Other seeds a candidate is tried under: while many faults are left out at once, and while single
+/// ones are.
 const OTHER_SEEDS: (u64, u64) = (1, 4);
+/// Turns without a success after which patience ends.
+const TURNS: u32 = 48;
+/// Pairs are tried among so many faults at most: they are many.
+const PAIRS_AMONG: usize = 8;
+/// The last so many faults are tried alone first, under so many other seeds each: what broke the
+/// promise is often near its end.
+const TAILS: ([usize; 5], u64) = ([1, 2, 4, 8, 16], 3);
 
 /// What shrinking came to.
 #[derive(Clone, Debug)]
@@ -44,15 +54,17 @@ pub fn shrink<S: Subject>(
         subject,
         violation,
         best: (plan.clone(), outcome),
+        fresh: subject.seed(plan),
         runs: 1,
         limit,
         tell,
     };
-    s.shorter();
-    s.fewer_faults();
+    s.tails();
     loop {
-        let plainer = s.plainer();
-        if !plainer || !s.fewer_faults() {
+        s.shorter();
+        s.fewer_faults();
+        while s.plainer() && s.fewer_faults() {}
+        if !s.patiently_fewer() {
             break;
         }
     }
@@ -69,23 +81,26 @@ struct Shrinker<'a, S: Subject, F> {
     subject: &'a S,
     violation: Violation,
     best: (S::Plan, Outcome),
+    /// The last seed that was tried: none is tried twice, whatever the candidate.
+    fresh: u64,
     runs: u32,
     limit: u32,
     tell: F,
 }
 
 impl<S: Subject, F: FnMut(u32, usize)> Shrinker<'_, S, F> {
-    /// Takes the plan if the same promise breaks, under its own seed or one of `others` more.
-    fn take(&mut self, plan: S::Plan, others: u64) -> bool {
-        let seed = self.subject.seed(&plan);
-        for other in 0..=others {
+    /// Takes the plan if the same promise breaks under one of so many seeds: 0 stands for its own,
+    /// all others are new.
+    fn take(&mut self, plan: S::Plan, seeds: RangeInclusive<u64>) -> bool {
+        for other in seeds {
             if self.runs >= self.limit {
                 return false;
             }
             let tried = if other == 0 {
                 Some(plan.clone())
             } else {
-                self.subject.with_seed(&plan, seed.wrapping_add(other))
+                self.fresh = self.fresh.wrapping_add(1);
+                self.subject.with_seed(&plan, self.fresh)
             };
             let Some(tried) = tried else { return false };
             self.runs += 1;
@@ -108,8 +123,26 @@ impl<S: Subject, F: FnMut(u32, usize)> Shrinker<'_, S, F> {
     fn shorter(&mut self) {
         if let Some(v) = self.best.1.violation.clone() {
             let cut = self.subject.until(&self.best.0, &v);
-            self.take(cut, 0);
+            self.take(cut, 0..=0);
         }
+    }
+
+    /// Tries the last few faults alone.
+    fn tails(&mut self) {
+        let all = self.subject.faults(&self.best.0);
+        for last in TAILS.0.into_iter().filter(|last| *last < all) {
+            if self.take_only(|i| i + last >= all, 0..=TAILS.1) {
+                return;
+            }
+        }
+    }
+
+    /// Takes the plan with only these faults, if the same promise breaks.
+    fn take_only(&mut self, stays: impl Fn(usize) -> bool, seeds: RangeInclusive<u64>) -> bool {
+        let all = 0..self.subject.faults(&self.best.0);
+        let kept: Vec<usize> = all.filter(|i| stays(*i)).collect();
+        let candidate = self.subject.keep(&self.best.0, &kept);
+        self.take(candidate, seeds)
     }
 
     /// Leaves out faults, many at once at first; whether any was.
@@ -119,30 +152,38 @@ impl<S: Subject, F: FnMut(u32, usize)> Shrinker<'_, S, F> {
         loop {
             let mut at = 0;
             let mut any = false;
-            while at < self.subject.faults(&self.best.0) {
-                let all = self.subject.faults(&self.best.0);
-                let kept: Vec<usize> = (0..all).filter(|i| *i < at || *i >= at + chunk).collect();
-                let candidate = self.subject.keep(&self.best.0, &kept);
-                let others = if chunk == 1 {
-                    OTHER_SEEDS.1
-                } else {
-                    OTHER_SEEDS.0
-                };
-                if self.take(candidate, others) {
+            while at < self.subject.faults(&self.best.0) && self.runs < self.limit {
+                let (many, single) = OTHER_SEEDS;
+                let others = if chunk == 1 { single } else { many };
+                if self.take_only(|i| i < at || i >= at + chunk, 0..=others) {
                     any = true;
                 } else {
                     at += chunk;
                 }
-                if self.runs >= self.limit {
-                    return self.subject.faults(&self.best.0) < before;
-                }
             }
             if chunk > 1 {
                 chunk = chunk.div_ceil(2);
-            } else if !any {
+            } else if !any || self.runs >= self.limit {
                 return self.subject.faults(&self.best.0) < before;
             }
         }
+    }
+
+    /// Leaves out what single tries did not: stretches, single faults, and two that make up for each
+    /// other, as a cut and what mends it. Whether any was.
+    fn patiently_fewer(&mut self) -> bool {
+        let before = self.subject.faults(&self.best.0);
+        let mut since = 0;
+        while since < TURNS && self.runs < self.limit {
+            since += 1;
+            for out in removals(self.subject.faults(&self.best.0)) {
+                if self.take_only(|i| !out.contains(&i), 1..=1) {
+                    since = 0;
+                    break;
+                }
+            }
+        }
+        self.subject.faults(&self.best.0) < before
     }
 
     /// Takes plainer variants until there is none; whether any was taken.
@@ -157,7 +198,7 @@ impl<S: Subject, F: FnMut(u32, usize)> Shrinker<'_, S, F> {
             // On from where the last one was taken: those before it were refused a moment ago.
             at %= candidates.len();
             since += 1;
-            if self.take(candidates[at].clone(), 0) {
+            if self.take(candidates[at].clone(), 0..=0) {
                 taken = true;
                 since = 0;
             } else {
@@ -169,3 +210,20 @@ impl<S: Subject, F: FnMut(u32, usize)> Shrinker<'_, S, F> {
         }
     }
 }
+
+/// Which of `all` faults could be left out together, the most first.
+fn removals(all: usize) -> Vec<Vec<usize>> {
+    let mut sets = Vec::new();
+    for stretch in [all / 2, all / 4].into_iter().filter(|s| *s > 2) {
+        let starts = (0..all).step_by(stretch);
+        sets.extend(starts.map(|from| (from..all.min(from + stretch)).collect()));
+    }
+    if all <= PAIRS_AMONG {
+        sets.extend((1..all).flat_map(|b| (0..b).map(move |a| vec![a, b])));
+    }
+    sets.extend((0..all).map(|i| vec![i]));
+    sets
+}
+
+#[cfg(test)]
+mod tests;

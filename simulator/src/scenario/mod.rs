@@ -70,7 +70,11 @@ impl std::error::Error for BadScenario {}
 /// Words for help: every verb with its keys, and every expectation.
 #[must_use]
 pub fn help() -> String {
-    let mut text = String::from("verbs of [[at]] (each with `time`, or with `when`):\n");
+    let mut text = String::from("keys of [cluster]:\n");
+    for (keys, what) in shape::KEYS {
+        text.push_str(&format!("  {keys:<42} {what}\n"));
+    }
+    text.push_str("\nverbs of [[at]] (each with `time`, or with `when`):\n");
     for (verb, keys, what) in verbs::VERBS.iter().chain(twists::VERBS) {
         text.push_str(&format!("  {verb:<16} {keys:<40} {what}\n"));
     }

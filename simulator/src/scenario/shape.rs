@@ -11,6 +11,48 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+/// Keys and what they mean, for the help.
+pub(super) const KEYS: &[(&str, &str)] = &[
+    (
+        "voters = 3, hosts = voters",
+        "how many; at most 7 and 8; the first hosts vote",
+    ),
+    (
+        "guests = 1, witnesses = 0",
+        "guests to add; voters, the last ones, that run none",
+    ),
+    (
+        "seed = 1, end, healed",
+        "randomness; when it ends; from when on liveness counts",
+    ),
+    (
+        "timing = \"fast\"",
+        "or \"default\", or a table: profile and what differs from it",
+    ),
+    ("proof = \"device\"", "or \"device-and-lease\""),
+    (
+        "devices, watchdogs",
+        "of all hosts, or a list with one for each",
+    ),
+    (
+        "agents = true",
+        "in all guests, or a list with one for each",
+    ),
+    (
+        "networks = 1, delay-ms = [0.1, 2]",
+        "shortest delay, and what is added at random",
+    ),
+    ("clock-ppm = [0, 50]", "rate errors, from the first host on"),
+    (
+        "stall, create-hangs, create-fails",
+        "chance per million of each step or creation",
+    ),
+    (
+        "snapshot-every",
+        "entries between two snapshots of a node; by the seed",
+    ),
+];
+
 /// Reads it.
 pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     let voters_at = f.place("voters");
@@ -57,6 +99,9 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
         ("create-fails", &mut plan.create_fails),
     ] {
         *chance = f.whole(key, 0, 1_000_000)?.unwrap_or(0) as u32;
+    }
+    if let Some(entries) = f.whole("snapshot-every", 1, 1_000_000)? {
+        plan.snapshot_every = entries;
     }
     plan.healed = f.seconds("healed")?;
     f.finish()?;

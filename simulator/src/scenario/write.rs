@@ -87,6 +87,7 @@ fn cluster(text: &mut String, plan: &Plan) {
     f.unless("stall", plan.stall, 0);
     f.unless("create-hangs", plan.create_hangs, 0);
     f.unless("create-fails", plan.create_fails, 0);
+    f.unless("snapshot-every", plan.snapshot_every, plain.snapshot_every);
     text.push_str(&f.0);
     timing(text, &plan.timing);
 }

@@ -1,11 +1,13 @@
 //! `cuts`: how far failures of planted bugs are cut down, compared with the least that is known.
 
 use super::{bug, line};
-use crate::harness::{Hunt, Mixed, Order, RUNS, Subject, Way, hunt, shrink};
+use crate::harness::{Mixed, RUNS, Subject, Way, run, shrink};
 use clap::Args;
 use serde::Serialize;
-use std::io::IsTerminal;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Failures whose known minimum has more faults than this are listed and not counted.
@@ -46,6 +48,23 @@ struct Cut {
     seconds: f64,
 }
 
+impl Row {
+    /// Says what came of it, at once: the whole takes long.
+    fn print(&self) {
+        let words: Vec<String> = self
+            .cuts
+            .iter()
+            .map(|c| format!("{} {}: {} to {}", c.property, c.seed, c.before, c.after))
+            .collect();
+        let words = if words.is_empty() {
+            "no failure found".to_owned()
+        } else {
+            words.join(", ")
+        };
+        line(format_args!("{:<28} {words}", self.bug));
+    }
+}
+
 /// Cuts failures of each bug down.
 pub(super) fn cuts<S: Subject>(subject: &S, args: &Cuts) -> Result<ExitCode, String> {
     let mut chosen = Vec::new();
@@ -56,40 +75,45 @@ pub(super) fn cuts<S: Subject>(subject: &S, args: &Cuts) -> Result<ExitCode, Str
     if let Some(why) = subject.unplantable() {
         return Err(format!("cuts: {why}"));
     }
-    let loud = std::io::stderr().is_terminal();
     std::panic::set_hook(Box::new(|_| {}));
-    let mut rows = Vec::new();
-    for (name, _) in subject.bugs() {
-        if !chosen.is_empty() && !chosen.contains(&name) {
-            continue;
+    let bugs = subject.bugs().into_iter().map(|(name, _)| name);
+    let bugs: Vec<&'static str> = bugs
+        .filter(|name| chosen.is_empty() || chosen.contains(name))
+        .collect();
+    // A bug is planted in one thread: each takes the next one that nobody has taken.
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let rows = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(name) = bugs.get(at)
+        {
+            let row = cut(subject, name, args);
+            if !args.json {
+                row.print();
+            }
+            let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.insert(at, row);
         }
-        if loud {
-            eprint!("\r{:60}\r{name} ...", "");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
         }
-        let row = cut(subject, name, args)?;
-        if loud {
-            eprint!("\r{:60}\r", "");
-        }
-        if !args.json && !row.cuts.is_empty() {
-            let words: Vec<String> = row
-                .cuts
-                .iter()
-                .map(|c| format!("{} {}: {} to {}", c.property, c.seed, c.before, c.after))
-                .collect();
-            line(format_args!("{name:<28} {}", words.join(", ")));
-        }
-        rows.push(row);
-    }
+    });
+    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let rows: Vec<Row> = rows.into_values().collect();
     sum(&rows, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Cuts down the first failures of one bug, in the first way that has any.
-fn cut<S: Subject>(subject: &S, bug: &'static str, args: &Cuts) -> Result<Row, String> {
+fn cut<S: Subject>(subject: &S, bug: &'static str, args: &Cuts) -> Row {
     let mut row = Row {
         bug,
         cuts: Vec::new(),
     };
+    subject.plant(Some(bug));
     for way in subject.ways(bug) {
         let mix = match way {
             Way::Swarm => None,
@@ -98,16 +122,15 @@ fn cut<S: Subject>(subject: &S, bug: &'static str, args: &Cuts) -> Result<Row, S
             Way::Story(..) => continue,
         };
         let subject = &Mixed { subject, mix };
-        let mut next = 1;
+        let mut from = 1;
         for _ in 0..args.each {
-            let Some(seed) = failing(subject, bug, next, args.seconds)? else {
+            let patience = Duration::from_secs(args.seconds);
+            let Some(seed) = failing(subject, from, patience) else {
                 break;
             };
-            next = seed + 1;
+            from = seed + 1;
             let begun = Instant::now();
-            subject.plant(Some(bug));
             let shrunk = shrink(subject, &subject.draw(seed), RUNS, |_, _| {});
-            subject.plant(None);
             if let Some((s, v)) = shrunk
                 .as_ref()
                 .and_then(|s| Some((s, s.outcome.violation.as_ref()?)))
@@ -126,33 +149,20 @@ fn cut<S: Subject>(subject: &S, bug: &'static str, args: &Cuts) -> Result<Row, S
             break;
         }
     }
-    Ok(row)
+    subject.plant(None);
+    row
 }
 
-/// The first seed from `next` on that breaks a promise with the bug planted.
-fn failing<S: Subject>(
-    subject: &Mixed<'_, S>,
-    bug: &'static str,
-    mut next: u64,
-    seconds: u64,
-) -> Result<Option<u64>, String> {
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+/// The first seed from `from` on that breaks a promise, if one is found in time.
+fn failing<S: Subject>(subject: &S, from: u64, patience: Duration) -> Option<u64> {
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(seconds) {
-        let order = Order {
-            seeds: next..next + 4 * jobs as u64,
-            jobs,
-            go_on: true,
-            bug: Some(bug),
-            mix: subject.mix,
-        };
-        let found = hunt(subject, &order, Hunt::default(), next, || (), |_, _| Ok(()))?;
-        if found.failure.is_some() {
-            return Ok(found.failure);
-        }
-        next = order.seeds.end;
-    }
-    Ok(None)
+    let seeds = (from..).take_while(|_| begun.elapsed() < patience);
+    let fails = |seed: &u64| {
+        run(subject, &subject.draw(*seed), false)
+            .violation
+            .is_some()
+    };
+    seeds.into_iter().find(fails)
 }
 
 /// Compares every failure with the least that any failure of its bug and promise came to.
