@@ -7,7 +7,7 @@
 use crate::app::Application;
 use crate::apply::{Outcome, State};
 use crate::codec;
-use crate::consensus::{Outgoing, Replica, ReplicaConfig};
+use crate::consensus::{Replica, ReplicaConfig};
 use crate::coordinator::Office;
 use crate::ears::Ears;
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
@@ -26,6 +26,7 @@ use std::time::Duration;
 mod duties;
 mod follow;
 mod incoming;
+mod outgoing;
 mod parts;
 mod reading;
 mod stops;
@@ -487,45 +488,6 @@ impl<A: Application> Member<A> {
         }
         self.feed_followers();
         self.take_snapshot();
-    }
-
-    fn take_consensus(&mut self) {
-        let Some(replica) = &mut self.replica else {
-            return;
-        };
-        // Writes first: the messages taken after them rest on them.
-        let writes = replica.take_writes();
-        let messages = replica.take_messages();
-        let lost = |w: &Write<A::Command>| {
-            matches!(w, Write::Promise(_)) && planted("promise-not-written")
-        };
-        let writes = writes.into_iter().filter(|w| !lost(w));
-        self.output.extend(writes.map(Output::Write));
-        for (slot, message) in messages {
-            let Some(peer) = self.state.cluster.voter(slot) else {
-                continue;
-            };
-            match message {
-                Outgoing::Log(message) => {
-                    let message = Stream::Log {
-                        epoch: self.state.cluster.epoch,
-                        message,
-                    };
-                    self.output.push(Output::Stream { peer, message });
-                }
-                Outgoing::Election(message) => {
-                    let to_incarnation = self
-                        .windows
-                        .get(&peer)
-                        .map_or(0, |w| w.incarnation().counter);
-                    let body = Datagram::Election {
-                        to_incarnation,
-                        message,
-                    };
-                    self.send(vec![peer], body, true);
-                }
-            }
-        }
     }
 
     fn apply_decided(&mut self, now: Time, replayed: bool) {

@@ -5,8 +5,8 @@
 //! lease: a reset keeps the process, and a restart is an end after which `start_missing` judges
 //! anew.
 
-use super::Executor;
 use super::sight::{Deed, Phase, Process, Surroundings};
+use super::{END_PATIENCE, Executor};
 use crate::command::Closure;
 use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, OnHang, Policy, Probe};
@@ -254,8 +254,39 @@ impl Executor {
         Some(true)
     }
 
+    /// When something here is due at the latest.
+    pub(crate) fn deadline(&self, s: &Surroundings<'_>) -> Time {
+        if self.processes.is_empty() {
+            return Time::NEVER;
+        }
+        let mut at = Time::NEVER;
+        if let Some(end) = s.lease_end {
+            let pause = end - s.cluster.timing.pause_margin;
+            for t in [pause, end] {
+                if t > s.now {
+                    at = at.min(t);
+                }
+            }
+        }
+        let due = self.processes.iter().map(|(g, p)| Self::due(s, *g, p));
+        due.fold(at, Time::min)
+    }
+
+    /// The same for one guest alone.
+    pub(crate) fn deadline_of(&self, s: &Surroundings<'_>, guest: GuestId) -> Time {
+        let process = self.processes.get(&guest);
+        process.map_or(Time::NEVER, |p| Self::due(s, guest, p))
+    }
+
+    fn due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
+        match process.order {
+            Some((_, given)) if process.phase == Phase::Ending => given + END_PATIENCE,
+            _ => Self::care_due(s, guest, process),
+        }
+    }
+
     /// When care for `process` is due at the latest; never a moment that has passed.
-    pub(super) fn care_due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
+    fn care_due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
         if process.phase != Phase::Running {
             return Time::NEVER;
         }

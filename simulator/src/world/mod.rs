@@ -302,11 +302,9 @@ impl<T: Types> World<T> {
         if process.reckoned.0 != until {
             process.reckoned = (until, self.clocks[node].true_time(until));
         }
-        let due = process.reckoned.1;
-        process.due = due;
-        process.due_by = self.queue.cause;
-        if due < process.armed && due != u64::MAX {
-            process.armed = due.max(self.now);
+        (process.due, process.due_by) = (process.reckoned.1, self.queue.cause);
+        if process.due < process.armed && process.due != u64::MAX {
+            process.armed = process.due.max(self.now);
             let late = self.process_rng.range(0, self.timer_late);
             let life = process.life;
             self.queue.push(
