@@ -78,7 +78,10 @@ async fn a_guest_from_its_creation_to_its_end() {
     let lab = Lab::new();
     lab.long_lease();
     let mut rig = Rig::new(lab.driver(), fast());
-    let order = rig.order(GuestAction::Create(lab.ticker("t")), Some(soon(60_000)));
+    let order = rig.order(
+        GuestAction::Create(Box::new(lab.ticker("t"))),
+        Some(soon(60_000)),
+    );
     assert_eq!(rig.done(order).await, Ok(()));
     let [one] = rig.guests().await[..] else {
         panic!("one guest");
@@ -102,7 +105,10 @@ async fn an_order_that_is_too_late_does_nothing_and_says_so() {
     let lab = Lab::new();
     lab.long_lease();
     let mut rig = Rig::new(lab.driver(), fast());
-    let order = rig.order(GuestAction::Create(lab.ticker("t")), Some(Time(1)));
+    let order = rig.order(
+        GuestAction::Create(Box::new(lab.ticker("t"))),
+        Some(Time(1)),
+    );
     assert_eq!(rig.done(order).await, Err("too late".into()));
     assert_eq!(rig.guests().await, []);
 }
@@ -112,7 +118,10 @@ async fn a_guest_that_ends_by_itself_is_told_once_all_of_it_is_gone() {
     let lab = Lab::new();
     lab.long_lease();
     let mut rig = Rig::new(lab.driver(), fast());
-    let create = rig.order(GuestAction::Create(spec("sleep 1000 & exit 5")), None);
+    let create = rig.order(
+        GuestAction::Create(Box::new(spec("sleep 1000 & exit 5"))),
+        None,
+    );
     let go_on = rig.order(GuestAction::Continue, None);
     assert_eq!(rig.done(create).await, Ok(()));
     // It may be over before anybody sees it run.
@@ -206,7 +215,7 @@ async fn a_call_that_hangs_is_given_up_and_has_no_effect_later() {
     let driver = Hangs::default();
     driver.create.store(true, Ordering::SeqCst);
     let mut rig = Rig::new(driver.clone(), impatient());
-    let create = rig.order(GuestAction::Create(spec("")), None);
+    let create = rig.order(GuestAction::Create(Box::new(spec(""))), None);
     let end = rig.order(GuestAction::End, None);
     assert!(
         rig.done(create)

@@ -241,7 +241,7 @@ fn datagrams_are_numbered_as_the_page_says() {
                 "Relayed",
                 Datagram::Relayed {
                     header: header(1),
-                    beat: beat(),
+                    beat: Box::new(beat()),
                 },
             ),
             ("Ack", Datagram::Ack(ack())),

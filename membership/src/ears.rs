@@ -39,24 +39,20 @@ impl<S> Ears<S> {
     }
 
     /// Records a beat; one that is not newer than the newest heard refreshes nothing.
-    pub(crate) fn hear(&mut self, now: Time, node: NodeId, by: Incarnation, beat: &Beat<S>) -> bool
-    where
-        S: Clone,
-    {
+    pub(crate) fn hear(&mut self, now: Time, node: NodeId, by: Incarnation, beat: Beat<S>) {
         if let Some(h) = self.heard.get(&node)
             && (by.counter, beat.sequence) <= (h.incarnation.counter, h.beat.sequence)
         {
-            return false;
+            return;
         }
         self.heard.insert(
             node,
             Heard {
                 at: now,
                 incarnation: by,
-                beat: beat.clone(),
+                beat,
             },
         );
-        true
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Heard<S>> {
@@ -69,8 +65,13 @@ impl<S> Ears<S> {
 
     /// For how long nothing was heard of `node` while we listened.
     pub(crate) fn silent(&self, now: Time, node: NodeId) -> Duration {
+        now.since(self.silent_since(node))
+    }
+
+    /// Since when nothing was heard of `node` while we listened.
+    pub(crate) fn silent_since(&self, node: NodeId) -> Time {
         let last = self.heard.get(&node).map_or(Time::ZERO, |h| h.at);
-        now.since(last.max(self.since))
+        last.max(self.since)
     }
 
     /// Whether we have not listened for `window` yet.

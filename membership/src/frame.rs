@@ -41,7 +41,7 @@ pub enum Datagram<S> {
         /// The header the beat came with.
         header: Header,
         /// The beat.
-        beat: Beat<S>,
+        beat: Box<Beat<S>>,
     },
     /// A voter acknowledges a beat, at once.
     Ack(Ack),
@@ -64,7 +64,7 @@ pub struct Beat<S> {
     /// Rises with every beat of the incarnation; what an acknowledgement names.
     pub sequence: u64,
     /// Present until the incarnation is admitted.
-    pub hello: Option<Hello>,
+    pub hello: Option<Box<Hello>>,
     /// How long the sender's lease still lasts; zero when it is over.
     pub lease_left: Duration,
     /// How long ago something last renewed it (since start if nothing did).

@@ -7,7 +7,7 @@
 use crate::app::Application;
 use crate::apply::{Outcome, State};
 use crate::codec;
-use crate::consensus::{Outgoing, Replica, ReplicaConfig};
+use crate::consensus::{Replica, ReplicaConfig};
 use crate::coordinator::Office;
 use crate::ears::Ears;
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
@@ -26,6 +26,7 @@ use std::time::Duration;
 mod duties;
 mod follow;
 mod incoming;
+mod outgoing;
 mod parts;
 mod reading;
 mod stops;
@@ -76,6 +77,8 @@ pub struct Member<A: Application> {
     next_tick: Time,
     next_report: Time,
     silent_before: Vec<NodeId>,
+    /// None of so many hosts has been silent for long under that timing before that moment.
+    hush: ((usize, Token), Time),
     cooled: BTreeMap<(u8, u64), Time>,
     last_append: Time,
     last_step: Time,
@@ -167,6 +170,7 @@ impl<A: Application> Member<A> {
             next_tick: now,
             next_report: now,
             silent_before: Vec::new(),
+            hush: ((0, Token::NONE), now),
             cooled: BTreeMap::new(),
             last_append: now,
             last_step: now,
@@ -354,10 +358,11 @@ impl<A: Application> Member<A> {
         self.next_beat = now + t.heartbeat;
         self.beat_sequence += 1;
         self.lease.sending(now, self.beat_sequence, &t);
-        let hello = (!self.admitted() && self.presentable).then(|| Hello {
+        let hello = || Hello {
             profile: self.profile.clone(),
             emptied: self.emptied,
-        });
+        };
+        let hello = (!self.admitted() && self.presentable).then(|| Box::new(hello()));
         let slots = self.cluster().voters.len();
         let beat = Beat {
             sequence: self.beat_sequence,
@@ -377,7 +382,7 @@ impl<A: Application> Member<A> {
     /// A voter is a host too: it hears its own beat, and its own acknowledgement counts as one.
     fn hear_own(&mut self, now: Time, beat: &Beat<A::Status>) {
         let (me, incarnation) = (self.me, self.incarnation);
-        self.ears.hear(now, me, incarnation, beat);
+        self.ears.hear(now, me, incarnation, beat.clone());
         let Some(grantor) = &mut self.grantor else {
             return;
         };
@@ -469,41 +474,10 @@ impl<A: Application> Member<A> {
 
     /// Takes what consensus wants written and sent, and applies what it decided.
     fn settle(&mut self, now: Time) {
-        self.apply_decided(now, false);
-        if let Some(replica) = &mut self.replica {
-            // Writes first: the messages taken after them rest on them.
-            let writes = replica.take_writes();
-            let messages = replica.take_messages();
-            let lost = |w: &Write<A::Command>| {
-                matches!(w, Write::Promise(_)) && planted("promise-not-written")
-            };
-            let writes = writes.into_iter().filter(|w| !lost(w));
-            self.output.extend(writes.map(Output::Write));
-            for (slot, message) in messages {
-                let Some(peer) = self.state.cluster.voter(slot) else {
-                    continue;
-                };
-                match message {
-                    Outgoing::Log(message) => {
-                        let message = Stream::Log {
-                            epoch: self.state.cluster.epoch,
-                            message,
-                        };
-                        self.output.push(Output::Stream { peer, message });
-                    }
-                    Outgoing::Election(message) => {
-                        let to_incarnation = self
-                            .windows
-                            .get(&peer)
-                            .map_or(0, |w| w.incarnation().counter);
-                        let body = Datagram::Election {
-                            to_incarnation,
-                            message,
-                        };
-                        self.send(vec![peer], body, true);
-                    }
-                }
-            }
+        // Most facts do not concern it.
+        if self.replica.as_ref().is_some_and(Replica::stirred) {
+            self.apply_decided(now, false);
+            self.take_consensus();
         }
         self.feed_followers();
         self.take_snapshot();

@@ -118,31 +118,32 @@ impl Reports {
         cluster.voters.iter().map(|(v, _)| of(v)).min().unwrap_or(0)
     }
 
-    /// Votes that `host` has been silent for `window`; blind and stale reports never count.
+    /// Votes that `host` has been silent for each of `windows`; blind and stale reports never count.
     fn silent_votes<S>(
         &self,
         now: Time,
         cluster: &Cluster,
         (me, ears): (NodeId, &Ears<S>),
         host: NodeId,
-        window: Duration,
-    ) -> usize {
+        windows: [Duration; 2],
+    ) -> [usize; 2] {
         let fresh = cluster.timing.heartbeat * 3;
-        let vote = |v: NodeId| {
+        let said = |v: NodeId| {
             if v == me {
-                return ears.silent(now, host) >= window;
+                return Some(ears.silent(now, host));
             }
-            self.reports.get(&v).is_some_and(|(at, r)| {
-                now.since(*at) <= fresh
-                    && !r.blind
-                    && r.silent.iter().any(|(h, d)| *h == host && *d >= window)
-            })
+            let (at, r) = self.reports.get(&v)?;
+            let (_, silent) = r.silent.iter().find(|(h, _)| *h == host)?;
+            (now.since(*at) <= fresh && !r.blind).then_some(*silent)
         };
-        cluster
-            .voters
-            .iter()
-            .filter(|(v, _)| *v != host && vote(*v))
-            .count()
+        let mut votes = [0; 2];
+        for (voter, _) in cluster.voters.iter().filter(|(v, _)| *v != host) {
+            if let Some(silent) = said(*voter) {
+                votes[0] += usize::from(silent >= windows[0]);
+                votes[1] += usize::from(silent >= windows[1]);
+            }
+        }
+        votes
     }
 
     /// Whether a quorum of voters, we among them, hears `host` again.
@@ -179,14 +180,15 @@ impl Reports {
         } else {
             cluster.quorum()
         };
-        if self.silent_votes(now, cluster, ears, host, t.silence()) >= enough {
+        let windows = [t.silence(), t.heartbeat * 2 + t.jitter];
+        let [silent, missed] = self.silent_votes(now, cluster, ears, host, windows);
+        if silent >= enough {
             return Standing::Certain(Ground::Silent);
         }
         if self.deaf(now, cluster, host) {
             return Standing::Certain(Ground::Deaf);
         }
-        let missed = t.heartbeat * 2 + t.jitter;
-        if self.silent_votes(now, cluster, ears, host, missed) >= cluster.quorum() {
+        if missed >= cluster.quorum() {
             return Standing::Noticed;
         }
         Standing::Heard

@@ -211,10 +211,10 @@ fn header() -> Header {
 fn beat() -> Beat<Status> {
     Beat {
         sequence: 5,
-        hello: Some(Hello {
+        hello: Some(Box::new(Hello {
             profile: profile(),
             emptied: false,
-        }),
+        })),
         lease_left: Duration::from_millis(29_999),
         renewed_ago: Duration::ZERO,
         timing: Token::new(Epoch(1), 1),
@@ -292,7 +292,7 @@ fn frames() -> Vec<Frame<Status>> {
         }),
         Datagram::Relayed {
             header: header(),
-            beat: beat(),
+            beat: Box::new(beat()),
         },
         Datagram::Ack(Ack {
             host: NodeId(4),

@@ -277,7 +277,7 @@ pub struct GuestOrder {
 #[derive(Clone, Debug, PartialEq)]
 pub enum GuestAction {
     /// Create it, paused.
-    Create(GuestSpec),
+    Create(Box<GuestSpec>),
     /// Let it run.
     Continue,
     /// Hold it.

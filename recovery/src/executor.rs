@@ -61,6 +61,8 @@ pub(crate) struct Executor {
     next_order: u64,
     durable: u64,
     killing: bool,
+    /// A record or a process has changed since all guests of this host were seen to be here.
+    astray: bool,
     emptied: Option<Option<u64>>,
     blind: Option<String>,
     /// The store failed: nothing more can be promised durably, so nothing new is started.
@@ -87,6 +89,7 @@ impl Executor {
             next_order: 1,
             durable: 0,
             killing: false,
+            astray: true,
             emptied: None,
             blind: None,
             store_failed: false,
@@ -135,6 +138,7 @@ impl Executor {
         }
         for guest in unsent {
             if let Some(process) = self.processes.remove(guest) {
+                self.astray = true;
                 let why = Closure::Failed("the store of this host failed".into());
                 self.close(*guest, process.epoch, why);
             }
@@ -221,6 +225,7 @@ impl Executor {
         let Some(process) = self.processes.remove(&guest) else {
             return;
         };
+        self.astray = true;
         self.deeds
             .push(Deed::Ended(guest, process.epoch, how.to_owned()));
         self.kept.insert(guest, process.watch.into_notes());
@@ -283,10 +288,15 @@ impl Executor {
         }
     }
 
-    /// The answer to an order.
-    pub(crate) fn done(&mut self, s: &Surroundings<'_>, order: u64, result: Result<(), String>) {
-        if self.aside_done(s, order, &result) {
-            return;
+    /// The answer to an order; gives whether anything follows from it.
+    pub(crate) fn done(
+        &mut self,
+        s: &Surroundings<'_>,
+        order: u64,
+        result: Result<(), String>,
+    ) -> bool {
+        if let Some(follows) = self.aside_done(s, order, &result) {
+            return follows;
         }
         let Some((guest, phase)) = self
             .processes
@@ -294,10 +304,10 @@ impl Executor {
             .find(|(_, p)| p.order.is_some_and(|(o, _)| o == order))
             .map(|(g, p)| (*g, p.phase))
         else {
-            return;
+            return false;
         };
         let Some(process) = self.processes.get_mut(&guest) else {
-            return;
+            return false;
         };
         process.order = None;
         match (phase, result) {
@@ -330,12 +340,14 @@ impl Executor {
             }
             (Phase::Held | Phase::Running, _) => {}
         }
+        true
     }
 
     /// A complete poll of the hypervisor. What it does not show has ended; what nobody here knows
-    /// is taken over, so that it is judged by the log like everything else.
-    pub(crate) fn polled(&mut self, s: &Surroundings<'_>, seen: &[GuestSeen]) {
-        self.blind = None;
+    /// is taken over, so that it is judged by the log like everything else. Gives whether it showed
+    /// anything new.
+    pub(crate) fn polled(&mut self, s: &Surroundings<'_>, seen: &[GuestSeen]) -> bool {
+        let mut new = self.blind.take().is_some();
         let mut missing = Vec::new();
         for (guest, p) in &mut self.processes {
             let shown = seen.iter().any(|x| x.guest == *guest && x.epoch == p.epoch);
@@ -346,20 +358,24 @@ impl Executor {
                 missing.push((*guest, p.epoch));
             }
         }
+        new |= !missing.is_empty();
         for (guest, epoch) in missing {
             self.guest_gone(s, guest, epoch, "vanished", Cause::Died);
         }
         for x in seen {
             if !self.processes.contains_key(&x.guest) {
                 self.adopt(s.now, x);
+                new = true;
             }
         }
+        new
     }
 
     /// The hypervisor does not answer: nothing follows about any guest (S9).
     pub(crate) fn blinded(&mut self, s: &Surroundings<'_>, why: String) {
         if planted("blind-is-stopped") {
-            return self.polled(s, &[]);
+            self.polled(s, &[]);
+            return;
         }
         self.blind = Some(why);
         for process in self.processes.values_mut() {
@@ -444,32 +460,16 @@ impl Executor {
         self.closures.values().any(|(_, _, at)| sayable(*at)) || self.emptied.is_some_and(sayable)
     }
 
+    /// What the log says of guests or hosts may have changed.
+    pub(crate) fn records_changed(&mut self) {
+        self.astray = true;
+    }
+
     pub(crate) fn has_deeds(&self) -> bool {
         !self.deeds.is_empty()
     }
 
     pub(crate) fn take_deeds(&mut self) -> Vec<Deed> {
         std::mem::take(&mut self.deeds)
-    }
-
-    /// When something here is due at the latest.
-    pub(crate) fn deadline(&self, s: &Surroundings<'_>) -> Time {
-        if self.processes.is_empty() {
-            return Time::NEVER;
-        }
-        let mut at = Time::NEVER;
-        if let Some(end) = s.lease_end {
-            let pause = end - s.cluster.timing.pause_margin;
-            for t in [pause, end] {
-                if t > s.now {
-                    at = at.min(t);
-                }
-            }
-        }
-        let retries = self.processes.values().filter(|p| p.phase == Phase::Ending);
-        retries
-            .filter_map(|p| p.order)
-            .fold(at, |at, (_, given)| at.min(given + END_PATIENCE))
-            .min(self.care_deadline(s))
     }
 }

@@ -26,7 +26,7 @@ mod worth;
 use outbox::Outbox;
 pub use status::{GuestRow, HostRow, Status};
 pub use why::{Why, WhyStep};
-use worth::{Looks, passing};
+use worth::{Looks, news, passing};
 
 /// What a node starts from.
 #[derive(Clone, Debug)]
@@ -69,6 +69,8 @@ pub struct Node {
     looks: Looks,
     /// Room for what membership puts out, used again in every step.
     outputs: Vec<Output<Guests>>,
+    /// The same for effects that rest on writes.
+    resting: Vec<Effect>,
 }
 
 /// The guest an effect would create.
@@ -86,6 +88,7 @@ macro_rules! surroundings {
             me: $node.member.me(),
             incarnation: $node.member.incarnation(),
             cluster: $node.member.cluster(),
+            record: $node.member.cluster().hosts.get(&$node.member.me()),
             guests: $node.member.app(),
             lease_end: $node.member.lease_end(),
             leaving: $node.leaving.is_some_and(|(why, _)| why != Away::Stop),
@@ -127,6 +130,7 @@ impl Node {
             stories: why::Stories::default(),
             looks: Looks::default(),
             outputs: Vec::new(),
+            resting: Vec::new(),
         })
     }
 
@@ -152,6 +156,7 @@ impl Node {
         if due {
             self.executor.reconcile(&surroundings!(self, now));
         }
+        let due = due || self.looks.are_late(now);
         let awaited = matches!(fact, Fact::Timeout) || now >= self.member.deadline();
         let (mut host, mut lead) = (due || !passing(&fact), awaited || !passing(&fact));
         host |= self.take(now, fact, out);
@@ -164,10 +169,13 @@ impl Node {
         let mut outputs = std::mem::take(&mut self.outputs);
         for _ in 0..4 {
             self.member.take_output(&mut outputs);
-            let told = outputs
-                .iter()
-                .any(|o| matches!(o, Output::Applied(_) | Output::Lease(_)));
-            (host, lead) = (host || told, lead || told);
+            let news = news(&outputs);
+            if news.records {
+                self.executor.records_changed();
+            }
+            host |= news.any;
+            // A lease that goes on is nothing to anybody but its holder.
+            lead |= news.any || (news.renewed && self.member.acting(now).is_some());
             if outputs.is_empty() && !host && !lead {
                 break;
             }
@@ -232,7 +240,9 @@ impl Node {
                     .collect();
                 self.executor.store_failed(&unsent);
             }
-            Fact::Guests { seen } => self.executor.polled(&surroundings!(self, now), &seen),
+            Fact::Guests { seen } => {
+                return self.executor.polled(&surroundings!(self, now), &seen);
+            }
             Fact::HypervisorBlind { why } => {
                 self.executor.blinded(&surroundings!(self, now), why);
             }
@@ -248,12 +258,12 @@ impl Node {
             Fact::Observed { guest, epoch, seen } => {
                 let s = surroundings!(self, now);
                 let failed = self.executor.observed(&s, guest, epoch, &seen);
-                self.looks.sooner(self.executor.deadline(&s));
+                self.looks.sooner(self.executor.deadline_of(&s, guest));
                 return failed;
             }
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
-                self.executor.done(&surroundings!(self, now), order, result);
+                return self.executor.done(&surroundings!(self, now), order, result);
             }
             Fact::FenceDone {
                 attempt,
@@ -311,7 +321,7 @@ impl Node {
         out: &mut Vec<Effect>,
     ) {
         let mut writes = Vec::new();
-        let mut resting = Vec::new();
+        let mut resting = std::mem::take(&mut self.resting);
         for output in outputs.drain(..) {
             match output {
                 Output::Write(w) => writes.push(NodeWrite::Member(w)),
@@ -354,7 +364,8 @@ impl Node {
         if self.outbox.failed {
             // Nothing is written any more, and the executor promises nothing new: what is left to
             // send rests on no write.
-            resting.into_iter().for_each(|e| self.outbox.leave(e, out));
+            resting.drain(..).for_each(|e| self.outbox.leave(e, out));
+            self.resting = resting;
             return;
         }
         if !writes.is_empty() {
@@ -364,11 +375,8 @@ impl Node {
             self.executor.batched(batch);
             out.push(Effect::Persist { batch, writes });
         }
-        let batch = self.outbox.batch;
-        self.outbox
-            .held
-            .extend(resting.into_iter().map(|e| (batch, e)));
-        self.outbox.release(out);
+        self.outbox.rest(&mut resting, out);
+        self.resting = resting;
     }
 
     fn applied(

@@ -421,6 +421,9 @@ impl Planner {
 
     /// When something here becomes due that no fact announces.
     pub(crate) fn deadline(&self, now: Time, member: &Member<Guests>) -> Time {
+        if self.freed.is_empty() {
+            return Time::NEVER;
+        }
         let drain = member.cluster().timing.drain_wait();
         self.freed
             .iter()

@@ -57,6 +57,8 @@ pub struct Replica<C: Command> {
     stragglers: Stragglers,
     abdication: Abdication,
     outgoing: Vec<Message<LogEntry<C>>>,
+    /// The library was given something since the last [`Replica::take_messages`].
+    stirred: bool,
     /// At most this many proposals wait inside the library for a leader.
     waiting: usize,
 }
@@ -108,6 +110,7 @@ impl<C: Command> Replica<C> {
             stragglers: Stragglers::default(),
             abdication: Abdication::default(),
             outgoing: Vec::new(),
+            stirred: true,
             waiting: 0,
         })
     }
@@ -116,6 +119,7 @@ impl<C: Command> Replica<C> {
     /// was refused (nobody to pass it to, and enough proposals wait). True never means decided,
     /// nor that it ever will be: repeat it until it is applied.
     pub fn append(&mut self, entry: LogEntry<C>) -> bool {
+        self.stirred = true;
         self.admit(1) && self.paxos.append(entry).is_ok()
     }
 
@@ -135,6 +139,7 @@ impl<C: Command> Replica<C> {
             PaxosMsg::Promise(_) => self.collect(),
             _ => {}
         }
+        self.stirred = true;
         self.paxos.handle_incoming(Message::SequencePaxos(message));
         Ok(())
     }
@@ -154,12 +159,14 @@ impl<C: Command> Replica<C> {
         if let HeartbeatMsg::Reply(reply) = &message.msg {
             self.stragglers.reply(self.paxos.get_promise(), reply);
         }
+        self.stirred = true;
         self.paxos.handle_incoming(Message::BLE(message));
         Ok(())
     }
 
     /// One tick has passed: an `election_ticks`-th part of an election round.
     pub fn tick(&mut self) {
+        self.stirred = true;
         if self.guard.tick() {
             let leads = self.leads() && self.stragglers.followed(self.config.slots);
             let (undecided, decided) = (self.undecided(), self.decided());
@@ -174,6 +181,7 @@ impl<C: Command> Replica<C> {
 
     /// Goes through the prepare phase in a round above all we know of, without an election.
     pub fn lead(&mut self) {
+        self.stirred = true;
         self.paxos.try_become_leader();
     }
 
@@ -188,8 +196,16 @@ impl<C: Command> Replica<C> {
     /// at both ends, before anything of the new session is received.
     pub fn session_up(&mut self, peer: Slot) {
         if peer.0 >= 1 && peer.0 <= self.config.slots {
+            self.stirred = true;
             self.paxos.reconnected(u64::from(peer.0));
         }
+    }
+
+    /// Whether anything may have changed since [`Replica::take_messages`]: if not, there is nothing
+    /// to write, to send or to apply.
+    #[must_use]
+    pub fn stirred(&self) -> bool {
+        self.stirred
     }
 
     /// What the store must be told since the last call, oldest first: one atomic batch, durable
@@ -209,9 +225,9 @@ impl<C: Command> Replica<C> {
         );
         self.collect();
         let silent = self.abdication.silent();
-        let messages = std::mem::take(&mut self.outgoing);
-        messages
-            .into_iter()
+        self.stirred = false;
+        self.outgoing
+            .drain(..)
             .filter(|m| !(silent && answers_election(m)))
             .map(|message| {
                 // The library addresses peers only, and their slots come from a u8.
@@ -271,6 +287,7 @@ impl<C: Command> Replica<C> {
         if !self.leads() || to > self.decided() {
             return false;
         }
+        self.stirred = true;
         to <= self.first() || self.paxos.trim(Some(to as usize)).is_ok()
     }
 

@@ -3,7 +3,7 @@
 use super::Member;
 use crate::app::Application;
 use crate::cluster::{Host, HostState};
-use crate::entry::{Entry, Ground, Proof};
+use crate::entry::{ArmedClass, Entry, Ground, Proof};
 use crate::id::NodeId;
 use crate::mutants::planted;
 use crate::time::Time;
@@ -99,12 +99,24 @@ impl<A: Application> Member<A> {
         }
         let retry = self.cluster().timing.election;
         self.admit(now);
-        for (host, record) in self.state.cluster.hosts.clone() {
-            if let Some(heard) = self.ears.get(host)
-                && heard.incarnation == record.incarnation
-                && record.proved.is_none()
-                && let Some(class) = heard.beat.armed
-                && record.armed != Some(class)
+        let (ears, cluster) = (&self.ears, &self.state.cluster);
+        let news = |host: NodeId, record: &Host| {
+            let heard = ears.get(host)?;
+            let of_this_life = heard.incarnation == record.incarnation && record.proved.is_none();
+            heard
+                .beat
+                .armed
+                .filter(|class| of_this_life && record.armed != Some(*class))
+        };
+        let concerned: Vec<(NodeId, Host, Option<ArmedClass>)> = cluster
+            .hosts
+            .iter()
+            .map(|(host, record)| (host, record, news(*host, record)))
+            .filter(|(_, record, news)| news.is_some() || record.open_revoke().is_some())
+            .map(|(host, record, news)| (*host, record.clone(), news))
+            .collect();
+        for (host, record, news) in concerned {
+            if let Some(class) = news
                 && self.cool(now, kind::ARMED, host.0.into(), retry)
             {
                 let (incarnation, timing) = (record.incarnation, self.cluster().timing_token);
@@ -193,20 +205,33 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// The other hosts that have been silent for as long as makes a host suspect.
+    pub fn silent_hosts(&mut self, now: Time) -> Vec<NodeId> {
+        let cluster = &self.state.cluster;
+        let known = (cluster.hosts.len(), cluster.timing_token);
+        let mut silent = Vec::new();
+        // Whatever is heard meanwhile only puts that moment off, and no host is ever forgotten.
+        if self.hush.0 == known && now < self.hush.1 {
+            return silent;
+        }
+        let window = cluster.timing.silence();
+        self.hush = (known, Time::NEVER);
+        for host in cluster.hosts.keys().filter(|h| **h != self.me) {
+            let suspect = self.ears.silent_since(*host) + window;
+            self.hush.1 = self.hush.1.min(suspect);
+            if now >= suspect {
+                silent.push(*host);
+            }
+        }
+        silent
+    }
+
     /// A voter reports every heartbeat, and at once when somebody's silence became certain.
     pub(super) fn observe(&mut self, now: Time) {
         if self.grantor.is_none() {
             return;
         }
-        let window = self.cluster().timing.silence();
-        let silent: Vec<NodeId> = self
-            .state
-            .cluster
-            .hosts
-            .keys()
-            .copied()
-            .filter(|h| *h != self.me && self.ears.silent(now, *h) >= window)
-            .collect();
+        let silent = self.silent_hosts(now);
         if silent != self.silent_before || now >= self.next_report {
             self.silent_before = silent;
             self.report(now);

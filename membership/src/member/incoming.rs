@@ -49,7 +49,7 @@ impl<A: Application> Member<A> {
                 if self.set_back(now, &original) {
                     return self.count("set back or cloned");
                 }
-                self.beat_heard(now, original, beat, Some(header.from));
+                self.beat_heard(now, original, *beat, Some(header.from));
             }
             Datagram::Ack(ack) => self.acknowledged(now, header.from, ack),
             Datagram::Observation(report) => self.reported(now, header, report),
@@ -133,7 +133,10 @@ impl<A: Application> Member<A> {
                 }));
             }
         }
-        self.ears.hear(now, by.from, by.incarnation, &beat);
+        let (sequence, timing, unheard) = (beat.sequence, beat.timing, beat.unheard);
+        // Whoever does not hear it asks for it through us.
+        let relayed = (via.is_none() && unheard != 0).then(|| Box::new(beat.clone()));
+        self.ears.hear(now, by.from, by.incarnation, beat);
         let Some(grantor) = &mut self.grantor else {
             return;
         };
@@ -141,12 +144,12 @@ impl<A: Application> Member<A> {
         let Some(slot) = cluster.slot(self.me) else {
             return;
         };
-        if grantor.may_acknowledge(cluster, by.from, by.incarnation, beat.timing) {
+        if grantor.may_acknowledge(cluster, by.from, by.incarnation, timing) {
             grantor.acknowledge(now, by.from);
             let ack = Ack {
                 host: by.from,
                 incarnation: by.incarnation,
-                sequence: beat.sequence,
+                sequence,
                 slot,
                 epoch: cluster.epoch,
             };
@@ -154,9 +157,11 @@ impl<A: Application> Member<A> {
             let to = [Some(by.from), via].into_iter().flatten().collect();
             self.send(to, Datagram::Ack(ack), false);
         }
-        if via.is_none() && beat.unheard != 0 && !planted("beats-not-relayed") {
+        if let Some(beat) = relayed
+            && !planted("beats-not-relayed")
+        {
             let deaf_to: Vec<NodeId> = (1u8..=8)
-                .filter(|s| beat.unheard >> (s - 1) & 1 == 1)
+                .filter(|s| unheard >> (s - 1) & 1 == 1)
                 .filter_map(|s| self.state.cluster.voter(crate::id::Slot(s)))
                 .filter(|v| *v != self.me && *v != by.from)
                 .collect();

@@ -5,12 +5,12 @@
 //! lease: a reset keeps the process, and a restart is an end after which `start_missing` judges
 //! anew.
 
-use super::Executor;
-use super::sight::{Deed, Phase, Surroundings};
+use super::sight::{Deed, Phase, Process, Surroundings};
+use super::{END_PATIENCE, Executor};
 use crate::command::Closure;
 use crate::contract::GuestAction;
-use crate::guest::{GuestId, GuestSpec, OnHang, Policy};
-use crate::lrmd::{Context, Failure, GONE};
+use crate::guest::{GuestId, GuestSpec, OnHang, Policy, Probe};
+use crate::lrmd::{Context, Failure, GONE, HostWatch};
 use crate::mutants::planted;
 use crate::observation::{GuestEvent, HostHealth, Observation};
 use quorate_membership::{Time, Token};
@@ -25,20 +25,46 @@ const RESET_PATIENCE: Duration = Duration::from_secs(60);
 /// A probe that is not answered so long after its limit was not run.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
-impl Executor {
-    /// What the judge must know besides what was seen of `guest`.
-    fn context<'a>(&self, now: Time, guest: GuestId, spec: &'a GuestSpec) -> Context<'a> {
-        let process = self.processes.get(&guest);
-        let running = process.filter(|p| p.phase == Phase::Running && p.reset.is_none());
-        Context {
-            now,
-            policy: &spec.policy,
-            probe_failures: spec.probe.as_ref().map(|p| p.failures),
-            steady: running.map(|p| p.steady),
-            crowded: self.host.crowded(),
-        }
+/// What the judge must know besides what was seen of a guest.
+fn context<'a>(now: Time, process: &Process, spec: &'a GuestSpec, host: &HostWatch) -> Context<'a> {
+    let running = process.phase == Phase::Running && process.reset.is_none();
+    Context {
+        now,
+        policy: &spec.policy,
+        probe_failures: spec.probe.as_ref().map(|p| p.failures),
+        steady: running.then_some(process.steady),
+        crowded: host.crowded(),
+    }
+}
+
+impl Process {
+    /// Whether [`Executor::tend`] would do nothing about it, running as it is.
+    pub(super) fn is_well(
+        &mut self,
+        now: Time,
+        spec: &GuestSpec,
+        host: &HostWatch,
+        blind: bool,
+    ) -> bool {
+        let context = context(now, self, spec, host);
+        self.reset.is_none()
+            && self.watch.failure(&context).is_none()
+            && now < self.watch.deadline()
+            && !spec.probe.as_ref().is_some_and(|p| self.asks(now, p))
+            && (blind || !self.watch.has_news(now))
     }
 
+    /// Whether its probe is due; one at a time.
+    fn asks(&self, now: Time, probe: &Probe) -> bool {
+        let limit = Duration::from_millis(probe.limit_ms) + PROBE_PATIENCE;
+        let under_way = self
+            .probe
+            .is_some_and(|(_, given)| now.since(given) < limit);
+        !under_way && now >= self.watch.probe_at && self.watch.judgeable(now)
+    }
+}
+
+impl Executor {
     /// A monitor saw something of a guest; gives whether it has failed by all that was seen.
     pub(crate) fn observed(
         &mut self,
@@ -50,7 +76,6 @@ impl Executor {
         let Some(record) = s.guests.guests.get(&guest) else {
             return false;
         };
-        let context = self.context(s.now, guest, &record.spec);
         let Some(process) = self.processes.get_mut(&guest) else {
             return false;
         };
@@ -58,6 +83,7 @@ impl Executor {
         if process.epoch != epoch || process.phase == Phase::Ending || process.reset.is_some() {
             return false;
         }
+        let context = context(s.now, process, &record.spec, &self.host);
         process.watch.take(&context, seen);
         let failed = process.watch.failure(&context).is_some();
         if *seen == Observation::Event(GuestEvent::Ending) {
@@ -91,7 +117,6 @@ impl Executor {
 
     /// Looks after a guest that runs here by the log's word and under a lease with room to spare.
     pub(super) fn tend(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec) {
-        let context = self.context(s.now, guest, spec);
         let until = s.lease_end.map(|end| end - s.cluster.timing.pause_margin);
         let blind = self.blind.is_some();
         let Some(process) = self.processes.get_mut(&guest) else {
@@ -104,6 +129,7 @@ impl Executor {
             }
             return;
         }
+        let context = context(s.now, process, spec, &self.host);
         if let Some(failure) = process.watch.failure(&context)
             && (!blind || !matches!(failure, Failure::Hung(_)) || planted("blindness-is-silence"))
         {
@@ -119,19 +145,13 @@ impl Executor {
         }
     }
 
-    /// Orders its probe when that is due; one at a time.
+    /// Orders its probe when that is due.
     fn ask(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec, until: Option<Time>) {
         let Some(probe) = &spec.probe else { return };
-        let limit = Duration::from_millis(probe.limit_ms) + PROBE_PATIENCE;
-        let Some(process) = self.processes.get_mut(&guest) else {
+        let process = self.processes.get_mut(&guest);
+        let Some(process) = process.filter(|p| p.asks(s.now, probe)) else {
             return;
         };
-        let under_way = process
-            .probe
-            .is_some_and(|(_, given)| s.now.since(given) < limit);
-        if under_way || s.now < process.watch.probe_at || !process.watch.judgeable(s.now) {
-            return;
-        }
         process.watch.probe_at = s.now + Duration::from_millis(probe.every_ms);
         if let Some(order) = self.aside(guest, GuestAction::Probe(probe.clone()), until)
             && let Some(process) = self.processes.get_mut(&guest)
@@ -200,24 +220,23 @@ impl Executor {
         self.end(s.now, guest, closing);
     }
 
-    /// The answer to an order that changes no phase; whether it was one.
+    /// The answer to an order that changes no phase: whether anything follows from it. `None` if
+    /// it was another order.
     pub(super) fn aside_done(
         &mut self,
         s: &Surroundings<'_>,
         order: u64,
         result: &Result<(), String>,
-    ) -> bool {
+    ) -> Option<bool> {
         let is = |o: Option<(u64, Time)>| o.is_some_and(|(number, _)| number == order);
         let found = self.processes.iter_mut();
-        let Some((guest, process)) = found
+        let (guest, process) = found
             .map(|(g, p)| (*g, p))
-            .find(|(_, p)| is(p.reset) || is(p.probe))
-        else {
-            return false;
-        };
+            .find(|(_, p)| is(p.reset) || is(p.probe))?;
         if is(process.probe) {
             process.probe = None;
-            return true;
+            // One that took long: the next is due already.
+            return Some(s.now >= process.watch.probe_at);
         }
         process.reset = None;
         match result {
@@ -232,33 +251,60 @@ impl Executor {
                 self.restart(s, guest, &text);
             }
         }
-        true
+        Some(true)
     }
 
-    /// When care for a running guest is due at the latest; never a moment that has passed.
-    pub(super) fn care_deadline(&self, s: &Surroundings<'_>) -> Time {
+    /// When something here is due at the latest.
+    pub(crate) fn deadline(&self, s: &Surroundings<'_>) -> Time {
+        if self.processes.is_empty() {
+            return Time::NEVER;
+        }
         let mut at = Time::NEVER;
-        for (guest, p) in &self.processes {
-            if p.phase != Phase::Running {
-                continue;
-            }
-            let spec = s.guests.guests.get(guest).map(|r| &r.spec);
-            let probed = spec.is_some_and(|spec| spec.probe.is_some());
-            let due = [
-                p.watch.deadline(),
-                p.reset
-                    .map_or(Time::NEVER, |(_, given)| given + RESET_PATIENCE),
-                if probed {
-                    p.watch.probe_at
-                } else {
-                    Time::NEVER
-                },
-            ];
-            for t in due.into_iter().filter(|t| *t > s.now) {
-                at = at.min(t);
+        if let Some(end) = s.lease_end {
+            let pause = end - s.cluster.timing.pause_margin;
+            for t in [pause, end] {
+                if t > s.now {
+                    at = at.min(t);
+                }
             }
         }
-        at
+        let due = self.processes.iter().map(|(g, p)| Self::due(s, *g, p));
+        due.fold(at, Time::min)
+    }
+
+    /// The same for one guest alone.
+    pub(crate) fn deadline_of(&self, s: &Surroundings<'_>, guest: GuestId) -> Time {
+        let process = self.processes.get(&guest);
+        process.map_or(Time::NEVER, |p| Self::due(s, guest, p))
+    }
+
+    fn due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
+        match process.order {
+            Some((_, given)) if process.phase == Phase::Ending => given + END_PATIENCE,
+            _ => Self::care_due(s, guest, process),
+        }
+    }
+
+    /// When care for `process` is due at the latest; never a moment that has passed.
+    fn care_due(s: &Surroundings<'_>, guest: GuestId, process: &Process) -> Time {
+        if process.phase != Phase::Running {
+            return Time::NEVER;
+        }
+        let given = process.reset.map(|(_, given)| given + RESET_PATIENCE);
+        let probed = |_: &Time| {
+            let record = s.guests.guests.get(&guest);
+            record.is_some_and(|r| r.spec.probe.is_some())
+        };
+        let later = |t: &Time| *t > s.now;
+        let probe = Some(process.watch.probe_at).filter(later).filter(probed);
+        [
+            Some(process.watch.deadline()).filter(later),
+            given.filter(later),
+            probe,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(Time::NEVER, Time::min)
     }
 
     /// How a guest that runs here stands, in words, and whether that is well; `None` if no monitor

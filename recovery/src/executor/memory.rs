@@ -29,11 +29,14 @@ impl Executor {
         let Some(newest) = s.guests.guests.keys().next_back() else {
             return;
         };
+        if !s.admitted() {
+            return;
+        }
         let dead: Vec<GuestId> = self
             .promises
             .keys()
-            .filter(|g| **g < *newest && !s.guests.guests.contains_key(g))
-            .filter(|g| s.admitted() && !self.processes.contains_key(g))
+            .filter(|g| **g < *newest && !self.processes.contains_key(g))
+            .filter(|g| !s.guests.guests.contains_key(g))
             .copied()
             .collect();
         for guest in dead {

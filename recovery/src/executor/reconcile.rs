@@ -1,11 +1,17 @@
 //! What runs here, brought in line with the lease and the applied log.
 
-use super::sight::{Phase, Surroundings};
+use super::sight::{Phase, Process, Surroundings};
 use super::{Executor, GuestPromise, ORDER_PATIENCE};
 use crate::command::Closure;
 use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::mutants::planted;
+
+/// Whether the lease has room to spare.
+fn roomy(s: &Surroundings<'_>) -> bool {
+    let t = &s.cluster.timing;
+    s.lease_left() > t.pause_margin + t.heartbeat / 4
+}
 
 impl Executor {
     /// Brings what runs here in line with the lease and the applied log. Leases come first.
@@ -16,8 +22,9 @@ impl Executor {
             self.killing = true;
         }
         let condemned = self.killing || s.judged() || s.predecessor_judged();
-        let known: Vec<GuestId> = self.processes.keys().copied().collect();
-        for guest in known {
+        let admitted = s.admitted();
+        let at_ease = admitted && !condemned && !s.leaving && roomy(s);
+        for guest in self.concerned(s, at_ease) {
             let Some(process) = self.processes.get(&guest) else {
                 continue;
             };
@@ -31,7 +38,7 @@ impl Executor {
                 self.end(s.now, guest, Some(Closure::LeaseEnded));
             } else if refused || s.leaving {
                 self.end(s.now, guest, Some(Closure::Told));
-            } else if s.admitted() {
+            } else if admitted {
                 match s.mine(guest) {
                     Some(r) if r.epoch == epoch && r.wanted == Wanted::Running => {
                         self.hold_or_run(s, guest, phase, &r.spec);
@@ -41,15 +48,40 @@ impl Executor {
             }
             // Not admitted yet: it runs on under the inherited lease until the log has spoken.
         }
-        if s.admitted() && !condemned {
-            self.start_missing(s);
-        } else if !s.admitted() && self.processes.is_empty() {
+        let astray = self.astray;
+        if admitted && !condemned {
+            self.astray = astray && self.start_missing(s);
+        } else if !admitted && self.processes.is_empty() {
             self.empty();
         }
-        if s.admitted() {
+        if admitted {
             self.emptied = None;
         }
-        self.forget(s);
+        if astray {
+            self.forget(s);
+        }
+    }
+
+    /// The guests about which something may have to be done: with the lease and the log `at_ease`,
+    /// not those that run as they should.
+    fn concerned(&mut self, s: &Surroundings<'_>, at_ease: bool) -> Vec<GuestId> {
+        if !at_ease {
+            return self.processes.keys().copied().collect();
+        }
+        let (promises, host, blind) = (&self.promises, &self.host, self.blind.is_some());
+        let rests = |guest: GuestId, p: &mut Process| {
+            let refused = promises.get(&guest).is_some_and(|x| p.epoch <= x.closed);
+            let given = s
+                .mine(guest)
+                .filter(|r| r.epoch == p.epoch && r.wanted == Wanted::Running);
+            p.phase == Phase::Running
+                && p.order.is_none()
+                && !refused
+                && given.is_some_and(|r| p.is_well(s.now, &r.spec, host, blind))
+        };
+        let all = self.processes.iter_mut();
+        all.filter_map(|(guest, p)| (!rests(*guest, p)).then_some(*guest))
+            .collect()
     }
 
     /// Pauses near the lease end, continues with room to spare.
@@ -68,7 +100,6 @@ impl Executor {
         let busy = process
             .order
             .is_some_and(|(_, at)| s.now.since(at) < ORDER_PATIENCE);
-        let roomy = left > margin + s.cluster.timing.heartbeat / 4;
         let theirs = process.watch.held_by_others();
         match phase {
             // What a person holds stands still already. Held by both, nobody could tell later who
@@ -78,10 +109,10 @@ impl Executor {
                 process.phase = Phase::Pausing;
                 self.order(s.now, guest, GuestAction::Pause, s.lease_end);
             }
-            Phase::Running if roomy && !busy => self.tend(s, guest, spec),
+            Phase::Running if roomy(s) && !busy => self.tend(s, guest, spec),
             // What a person holds is theirs to let go on.
             Phase::Held if theirs => {}
-            Phase::Held if roomy && !busy => {
+            Phase::Held if roomy(s) && !busy => {
                 process.phase = Phase::Continuing;
                 let until = s.lease_end.map(|end| end - margin);
                 self.order(s.now, guest, GuestAction::Continue, until);
@@ -91,11 +122,14 @@ impl Executor {
     }
 
     /// Starts what the log gives to this incarnation and does not run: newly placed, or died.
-    fn start_missing(&mut self, s: &Surroundings<'_>) {
+    /// Gives whether there was any such.
+    fn start_missing(&mut self, s: &Surroundings<'_>) -> bool {
+        let mut missing = false;
         for (guest, r) in s.guests.on(s.me) {
             if r.incarnation != s.incarnation || self.processes.contains_key(&guest) {
                 continue;
             }
+            missing = true;
             let promise = self.promise(guest);
             let refused = r.epoch <= promise.closed || r.epoch < promise.promised;
             let refused = refused && !planted("refused-epoch-started");
@@ -129,9 +163,10 @@ impl Executor {
             self.order(
                 s.now,
                 guest,
-                GuestAction::Create(r.spec.clone()),
+                GuestAction::Create(Box::new(r.spec.clone())),
                 s.lease_end,
             );
         }
+        missing
     }
 }

@@ -6,7 +6,7 @@ use crate::contract::GuestOrder;
 use crate::guest::GuestId;
 use crate::lrmd::Watch;
 use crate::machine::{GuestRecord, Guests};
-use quorate_membership::{Cluster, Incarnation, NodeId, Time, Token};
+use quorate_membership::{Cluster, Host, Incarnation, NodeId, Time, Token};
 use std::time::Duration;
 
 /// What the executor sees of the rest of the node.
@@ -15,6 +15,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) me: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) cluster: &'a Cluster,
+    /// What the applied log says of this host, if it was ever admitted.
+    pub(crate) record: Option<&'a Host>,
     pub(crate) guests: &'a Guests,
     pub(crate) lease_end: Option<Time>,
     pub(crate) leaving: bool,
@@ -27,7 +29,8 @@ impl Surroundings<'_> {
     }
 
     pub(super) fn admitted(&self) -> bool {
-        self.cluster.admitted(self.me, self.incarnation)
+        self.record
+            .is_some_and(|h| h.incarnation == self.incarnation)
     }
 
     /// The record of `guest`, if the applied log gives it to this very incarnation.
@@ -40,7 +43,7 @@ impl Surroundings<'_> {
 
     /// An earlier incarnation of this host was judged: what it left behind must end.
     pub(super) fn predecessor_judged(&self) -> bool {
-        self.cluster.hosts.get(&self.me).is_some_and(|h| {
+        self.record.is_some_and(|h| {
             h.incarnation < self.incarnation && (h.revoke.is_some() || h.proved.is_some())
         })
     }
@@ -48,7 +51,7 @@ impl Surroundings<'_> {
     /// This incarnation is proved to do nothing any more, or an operator had it judged.
     pub(super) fn judged(&self) -> bool {
         use quorate_membership::entry::Ground;
-        self.cluster.hosts.get(&self.me).is_some_and(|h| {
+        self.record.is_some_and(|h| {
             h.incarnation == self.incarnation
                 && (h.proved.is_some() || matches!(h.revoke, Some((_, Ground::Ordered))))
         })

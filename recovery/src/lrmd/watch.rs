@@ -379,6 +379,11 @@ impl Watch {
         io.map_or(Time::NEVER, |io| io.next)
     }
 
+    /// Whether [`Watch::report`] has something to tell.
+    pub(crate) fn has_news(&self, now: Time) -> bool {
+        self.standing(now).kind() != self.told
+    }
+
     /// A change of standing, once.
     pub(crate) fn report(&mut self, now: Time) -> Option<Report> {
         let standing = self.standing(now);

@@ -4,8 +4,9 @@ use super::Node;
 use crate::command::Command;
 use crate::contract::{Effect, EventKind};
 use crate::planner::kind;
+use quorate_membership::cluster::HostState;
 use quorate_membership::entry::Entry;
-use quorate_membership::{NodeId, Time, Token};
+use quorate_membership::{Time, Token};
 
 impl Node {
     pub(super) fn coordinator_part(&mut self, now: Time, out: &mut Vec<Effect>) {
@@ -39,21 +40,9 @@ impl Node {
     }
 
     fn notice_suspects(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let window = self.member.cluster().timing.silence();
-        let suspects: Vec<NodeId> = self
-            .member
-            .cluster()
-            .hosts
-            .iter()
-            .filter(|(n, h)| {
-                **n != self.member.me()
-                    && h.revoke.is_none()
-                    && h.proved.is_none()
-                    && h.away.is_none()
-                    && self.member.silent(now, **n) >= window
-            })
-            .map(|(n, _)| *n)
-            .collect();
+        let mut suspects = self.member.silent_hosts(now);
+        let hosts = &self.member.cluster().hosts;
+        suspects.retain(|n| hosts[n].state() == HostState::Member);
         for new in suspects.iter().filter(|n| !self.suspects.contains(n)) {
             let text = format!(
                 "unheard for {:.1} s",

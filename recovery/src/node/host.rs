@@ -18,9 +18,9 @@ impl Node {
         let s = surroundings!(self, now);
         self.executor.reconcile(&s);
         let status = self.executor.status(&s);
-        let settled = self.executor.settled(&s) && self.executor.presentable();
-        let over = s.lease_end.is_some_and(|end| now >= end);
         let presentable = self.executor.presentable();
+        let settled = presentable && self.executor.settled(&s);
+        let over = s.lease_end.is_some_and(|end| now >= end);
         for deed in self.executor.take_deeds() {
             match deed {
                 Deed::Write(w) => writes.push(NodeWrite::Executor(w)),

@@ -16,6 +16,18 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Takes what rests on every batch so far; it leaves at once if they are durable.
+    pub(super) fn rest(&mut self, resting: &mut Vec<Effect>, out: &mut Vec<Effect>) {
+        for effect in resting.drain(..) {
+            if self.held.is_empty() && self.batch <= self.durable {
+                self.leave(effect, out);
+            } else {
+                self.held.push_back((self.batch, effect));
+            }
+        }
+        self.release(out);
+    }
+
     pub(super) fn release(&mut self, out: &mut Vec<Effect>) {
         while let Some((batch, _)) = self.held.front()
             && (*batch <= self.durable || planted("sent-before-durable"))

@@ -6,8 +6,11 @@
 //! at once in an election timeout at the latest.
 
 use crate::contract::Fact;
-use quorate_membership::Time;
+use crate::machine::Guests;
+use quorate_membership::entry::Entry;
 use quorate_membership::frame::Datagram;
+use quorate_membership::store::Write;
+use quorate_membership::{Output, Time};
 use std::time::Duration;
 
 /// When the host's part is to be looked at again.
@@ -29,9 +32,14 @@ impl Default for Looks {
 }
 
 impl Looks {
-    /// Whether the host's part must be looked at now, whatever the fact.
+    /// Whether time calls for something: leases above all.
     pub(super) fn are_due(&self, now: Time) -> bool {
-        now >= self.due || now >= self.at_latest
+        now >= self.due
+    }
+
+    /// Whether the host's part must be looked at with the next fact, whatever that is.
+    pub(super) fn are_late(&self, now: Time) -> bool {
+        now >= self.at_latest
     }
 
     /// The host's part was looked at; time alone calls for it again at `due`.
@@ -53,13 +61,44 @@ impl Looks {
     }
 }
 
+/// What came of a fact besides the fact itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Something the host's part and the coordinator's must look at.
+    pub(super) any: bool,
+    /// Entries that may change what is said of guests or hosts, or a whole state taken over.
+    pub(super) records: bool,
+    /// Entries that only carry the coordinator's lease on.
+    pub(super) renewed: bool,
+}
+
+/// What `outputs` bring.
+pub(super) fn news(outputs: &[Output<Guests>]) -> News {
+    let mut news = News::default();
+    for output in outputs {
+        match output {
+            Output::Applied(a) if matches!(a.entry.body, Entry::Noop | Entry::Renew { .. }) => {
+                news.renewed = true;
+            }
+            Output::Applied(_) => (news.any, news.records) = (true, true),
+            Output::Lease(_) => news.any = true,
+            Output::Write(Write::Snapshot { .. }) => news.records = true,
+            _ => {}
+        }
+    }
+    news
+}
+
 /// Whether nothing need be looked at because of this fact alone: what it brings about (an entry, a
-/// lease, an order to give) says so itself, and the rest is seen at the next tick.
+/// lease, an order to give, an end that was seen) says so itself, and the rest is seen at the next
+/// tick.
 pub(super) fn passing(fact: &Fact) -> bool {
     let frame = match fact {
         Fact::Frame { frame, .. } => frame,
         Fact::Observed { .. }
         | Fact::HostObserved(_)
+        | Fact::Guests { .. }
+        | Fact::GuestDone { .. }
         | Fact::Stream { .. }
         | Fact::SessionUp { .. }
         | Fact::SessionDown { .. }
@@ -68,7 +107,8 @@ pub(super) fn passing(fact: &Fact) -> bool {
         _ => return false,
     };
     match &frame.body {
-        Datagram::Beat(beat) | Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
+        Datagram::Beat(beat) => beat.status.closed.is_empty(),
+        Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
         Datagram::Ack(_)
         | Datagram::Observation(_)
         | Datagram::Election { .. }

@@ -70,9 +70,12 @@ impl S6 {
         if mine.0 >= mine.1 {
             return Ok(());
         }
-        let present = self.now.iter().enumerate().map(|(n, s)| (n, *s));
-        for (other, stretch) in present.chain(self.past) {
-            let (from, to) = up_to_now(&stretch);
+        let present = self.now.iter().enumerate();
+        let past = self.past.iter().map(|(n, s)| (*n, s));
+        // Most were over before this one began.
+        let late = |s: &Stretch| s.until > mine.0;
+        for (other, stretch) in present.chain(past).filter(|(_, s)| late(s)) {
+            let (from, to) = up_to_now(stretch);
             let (both_from, both_to) = (mine.0.max(from), mine.1.min(to));
             if other != node && both_from < both_to {
                 return Err(Violation::new(

@@ -359,16 +359,25 @@ impl<N: SimNode> Sim<N> {
         self.world.tell(host, delay, Local::fact(fact));
     }
 
-    /// What the nodes made of the log is compared, all at one moment: most have applied the same.
+    /// What the nodes made of the log is compared, all at one moment: most have applied the same,
+    /// and only one of those that agree is reckoned up.
     pub(super) fn compare(&mut self) {
         let now = self.world.now();
+        let mut reckoned: Vec<usize> = Vec::new();
         for host in 0..self.plan.hosts {
-            if let Some(node) = &self.nodes[host]
-                && self.world.is_running(host)
-            {
-                let agreed = self.s10.state(now, host, node.applied());
-                self.hold(agreed);
+            let Some(node) = &self.nodes[host] else {
+                continue;
+            };
+            let known = |other: &usize| {
+                let other = self.nodes[*other].as_ref();
+                other.is_some_and(|o| node.agrees(o))
+            };
+            if !self.world.is_running(host) || reckoned.iter().any(known) {
+                continue;
             }
+            let agreed = self.s10.state(now, host, (node.applied(), node.state()));
+            reckoned.push(host);
+            self.hold(agreed);
         }
     }
 }

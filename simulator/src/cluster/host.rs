@@ -55,6 +55,8 @@ pub(super) struct Host {
     pub(super) on: bool,
     /// The daemon's clock at its last two different moments of work, with the true time of the last.
     pub(super) read: (u64, Time, Time),
+    /// Until when its daemon said last that it may act as coordinator, and the true time of that.
+    pub(super) acts: (Time, u64),
     /// True time of the newest order on its way: a driver takes them in the order given.
     pub(super) order_at: u64,
     /// The same for each guest at the hypervisor.

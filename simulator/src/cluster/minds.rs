@@ -8,7 +8,7 @@ use crate::check::s9::{self, Mood, Sight};
 use crate::world::{MS, SECOND};
 use quorate_membership::Time;
 use quorate_recovery::contract::{Event as Said, EventKind, Fact, GuestOrder};
-use quorate_recovery::guest::{GuestId, GuestSpec, Probe, Wanted};
+use quorate_recovery::guest::{GuestId, GuestSpec, Policy, Probe, Wanted};
 use quorate_recovery::observation::{Agent, Cause, GuestEvent, Held, Observation, Sample};
 
 /// The operating system in a guest's process.
@@ -106,7 +106,7 @@ impl Mind {
 impl<N: SimNode> Sim<N> {
     /// The description clients give of a guest: policies differ.
     pub(super) fn spec(guest: usize) -> GuestSpec {
-        use quorate_recovery::guest::{Definition, Policy};
+        use quorate_recovery::guest::Definition;
         let probe = Probe {
             argv: vec!["check".into()],
             every_ms: 3000,
@@ -121,12 +121,16 @@ impl<N: SimNode> Sim<N> {
             },
             needs: Default::default(),
             priority: 0,
-            policy: Policy {
-                resets_here: guest as u32 % 2,
-                hang_ms: [20_000, 10_000, 5_000][guest % 3],
-                ..Policy::default()
-            },
+            policy: Self::policy(guest),
             probe: (guest % 3 == 2).then_some(probe),
+        }
+    }
+
+    fn policy(guest: usize) -> Policy {
+        Policy {
+            resets_here: guest as u32 % 2,
+            hang_ms: [20_000, 10_000, 5_000][guest % 3],
+            ..Policy::default()
         }
     }
 
@@ -382,7 +386,7 @@ impl<N: SimNode> Sim<N> {
             && p.mind.runs_since <= p.mind.looked;
         let hang = self
             .index_of(p.guest)
-            .map_or(20_000, |g| Self::spec(g).policy.hang_ms);
+            .map_or(20_000, |g| Self::policy(g).hang_ms);
         let most = if p.mind.mood == Mood::Panicked {
             8
         } else {

@@ -56,8 +56,8 @@ use quorate_recovery::guest::GuestId;
 use std::rc::Rc;
 pub(crate) use types::Quorate;
 
-/// So often the states of all nodes are compared. What differs stays different.
-const COMPARE_EVERY: u64 = 4 * SECOND;
+/// So often the states of all nodes are compared, and at the end. What differs stays different.
+const COMPARE_EVERY: u64 = 10 * SECOND;
 
 /// One run of one plan.
 pub struct Sim<N> {

@@ -18,12 +18,21 @@ impl SimNode for Node {
         self.member().acting(now)
     }
 
-    fn applied(&self) -> (u64, u64) {
+    fn applied(&self) -> u64 {
+        self.member().cluster().applied
+    }
+
+    fn state(&self) -> u64 {
         let (cluster, app) = (self.member().cluster(), self.member().app());
         let bytes = codec::encode(codec::Kind::State, &(cluster, app));
         let mut hash = RunHash::default();
         hash.bytes(&bytes);
-        (cluster.applied, hash.finish())
+        hash.finish()
+    }
+
+    fn agrees(&self, other: &Node) -> bool {
+        let (a, b) = (self.member(), other.member());
+        self.applied() == other.applied() && a.cluster() == b.cluster() && a.app() == b.app()
     }
 }
 
@@ -41,6 +50,13 @@ pub trait SimNode: Sized {
     /// Until when it may give orders as coordinator, if it may now.
     fn acting(&self, now: Time) -> Option<Time>;
 
-    /// How many entries it has applied, and a number that stands for the whole state they made.
-    fn applied(&self) -> (u64, u64);
+    /// How many entries it has applied.
+    fn applied(&self) -> u64;
+
+    /// A number that stands for the whole state they made.
+    fn state(&self) -> u64;
+
+    /// Whether both have applied the same number of entries and made the same state of them: found
+    /// much faster than by two calls of [`SimNode::state`].
+    fn agrees(&self, other: &Self) -> bool;
 }

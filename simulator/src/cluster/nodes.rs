@@ -42,6 +42,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
             let witness = h < plan.voters && h >= plan.voters - plan.witnesses;
             Host {
                 read: (0, Time::ZERO, Time::ZERO),
+                acts: (Time::ZERO, 0),
                 order_at: 0,
                 act_at: BTreeMap::new(),
                 on: true,
@@ -188,7 +189,13 @@ impl<N: SimNode> Sim<N> {
         let mut out = std::mem::take(&mut self.out);
         node.step(now, fact, &mut out);
         let until = node.acting(now);
-        let until = until.map(|u| self.world.clock(host).true_time(u.0));
+        let until = until.map(|until| {
+            let acts = &mut self.hosts[host].acts;
+            if acts.0 != until {
+                *acts = (until, self.world.clock(host).true_time(until.0));
+            }
+            acts.1
+        });
         let acted = self.s6.acts(true_now, host, until);
         self.hold(acted);
         self.draw_acting(host, until);

@@ -51,7 +51,7 @@ impl<N: SimNode> Sim<N> {
     /// How many entries the node of a host has applied; none while it is down.
     pub(crate) fn applied(&self, host: usize) -> u64 {
         let node = self.nodes[host].as_ref();
-        node.map_or(0, |n| n.applied().0)
+        node.map_or(0, |n| n.applied())
     }
 
     /// How many guests can write somewhere.

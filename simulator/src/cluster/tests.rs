@@ -168,7 +168,7 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
             out.push(Effect::Lease { end });
         }
         if self.step == 20 {
-            out.push(order(1, GuestAction::Create(spec)));
+            out.push(order(1, GuestAction::Create(Box::new(spec))));
         }
         if self.step == 40 {
             out.push(order(2, GuestAction::Continue));
@@ -181,8 +181,16 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
         Some(now + std::time::Duration::from_secs(1))
     }
 
-    fn applied(&self) -> (u64, u64) {
-        (0, 0)
+    fn applied(&self) -> u64 {
+        0
+    }
+
+    fn state(&self) -> u64 {
+        0
+    }
+
+    fn agrees(&self, _: &Self) -> bool {
+        true
     }
 }
 

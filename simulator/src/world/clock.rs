@@ -32,8 +32,9 @@ impl Clock {
         if span > 1 << 61 {
             return u64::MAX;
         }
-        let guess = i128::from(span) * i128::from(SECOND) / i128::from(SECOND + self.rate_ppb);
-        let mut t = guess.max(0) as u64;
+        // span · SECOND / own, in two steps that fit into 64 bits.
+        let own = (SECOND + self.rate_ppb).max(1) as u64;
+        let mut t = span / own * SECOND as u64 + span % own * SECOND as u64 / own;
         while self.reading(t) < reading {
             t += 1;
         }

@@ -103,6 +103,8 @@ struct Process<T: Types> {
     /// The deadline it waits for, and the earliest heap entry that will wake it, in true time.
     due: u64,
     armed: u64,
+    /// The reading it last waited for and the true time of that: most waits are for the same.
+    reckoned: (u64, u64),
     /// The step that set the deadline.
     due_by: u32,
 }
@@ -118,6 +120,7 @@ impl<T: Types> Process<T> {
             datagrams_held: 0,
             due: u64::MAX,
             armed: u64::MAX,
+            reckoned: (0, 0),
             due_by: 0,
         }
     }
@@ -219,6 +222,7 @@ impl<T: Types> World<T> {
     /// Replaces a node's clock; only before it runs, since clocks do not jump.
     pub fn set_clock(&mut self, node: usize, clock: Clock) {
         self.clocks[node] = clock;
+        self.processes[node].reckoned = (0, 0);
     }
 
     /// The link of network `net`.
@@ -294,12 +298,13 @@ impl<T: Types> World<T> {
 
     /// Wakes the node when its own clock shows `until`, instead of whenever it waited for.
     pub fn wait(&mut self, node: usize, until: u64) {
-        let due = self.clocks[node].true_time(until);
         let process = &mut self.processes[node];
-        process.due = due;
-        process.due_by = self.queue.cause;
-        if due < process.armed && due != u64::MAX {
-            process.armed = due.max(self.now);
+        if process.reckoned.0 != until {
+            process.reckoned = (until, self.clocks[node].true_time(until));
+        }
+        (process.due, process.due_by) = (process.reckoned.1, self.queue.cause);
+        if process.due < process.armed && process.due != u64::MAX {
+            process.armed = process.due.max(self.now);
             let late = self.process_rng.range(0, self.timer_late);
             let life = process.life;
             self.queue.push(

@@ -3,11 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// Bits of a heap entry that name the place of its event.
+const PLACE: u32 = 24;
+
 /// The event heap. Heap entries are small; the events themselves lie in a slab and are never moved
 /// by the heap.
 #[derive(Debug)]
 pub struct Queue<E> {
-    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    /// True time, sequence and place, highest bits first: one comparison tells their order.
+    heap: BinaryHeap<Reverse<u128>>,
     /// Each event with what caused it.
     slab: Vec<(Option<E>, u32)>,
     free: Vec<u32>,
@@ -43,12 +47,15 @@ impl<E> Queue<E> {
             }
         };
         self.sequence += 1;
-        self.heap.push(Reverse((at, self.sequence, place)));
+        assert!(place < 1 << PLACE && self.sequence < 1 << (64 - PLACE));
+        let order = u128::from(self.sequence << PLACE | u64::from(place));
+        self.heap.push(Reverse(u128::from(at) << 64 | order));
     }
 
     /// The next event and its time.
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        let Reverse((at, _, place)) = self.heap.pop()?;
+        let Reverse(entry) = self.heap.pop()?;
+        let (at, place) = ((entry >> 64) as u64, entry as u32 & ((1 << PLACE) - 1));
         let (slot, cause) = &mut self.slab[place as usize];
         let event = slot.take()?;
         self.cause = *cause;
@@ -59,7 +66,7 @@ impl<E> Queue<E> {
     /// When the next event is due.
     #[must_use]
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse((at, _, _))| *at)
+        self.heap.peek().map(|Reverse(entry)| (entry >> 64) as u64)
     }
 }
 
