@@ -70,6 +70,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("created-running", &[Way::Mix("creations")]),
     ("blind-is-stopped", &[Way::Mix("creations")]),
     (
+        "off-at-the-last-moment",
+        &[story!("rule-no-off-at-the-last-moment.toml")],
+    ),
+    (
         "brake-by-log-alone",
         &[story!("rule-brake-counts-what-is-on-its-way.toml")],
     ),
