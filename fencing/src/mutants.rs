@@ -21,6 +21,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S8: an off is begun however little of its time is left",
     ),
     (
+        "off-read-is-over",
+        "S8: a device that reads off is done with, though an off of it was left without answer",
+    ),
+    (
         "unanswered-off-is-over",
         "S8: a device that was given up counts as one that will not act any more",
     ),

@@ -303,6 +303,12 @@ impl DeviceRun {
                 }
                 _ => State::Launch(Verb::Off),
             },
+            // An off that was left without answer can still act, on the host's next life: that is not
+            // let in before this run is over (S8).
+            (_, Reading::Off) if self.loose && !planted("off-read-is-over") => State::Pause {
+                verb: Verb::Status,
+                until: self.deadline,
+            },
             (_, Reading::Off) => State::Done(Outcome::Off),
             (Off::Accepted, _) => self.pause(Verb::Status, now),
             // It may act yet, and there may be time to see it.
@@ -338,6 +344,8 @@ impl DeviceRun {
                 "no answer to off within the limit ({})",
                 self.words()
             )),
+            // It was off after the order, whatever has become of it since.
+            State::Pause { .. } if self.loose && self.last == Reading::Off => Outcome::Off,
             _ => self.verdict("out of time"),
         };
         self.state = State::Done(outcome);

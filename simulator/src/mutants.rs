@@ -74,6 +74,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("rule-no-off-at-the-last-moment.toml")],
     ),
     (
+        "off-read-is-over",
+        &[story!("rule-late-device-is-waited-for.toml")],
+    ),
+    (
         "brake-by-log-alone",
         &[story!("rule-brake-counts-what-is-on-its-way.toml")],
     ),

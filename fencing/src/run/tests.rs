@@ -233,6 +233,22 @@ fn no_off_begins_in_the_last_quarter() {
 }
 
 #[test]
+fn an_off_without_answer_is_waited_for_even_if_the_state_reads_off() {
+    let mut run = run("fence_ipmilan");
+    for end in [on(), AgentEnd::TimedOut] {
+        assert!(matches!(run.poll(Duration::ZERO), Action::Run { .. }));
+        run.ended(Duration::ZERO, &end);
+    }
+    let read = Duration::from_secs(16);
+    assert!(matches!(run.poll(read), Action::Run { .. }));
+    run.ended(read, &off());
+    assert_eq!(run.poll(read), Action::WaitUntil(LIMIT));
+    let last = LIMIT - Duration::from_millis(1);
+    assert_eq!(run.poll(last), Action::WaitUntil(LIMIT));
+    assert_eq!(run.poll(LIMIT), Action::Done(Outcome::Off));
+}
+
+#[test]
 fn an_agent_never_reported_ended_does_not_hold_the_run_beyond_its_limit() {
     let mut run = run("fence_ipmilan");
     assert!(matches!(run.poll(Duration::ZERO), Action::Run { .. }));

@@ -216,7 +216,10 @@ impl<N: SimNode> Sim<N> {
         self.hash_effect(&effect);
         match effect {
             Effect::Persist { batch, writes } => {
-                if self.world.disk(host).failed {
+                let failed = self.hosts[host].store_failed;
+                if failed {
+                    // A store that failed takes nothing any more, whatever became of its disk.
+                } else if self.world.disk(host).failed {
                     self.hosts[host].store_failed = true;
                     let why = "input/output error".to_owned();
                     self.world
