@@ -26,7 +26,7 @@ fn five_planted_bugs_are_found_each_by_the_promise_it_breaks() {
         ("word-before-end", "S14"),
         ("restart-grants-fresh-lease", "S3"),
         // By a scenario.
-        ("brake-off", "expectation"),
+        ("brake-by-log-alone", "S7"),
     ];
     let mut args = vec!["mutants", "--json", "--seconds", "600", "--jobs", "1"];
     for (bug, _) in &bugs {
