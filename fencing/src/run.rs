@@ -15,6 +15,9 @@
 //!   whatever the `off` itself said: a device that refuses to cut what is off already (some do)
 //!   is no reason to leave guests down.
 //! * Time running out is never success.
+//! * What an off set going may still go on when its agent is ended, and must not hit the host's next
+//!   life: none begins in the last quarter of the run, and after one without answer the run lasts to
+//!   its end, even if the device reads off meanwhile.
 //!
 //! A device of any other class has no state to read and is told `off` once. Success of class
 //! *crash* is an observation by itself (its agent heard the crash kernel); success of the others
