@@ -22,14 +22,10 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn order(&mut self, host: usize, order: GuestOrder) {
         let now = self.world.now();
         let h = &self.hosts[host];
-        if h.silent_until > now {
-            let wait = h.silent_until - now;
-            self.world.tell(host, wait, Local::Order(Box::new(order)));
-            return;
-        }
         let (boot, life) = (h.boot, self.world.life(host));
-        let delay = self.guest_rng.range(MS / 20, 3 * MS);
-        // Orders of one guest are taken up in the order they came.
+        let silent = h.silent_until.saturating_sub(now);
+        let delay = silent + self.guest_rng.range(MS / 20, 3 * MS);
+        // Orders of one guest are taken up in the order they came, whatever held up the first.
         let acts = &mut self.hosts[host].act_at;
         let at = acts
             .get(&order.guest)
@@ -60,10 +56,12 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         let boot = self.hosts[host].boot;
-        if let Some(&until) = self.hosts[host].busy.get(&order.guest)
-            && until > now
-        {
+        let busy = self.hosts[host].busy.get(&order.guest).copied();
+        let until = busy.unwrap_or(0).max(self.hosts[host].silent_until);
+        if until > now {
             // The driver does one thing at a time with a guest.
+            let last = self.hosts[host].act_at.entry(order.guest).or_default();
+            *last = until.max(*last);
             let order = Box::new(order.clone());
             self.world.after(
                 until - now,
