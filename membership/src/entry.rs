@@ -207,7 +207,8 @@ pub enum AttemptEnd {
 pub enum Ground {
     /// A quorum of voters reported silence on every link.
     Silent,
-    /// The host itself says that nothing renewed its lease for T_d.
+    /// The host itself says that nothing renewed its lease for T_d; or it gets no log, and holds
+    /// only guests that it does not know of.
     Deaf,
     /// An operator ordered it.
     Ordered,

@@ -1,6 +1,6 @@
 //! `cuts`: how far failures of planted bugs are cut down, compared with the least that is known.
 
-use super::{bug, line};
+use super::{chosen, line};
 use crate::harness::{Mixed, RUNS, Subject, Way, run, shrink};
 use clap::Args;
 use serde::Serialize;
@@ -67,26 +67,15 @@ impl Row {
 
 /// Cuts failures of each bug down.
 pub(super) fn cuts<S: Subject>(subject: &S, args: &Cuts) -> Result<ExitCode, String> {
-    let mut chosen = Vec::new();
-    for name in &args.only {
-        let known = bug(subject, Some(name)).map_err(|why| why.replacen("--bug", "--only", 1))?;
-        chosen.extend(known);
-    }
-    if let Some(why) = subject.unplantable() {
-        return Err(format!("cuts: {why}"));
-    }
+    let bugs = chosen(subject, &args.only, "cuts")?;
     std::panic::set_hook(Box::new(|_| {}));
-    let bugs = subject.bugs().into_iter().map(|(name, _)| name);
-    let bugs: Vec<&'static str> = bugs
-        .filter(|name| chosen.is_empty() || chosen.contains(name))
-        .collect();
     // A bug is planted in one thread: each takes the next one that nobody has taken.
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let rows = Mutex::new(BTreeMap::new());
     let work = || {
         while let at = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(name) = bugs.get(at)
+            && let Some((name, _)) = bugs.get(at)
         {
             let row = cut(subject, name, args);
             if !args.json {

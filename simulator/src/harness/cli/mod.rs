@@ -151,6 +151,23 @@ pub fn bug<S: Subject>(subject: &S, name: Option<&str>) -> Result<Option<&'stati
     }
 }
 
+/// Name and meaning of the bugs of these names, or of all if none is named; for `command`.
+fn chosen<S: Subject>(
+    subject: &S,
+    only: &[String],
+    command: &str,
+) -> Result<Vec<(&'static str, &'static str)>, String> {
+    for name in only {
+        bug(subject, Some(name)).map_err(|why| why.replacen("--bug", "--only", 1))?;
+    }
+    if let Some(why) = subject.unplantable() {
+        return Err(format!("{command}: {why}"));
+    }
+    let mut bugs = subject.bugs();
+    bugs.retain(|(name, _)| only.is_empty() || only.iter().any(|o| o == name));
+    Ok(bugs)
+}
+
 /// The mix of that name.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! `mutants`: every planted bug is looked for until it is found or the time is up.
 
-use super::{bug, line};
+use super::{chosen, line};
 use crate::harness::{Hunt, Mixed, Order, Outcome, Subject, Way, hunt, run};
 use clap::Args;
 use serde::Serialize;
@@ -42,15 +42,7 @@ struct Row {
 
 /// Plants each bug in turn.
 pub(super) fn mutants<S: Subject>(subject: &S, args: &Mutants) -> Result<ExitCode, String> {
-    let all = subject.bugs();
-    let mut chosen = Vec::new();
-    for name in &args.only {
-        let known = bug(subject, Some(name)).map_err(|why| why.replacen("--bug", "--only", 1))?;
-        chosen.extend(known);
-    }
-    if let Some(why) = subject.unplantable() {
-        return Err(format!("mutants: {why}"));
-    }
+    let bugs = chosen(subject, &args.only, "mutants")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or(cores, usize::from);
     let loud = std::io::stderr().is_terminal();
@@ -63,10 +55,7 @@ pub(super) fn mutants<S: Subject>(subject: &S, args: &Mutants) -> Result<ExitCod
         ));
     }
     let mut rows = Vec::new();
-    for (name, meaning) in all {
-        if !chosen.is_empty() && !chosen.contains(&name) {
-            continue;
-        }
+    for (name, meaning) in bugs {
         if loud {
             eprint!("\r{:60}\r{name} ...", "");
         }
