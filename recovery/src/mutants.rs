@@ -19,6 +19,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S9: a guest that gets no CPU of its host is judged like one that does nothing",
     ),
     (
+        "waiting-is-life",
+        "S9: a dead guest that had to wait for a CPU for a moment counts as one that worked",
+    ),
+    (
         "blind-is-stopped",
         "S9 S14: a hypervisor that does not answer counts as one that shows no guest",
     ),

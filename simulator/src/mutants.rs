@@ -92,6 +92,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("deaf-never-lost", &[story!("deaf-host.toml")]),
     ("starved-is-hung", &[story!("odd-looks-are-not-death.toml")]),
     (
+        "waiting-is-life",
+        &[story!("rule-a-short-wait-is-no-life.toml")],
+    ),
+    (
         "left-behind-voter-waits",
         &[story!("followed-through-a-left-behind-voter.toml")],
     ),

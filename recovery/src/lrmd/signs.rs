@@ -10,7 +10,7 @@ use std::time::Duration;
 const PINNED: u64 = 900;
 /// One that ran for less than this is idle.
 const IDLE: u64 = 5;
-/// A guest that waited for a CPU of the host for more than this is starved.
+/// A guest that waited for a CPU of the host for more than this is starved, whatever it did besides.
 const STARVED: u64 = 300;
 /// What was seen in more than this share of the learned intervals is usual, in hundredths.
 const USUAL: u32 = 10;
@@ -413,8 +413,10 @@ fn vetoed(c: &Context<'_>, before: &Sample, s: &Sample, i: &Interval) -> bool {
 
 /// Whether the guest wanted to run and the host let it wait.
 fn starved(c: &Context<'_>, i: &Interval) -> bool {
+    // With a CPU it might have been idle no longer, or still: a short wait is no sign of life.
+    let unclear = |wait| i.cpu <= IDLE && wait > IDLE && !planted("waiting-is-life");
     match i.wait {
-        Some(wait) => wait > STARVED,
+        Some(wait) => wait > STARVED || unclear(wait),
         None => c.crowded,
     }
 }

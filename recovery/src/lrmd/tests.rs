@@ -193,6 +193,10 @@ fn a_hang_is_said_when_signs_agree_and_never_else() {
         wait: Some(600),
         ..p
     };
+    let waiting = |p: Phase| Phase {
+        wait: Some(100),
+        ..p
+    };
     let stories: Vec<(&str, Vec<Phase>, Expect)> = vec![
         // Both methods.
         (
@@ -247,6 +251,11 @@ fn a_hang_is_said_when_signs_agree_and_never_else() {
         (
             "dead, then starved by others for a while: the evidence stands still, and is kept",
             vec![well(60), dead(12), starved(dead(60)), dead(30)],
+            Some((8, 14)),
+        ),
+        (
+            "dead and halted, then made to wait for a moment: no sign of life either",
+            vec![well(60), halted(12), waiting(halted(2)), halted(30)],
             Some((8, 14)),
         ),
         (

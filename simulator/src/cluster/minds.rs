@@ -156,9 +156,12 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn count(&mut self, host: usize, at: usize) {
         let now = self.world.now();
         let h = &mut self.hosts[host];
-        let starved = h.starved_until > h.procs[at].mind.counted;
+        let until = h.starved_until.min(now);
         let p = &mut h.procs[at];
-        p.mind.count(now, p.writing, starved);
+        if until > p.mind.counted {
+            p.mind.count(until, p.writing, true);
+        }
+        p.mind.count(now, p.writing, false);
     }
 
     /// It begins to run, or no longer does.

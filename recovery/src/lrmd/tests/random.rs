@@ -17,7 +17,7 @@ fn agent() -> impl Strategy<Value = Agent> {
 fn stretch() -> impl Strategy<Value = Phase> {
     let counters = (
         prop_oneof![4 => Just(980u64), 2 => Just(0), 1 => Just(50), 1 => Just(500)],
-        prop_oneof![6 => Just(Some(0u64)), 1 => Just(None), 1 => Just(Some(600))],
+        prop_oneof![6 => Just(Some(0u64)), 1 => Just(None), 1 => Just(Some(600)), 1 => Just(Some(100))],
         prop_oneof![6 => Just(Some(0u64)), 1 => Just(Some(4)), 1 => Just(None)],
         prop_oneof![6 => Just(Some(0u64)), 1 => Just(Some(1)), 1 => Just(None)],
         agent(),
@@ -76,7 +76,7 @@ impl Reading {
         let wait = p
             .wait
             .filter(|_| self.before.is_some_and(|b| b.wait.is_some()));
-        let starved = wait.map_or(p.crowded, |w| w > 300);
+        let starved = wait.map_or(p.crowded, |w| w > 300 || p.cpu <= 5 && w > 5);
         if void || active || p.agent == Agent::Answered {
             self.agreeing = 0;
         } else if !starved {
