@@ -82,6 +82,29 @@ fn a_bug_is_seen_again_by_the_command_that_is_printed() {
 }
 
 #[test]
+fn failures_are_cut_down_and_compared_with_what_is_known() {
+    let run = sim(&[
+        "cuts",
+        "--json",
+        "--each",
+        "2",
+        "--only",
+        "unarmed-lease-proves",
+    ]);
+    assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    let table: serde_json::Value = serde_json::from_slice(&run.stdout).expect("JSON");
+    let cuts = table["bugs"][0]["cuts"].as_array().expect("cuts");
+    assert_eq!(cuts.len(), 2, "{table}");
+    for cut in cuts {
+        let number = |name: &str| cut[name].as_u64().expect("a number");
+        assert!(number("known") <= number("after"), "{cut}");
+        assert!((1..=3).contains(&number("after")), "{cut}");
+        assert!(number("after") <= number("before"), "{cut}");
+    }
+    assert_eq!(table["within_one_percent"], 100.0, "{table}");
+}
+
+#[test]
 fn every_bug_has_a_name_of_its_own_and_says_first_which_promise_it_breaks() {
     let bugs = quorate_simulator::mutants::bugs();
     assert!(bugs.len() >= 40, "{}", bugs.len());

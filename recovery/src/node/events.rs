@@ -67,7 +67,7 @@ impl Node {
                     .map(|(h, i, ground)| {
                         let why = match ground {
                             Ground::Silent => "a quorum reports silence",
-                            Ground::Deaf => "it hears nobody",
+                            Ground::Deaf => "it gets no answer or no log",
                             Ground::Ordered => "an operator ordered it",
                         };
                         format!("{} incarnation {i} ({why})", self.member.cluster().name(*h))

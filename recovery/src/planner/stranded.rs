@@ -1,10 +1,10 @@
 //! Hosts that keep their lease, get no log any more, and were given a guest just before.
 
 use super::{Planner, kind};
-use crate::machine::Guests;
+use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
 use quorate_membership::entry::{Entry, Ground};
-use quorate_membership::{Incarnation, Member, NodeId, Time, Token};
+use quorate_membership::{Incarnation, Member, NodeId, Time};
 
 impl Planner {
     /// `Placed` in the log is the order, and it may still come: nobody else may start the guest
@@ -17,11 +17,18 @@ impl Planner {
             return;
         }
         let t = member.cluster().timing.clone();
+        // Who has the newest placement lacks none.
+        let given = member.app().guests.values().map(|r| r.epoch.index());
+        let newest = given.max().unwrap_or(0);
+        let lacks = |host| {
+            let heard = member.heard(now, host);
+            heard.is_some_and(|(h, _)| h.beat.applied < newest) && stranded(now, member, host)
+        };
         let stranded: Vec<(NodeId, Incarnation)> = member
             .cluster()
             .hosts
             .iter()
-            .filter(|(host, h)| h.usable() && stranded(now, member, **host))
+            .filter(|(host, h)| h.usable() && lacks(**host))
             .map(|(host, h)| (*host, h.incarnation))
             .collect();
         self.stranded
@@ -47,9 +54,10 @@ pub(super) fn stranded(now: Time, member: &Member<Guests>, host: NodeId) -> bool
     let Some(record) = member.cluster().hosts.get(&host) else {
         return false;
     };
-    let unknown = |epoch: Token| epoch.index() > heard.beat.applied;
+    let unknown = |(_, r): (_, &GuestRecord)| r.epoch.index() > heard.beat.applied;
+    let mut given = member.app().on(host);
     silent < t.heartbeat * 2 + t.jitter
         && heard.incarnation == record.incarnation
-        && member.app().holds_open(host)
-        && member.app().on(host).all(|(_, r)| unknown(r.epoch))
+        && given.next().is_some_and(unknown)
+        && given.all(unknown)
 }

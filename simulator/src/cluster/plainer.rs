@@ -48,6 +48,43 @@ fn chosen<T: Clone>(all: &[T], stays: impl Fn(usize) -> bool) -> Vec<T> {
         .collect()
 }
 
+/// Everything that is done.
+fn actions(plan: &Plan) -> impl Iterator<Item = &Action> {
+    let timed = plan.timeline.iter().map(|(_, a)| a);
+    timed.chain(plan.triggers.iter().map(|t| &t.action))
+}
+
+fn needs_watchdog(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Freeze { .. } | Action::StuckKill(_) | Action::Watchdog { .. }
+    )
+}
+
+/// So many hosts and guests are needed for those that are named.
+fn named(plan: &Plan) -> (usize, usize) {
+    let waited_for = plan.triggers.iter().filter_map(|t| t.host);
+    let host = actions(plan).flat_map(hosts).chain(waited_for).max();
+    let guest = actions(plan).filter_map(last_guest).max();
+    (host.map_or(0, |h| h + 1), guest.map_or(0, |g| g + 1))
+}
+
+/// What befalls `donor`, in the world of `world`.
+pub(super) fn graft(world: &Plan, donor: &Plan) -> Option<Plan> {
+    let (hosts, guests) = named(donor);
+    let there = hosts <= world.hosts && guests <= world.guests;
+    let watched = world.watchdogs.iter().all(|w| *w) || !actions(donor).any(needs_watchdog);
+    let networks = donor.networks <= world.networks;
+    (there && watched && networks).then(|| Plan {
+        timeline: donor.timeline.clone(),
+        triggers: donor.triggers.clone(),
+        healed: donor.healed,
+        end: donor.end,
+        expect: donor.expect.clone(),
+        ..world.clone()
+    })
+}
+
 /// Without what comes after a failure. One of liveness is a failure of everything up to the end.
 pub(super) fn until(plan: &Plan, failure: &Violation) -> Plan {
     let mut cut = plan.clone();
@@ -84,36 +121,18 @@ pub(super) fn simpler(plan: &Plan) -> Vec<Plan> {
             push(&|p| p.devices.fill(Some(DeviceMode::Works)));
         }
     }
-    let acts = || {
-        let timed = plan.timeline.iter().map(|(_, a)| a);
-        timed.chain(plan.triggers.iter().map(|t| &t.action))
-    };
-    let needs_watchdog = |a: &Action| {
-        matches!(
-            a,
-            Action::Freeze { .. } | Action::StuckKill(_) | Action::Watchdog { .. }
-        )
-    };
-    if !acts().any(needs_watchdog) {
+    if !actions(plan).any(needs_watchdog) {
         push(&|p| p.watchdogs.fill(false));
     }
-    if !acts().any(|a| matches!(a, Action::Cut { net: Some(_), .. })) {
+    if !actions(plan).any(|a| matches!(a, Action::Cut { net: Some(_), .. })) {
         push(&|p| p.networks = 1);
     }
     // Numbers are used as names, so only the last of a kind can go, and only if nobody names it.
-    let guests = acts().filter_map(last_guest).max().map_or(0, |g| g + 1);
+    let (named, guests) = named(plan);
     if plan.guests > guests.max(1) && plan.expect.is_empty() {
         push(&|p| fewer_guests(p, guests.max(1)));
         push(&|p| fewer_guests(p, p.guests - 1));
     }
-    let named = acts().flat_map(hosts).max().map_or(0, |h| h + 1);
-    let named = named.max(
-        plan.triggers
-            .iter()
-            .filter_map(|t| t.host)
-            .max()
-            .map_or(0, |h| h + 1),
-    );
     let least = plan.voters.max(named);
     if plan.hosts > least && plan.expect.is_empty() {
         push(&|p| fewer_hosts(p, least));
@@ -402,5 +421,30 @@ mod tests {
                 assert!(steps < 5000, "seed {seed} goes in a circle: {plan:?}");
             }
         }
+    }
+    #[test]
+    fn faults_are_grafted_only_where_what_they_name_is_there() {
+        let mut donor = keep(&draw::plan(3), &[]);
+        donor.timeline.push((SECOND, Action::PowerOn(Who::Host(4))));
+        donor.timeline.push((SECOND, Action::GuestCrash(1)));
+        let world = |hosts, guests| Plan {
+            hosts,
+            guests,
+            ..draw::plan(5)
+        };
+        let grafted = graft(&world(5, 2), &donor).expect("all of it is there");
+        assert_eq!(grafted.timeline, donor.timeline);
+        assert_eq!((grafted.seed, grafted.hosts), (5, 5));
+        assert_eq!(graft(&world(4, 2), &donor), None);
+        assert_eq!(graft(&world(5, 1), &donor), None);
+        // Without watchdogs a host that stands still for good is no part of the contract.
+        donor
+            .timeline
+            .push((SECOND, Action::StuckKill(Who::Host(0))));
+        let bare = Plan {
+            watchdogs: vec![false; 5],
+            ..world(5, 2)
+        };
+        assert_eq!(graft(&bare, &donor), None);
     }
 }

@@ -45,6 +45,10 @@ impl Subject for Cluster {
         })
     }
 
+    fn graft(&self, world: &Plan, donor: &Plan) -> Option<Plan> {
+        plainer::graft(world, donor)
+    }
+
     fn until(&self, plan: &Plan, failure: &Violation) -> Plan {
         plainer::until(plan, failure)
     }

@@ -47,6 +47,10 @@ impl<S: Subject> Subject for Mixed<'_, S> {
         self.subject.with_seed(plan, seed)
     }
 
+    fn graft(&self, world: &S::Plan, donor: &S::Plan) -> Option<S::Plan> {
+        self.subject.graft(world, donor)
+    }
+
     fn until(&self, plan: &S::Plan, failure: &Violation) -> S::Plan {
         self.subject.until(plan, failure)
     }

@@ -54,6 +54,13 @@ pub trait Subject: Sync {
         None
     }
 
+    /// What befalls `donor`, in the world of `world`; `None` if it names what is not there, or leaves
+    /// the assumptions that `world` keeps.
+    fn graft(&self, world: &Self::Plan, donor: &Self::Plan) -> Option<Self::Plan> {
+        let _ = (world, donor);
+        None
+    }
+
     /// The plan without what comes after this failure of it.
     fn until(&self, plan: &Self::Plan, failure: &Violation) -> Self::Plan {
         let _ = failure;

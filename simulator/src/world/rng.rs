@@ -37,6 +37,8 @@ pub enum Stream {
     Node = 20,
     /// Mixes aimed at one rule.
     Aimed = 21,
+    /// Which faults are left out together.
+    Shrink = 22,
 }
 
 /// One stream of random numbers.

@@ -50,7 +50,7 @@ pub(super) fn mutants<S: Subject>(subject: &S, args: &Mutants) -> Result<ExitCod
     std::panic::set_hook(Box::new(|_| {}));
     if !args.json {
         line(format_args!(
-            "{:<28} {:<10} {:<12} {:<38} {:>6} {:>6} {:>8}",
+            "{:<28} {:<10} {:<12} {:<46} {:>6} {:>6} {:>8}",
             "bug", "promise", "broke", "by", "seed", "seeds", "seconds"
         ));
     }
@@ -175,7 +175,7 @@ fn print(row: &Row) {
     let seed = row.seed.map_or("-".to_owned(), |s| s.to_string());
     let broke = row.broke.unwrap_or("NOT FOUND");
     line(format_args!(
-        "{:<28} {:<10} {:<12} {:<38} {:>6} {:>6} {:>8.1}",
+        "{:<28} {:<10} {:<12} {:<46} {:>6} {:>6} {:>8.1}",
         row.bug, row.promise, broke, row.by, seed, row.seeds, row.seconds
     ));
 }

@@ -124,6 +124,16 @@ fn a_race_that_few_faults_make_rare_is_cut_down_by_patience() {
 }
 
 #[test]
+fn what_matters_is_found_far_apart_and_under_rare_seeds_too() {
+    let (faults, runs) = left(|seed, f| {
+        let there = [3, 17, 38].iter().all(|n| f.contains(n));
+        s1(there && (f.len() == 40 || lucky(seed, f, 12)))
+    });
+    assert_eq!(faults, [3, 17, 38]);
+    assert!(runs < RUNS, "{runs}");
+}
+
+#[test]
 fn another_promise_is_another_story() {
     let (faults, _) = left(|_, f| Some(if f.contains(&7) { "S1" } else { "S2" }));
     assert_eq!(faults, [7]);
