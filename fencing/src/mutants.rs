@@ -29,6 +29,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S8: a device that was given up counts as one that will not act any more",
     ),
     (
+        "first-level-only",
+        "L1: a level that fails is tried again and again, and the next one never",
+    ),
+    (
         "brake-off",
         "S7: devices may cut any number of hosts within one window",
     ),

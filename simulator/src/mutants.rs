@@ -77,6 +77,7 @@ const WAYS: &[(&str, &[Way])] = &[
         "off-read-is-over",
         &[story!("rule-late-device-is-waited-for.toml")],
     ),
+    ("first-level-only", &[story!("second-fence-level.toml")]),
     (
         "brake-by-log-alone",
         &[story!("rule-brake-counts-what-is-on-its-way.toml")],

@@ -35,7 +35,11 @@ impl Mood {
     }
 }
 
-/// A host remedies a guest that is in that mood since then.
+/// A guest that reaches its storage for so long no more may be tried elsewhere, in nanoseconds: five
+/// minutes, less what clocks may err. One whose disk is full waits for room, for ever.
+const STORAGE_LOST: u64 = 280_000_000_000;
+
+/// A host remedies a guest that is in that mood since then, and has lost its storage for so long.
 ///
 /// # Errors
 /// Nothing is wrong with it.
@@ -44,9 +48,10 @@ pub fn remedied(
     host: usize,
     guest: GuestId,
     (mood, since): (Mood, u64),
+    storage_lost: Option<u64>,
     said: &str,
 ) -> Result<(), Violation> {
-    if !mood.well() {
+    if !mood.well() || storage_lost.is_some_and(|ns| ns >= STORAGE_LOST) {
         return Ok(());
     }
     Err(Violation::new(
@@ -137,13 +142,16 @@ mod tests {
     #[test]
     fn only_what_is_ill_is_remedied() {
         let g = GuestId(3);
-        let judge = |mood| remedied(9, 1, g, (mood, 5), "is reset");
+        let judge = |mood| remedied(9, 1, g, (mood, 5), None, "is reset");
         for mood in [Mood::Sick, Mood::Panicked, Mood::Spins, Mood::Halted] {
             judge(mood).expect("ill");
         }
         for mood in [Mood::Works, Mood::Computes] {
             assert_eq!(judge(mood).expect_err("well").property, "S9");
         }
+        let without_storage = |ns| remedied(9, 1, g, (Mood::Works, 5), Some(ns), "is reset");
+        without_storage(STORAGE_LOST).expect("it may work elsewhere");
+        assert!(without_storage(STORAGE_LOST - 1).is_err(), "too soon");
     }
 
     #[test]

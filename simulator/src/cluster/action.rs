@@ -371,6 +371,14 @@ pub enum Action {
         /// How long.
         length: u64,
     },
+    /// The shared storage cannot be reached from a host for so long: guests that run there are held by
+    /// their I/O errors, and none can be created.
+    StorageGone {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
     /// A host's hypervisor ends and is back after so long: it answers nothing and tells nothing
     /// meanwhile, and what it was creating comes to nothing. Guests that run go on.
     HypervisorCrash {

@@ -1,20 +1,21 @@
 //! Power: fence devices, outages, frozen hosts.
 
 use super::action::DeviceMode;
-use super::host::Guardian;
+use super::host::{Guardian, Host};
 use super::picture::mark;
 use super::triggers::When;
 use super::{Event, Local, Sim, SimNode};
 use crate::check::s8;
 use crate::mutants;
 use crate::world::MS;
-use quorate_fencing::Level;
 use quorate_fencing::agent::{AgentEnd, Verb};
 use quorate_fencing::order::{LevelAction, LevelRun};
 use quorate_fencing::run::Outcome;
+use quorate_fencing::{Device, Level, ProofClass};
 use quorate_membership::entry::AttemptEnd;
 use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::{Fact, FenceLaunch};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A fence level under way, run by the same logic as in the daemon.
@@ -23,9 +24,34 @@ pub(super) struct Fence {
     by: usize,
     attempt: Token,
     host: usize,
+    /// It uses the host's outlet, the second level.
+    outlet: bool,
     run: LevelRun,
     /// An `off` was launched: a lying device says off from then on.
     told_off: bool,
+}
+
+/// How long a simulated fence level may take.
+const LIMIT: Duration = Duration::from_secs(3);
+
+fn outlet(host: usize) -> String {
+    format!("outlet-h{}", host + 1)
+}
+
+/// The fence levels a host states: its controller, then its outlet.
+pub(super) fn levels(host: usize, h: &Host) -> Vec<Level> {
+    let controller = h.device.map(|_| format!("bmc-h{}", host + 1));
+    let names = [controller, h.outlet.map(|_| outlet(host))];
+    let level = |name| Level {
+        devices: vec![Device {
+            name,
+            agent: "fence_sim".into(),
+            parameters: BTreeMap::new(),
+            class: Some(ProofClass::Power),
+            limit_ms: LIMIT.as_millis() as u64,
+        }],
+    };
+    names.into_iter().flatten().map(level).collect()
 }
 
 impl<N: SimNode> Sim<N> {
@@ -49,6 +75,7 @@ impl<N: SimNode> Sim<N> {
             by,
             attempt,
             host,
+            outlet: launch.devices.iter().any(|d| d.name == outlet(host)),
             run: LevelRun::new(&level, &launch.name, now, launch.limit),
             told_off: false,
         });
@@ -99,7 +126,8 @@ impl<N: SimNode> Sim<N> {
         let reach = !self.world.link(self.plan.networks, by, host).cut;
         let h = &self.hosts[host];
         let powered = |mode: &DeviceMode| h.on || *mode != DeviceMode::Shares;
-        let (on, mode) = (h.on, h.device.filter(|m| reach && powered(m)));
+        let device_used = if f.outlet { h.outlet } else { h.device };
+        let (on, mode) = (h.on, device_used.filter(|m| reach && powered(m)));
         let rng = &mut self.fence_rng;
         let exit = |code: i32, output: &str| AgentEnd::Exited {
             code,

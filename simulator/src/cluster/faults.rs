@@ -271,6 +271,7 @@ impl<N: SimNode> Sim<N> {
                 let host = self.who(who);
                 self.hosts[host].untold_until = self.world.now() + length;
             }
+            Action::StorageGone { who, length } => self.storage_gone(who, *length),
             Action::HypervisorCrash { who, length } => self.hypervisor_crash(who, *length),
             Action::LateWrites { who, length } => {
                 let host = self.who(who);
@@ -341,14 +342,23 @@ impl<N: SimNode> Sim<N> {
             h.starved_until = 0;
             h.stuck_kill = false;
             h.rotten = false;
+            h.cut_off_storage_until = 0;
+            for p in &mut h.procs {
+                p.mind.storage_is_back(now);
+            }
             h.untold_until = 0;
             h.late_writes = 0;
             h.watchdog_mode = WatchdogMode::Works;
-            if matches!(
-                h.device,
-                Some(DeviceMode::Fails | DeviceMode::Late | DeviceMode::Hasty | DeviceMode::Gone)
-            ) {
-                h.device = Some(DeviceMode::Works);
+            for device in [&mut h.device, &mut h.outlet] {
+                let ill = matches!(
+                    device,
+                    Some(
+                        DeviceMode::Fails | DeviceMode::Late | DeviceMode::Hasty | DeviceMode::Gone
+                    )
+                );
+                if ill {
+                    *device = Some(DeviceMode::Works);
+                }
             }
             let (on, boot, frozen) = (h.on, h.boot, h.frozen_until > now);
             if frozen {

@@ -20,9 +20,12 @@ pub(super) struct Mind {
     /// It has an agent; and that was stopped.
     agent: bool,
     agent_stopped: bool,
-    /// Held by a person or for a full disk, and until when there is no room.
+    /// Held by a person, or because its disk takes nothing.
     pub(super) hold: Option<Held>,
-    full_until: u64,
+    /// From when to when its disk takes nothing, and why.
+    no_disk_since: u64,
+    no_disk_until: u64,
+    no_disk: &'static str,
     /// Its file systems are frozen until.
     frozen_until: u64,
     /// Until when it boots; not before it first ran.
@@ -49,7 +52,9 @@ impl Mind {
             agent,
             agent_stopped: false,
             hold: None,
-            full_until: 0,
+            no_disk_since: 0,
+            no_disk_until: 0,
+            no_disk: "enospc",
             frozen_until: 0,
             boots_until: None,
             computes_until: 0,
@@ -67,6 +72,13 @@ impl Mind {
 
     fn feels(&mut self, now: u64, mood: Mood) {
         (self.mood, self.since) = (mood, now);
+    }
+
+    /// The shared storage can be reached again.
+    pub(super) fn storage_is_back(&mut self, now: u64) {
+        if self.no_disk == "eio" {
+            self.no_disk_until = self.no_disk_until.min(now);
+        }
     }
 
     /// Whether the agent inside would answer.
@@ -188,16 +200,42 @@ impl<N: SimNode> Sim<N> {
         self.see(host, &p, GuestEvent::Rebooted);
     }
 
-    /// The cluster lets a guest go on, whoever held it; one whose disk is full stops again.
+    /// The cluster lets a guest go on, whoever held it; one whose disk takes nothing stops again.
     pub(super) fn let_go(&mut self, host: usize, at: usize) {
         let now = self.world.now();
         let p = &mut self.hosts[host].procs[at];
-        if p.mind.hold == Some(Held::IoError) && p.mind.full_until > now {
+        if p.mind.hold != Some(Held::Told) && p.mind.no_disk_until > now {
+            let known = p.mind.hold.replace(Held::IoError).is_some();
             let p = *p;
-            self.see(host, &p, GuestEvent::Held(Held::IoError));
+            self.held_by_disk(host, &p, known);
             return;
         }
         p.mind.hold = None;
+    }
+
+    /// What the hypervisor says of a guest that an I/O error stopped.
+    fn held_by_disk(&mut self, host: usize, p: &Proc, known: bool) {
+        if !known {
+            let (device, reason) = ("vda".to_owned(), p.mind.no_disk.to_owned());
+            self.see(host, p, GuestEvent::IoError { device, reason });
+        }
+        self.see(host, p, GuestEvent::Held(Held::IoError));
+    }
+
+    /// The disk of a guest takes nothing until then; one that writes is held for it.
+    pub(super) fn loses_disk(&mut self, host: usize, at: usize, until: u64, why: &'static str) {
+        self.count(host, at);
+        let now = self.world.now();
+        let p = &mut self.hosts[host].procs[at];
+        (p.mind.no_disk_since, p.mind.no_disk_until, p.mind.no_disk) = (now, until, why);
+        if !p.writing || p.mind.mood.dead() {
+            return;
+        }
+        p.mind.hold = Some(Held::IoError);
+        let p = *p;
+        mark!(self, host, Truth, "TRUTH {}: I/O error, {why}", p.guest);
+        self.held_by_disk(host, &p, false);
+        self.set_writing(host, at);
     }
 
     /// Tells the daemon, if it listens and the hypervisor speaks.
@@ -251,22 +289,13 @@ impl<N: SimNode> Sim<N> {
                 p.mind.hold = Some(Held::Told);
                 self.world.after(*length, Event::LetGo { guest });
             }
-            Ill::DiskFull(length) => {
-                p.mind.hold = Some(Held::IoError);
-                p.mind.full_until = now + length;
-            }
+            Ill::DiskFull(length) => return self.loses_disk(host, at, now + length, "enospc"),
         }
         let p = *p;
         mark!(self, host, Truth, "TRUTH {}: {ill:?}", p.guest);
         match ill {
             Ill::Panics => self.see(host, &p, GuestEvent::Panicked),
             Ill::Suspended(_) => self.see(host, &p, GuestEvent::Held(Held::Told)),
-            Ill::DiskFull(_) => {
-                let device = "vda".to_owned();
-                let reason = "enospc".to_owned();
-                self.see(host, &p, GuestEvent::IoError { device, reason });
-                self.see(host, &p, GuestEvent::Held(Held::IoError));
-            }
             _ => {}
         }
         self.set_writing(host, at);
@@ -431,7 +460,9 @@ impl<N: SimNode> Sim<N> {
         };
         p.mind.sight.remedied();
         let mood = (p.mind.mood, p.mind.since);
-        let right = s9::remedied(now, host, guest, mood, said);
+        let lost = p.mind.no_disk == "eio" && p.mind.no_disk_until > now;
+        let lost = lost.then_some(now - p.mind.no_disk_since);
+        let right = s9::remedied(now, host, guest, mood, lost, said);
         self.remedies += 1;
         self.hold(right);
     }

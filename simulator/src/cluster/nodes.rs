@@ -5,11 +5,10 @@ use super::fingerprint::{entry_name, fact_kind};
 use super::host::{Guardian, Host};
 use super::picture::{OrderLine, mark};
 use super::triggers::When;
-use super::{Event, Local, Plan, Sim, SimNode};
+use super::{Event, Local, Plan, Sim, SimNode, devices};
 use crate::check::Violation;
 use crate::check::audit::Finding;
 use crate::world::{MS, Rng, Stream};
-use quorate_fencing::{Device, Level, ProofClass};
 use quorate_membership::entry::{Capacity, Profile};
 use quorate_membership::frame::{Datagram, Stream as OnSession};
 use quorate_membership::store::Image;
@@ -18,7 +17,6 @@ use quorate_recovery::Setup;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// The node of a host.
 pub(super) fn id(host: usize) -> NodeId {
@@ -66,7 +64,9 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 busy: BTreeMap::new(),
                 silent_until: 0,
                 slow_create: 0,
+                cut_off_storage_until: 0,
                 device: plan.devices[h],
+                outlet: plan.outlets[h],
                 image: Image::new(id(h), stores[h], Incarnation::default(), founding.clone()),
                 promises: BTreeMap::new(),
                 profile: Profile {
@@ -86,9 +86,6 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
         .collect()
 }
 
-/// How long a simulated fence level may take.
-pub(super) const FENCE_LIMIT: Duration = Duration::from_secs(3);
-
 impl<N: SimNode> Sim<N> {
     pub(super) fn start_daemon(&mut self, host: usize) {
         if self.hosts[host].rotten {
@@ -100,18 +97,7 @@ impl<N: SimNode> Sim<N> {
             counter: h.image.incarnation.counter + 1,
             random: self.process_rng.bits(),
         };
-        let fencing = match h.device {
-            None => Vec::new(),
-            Some(_) => vec![Level {
-                devices: vec![Device {
-                    name: format!("bmc-h{}", host + 1),
-                    agent: "fence_sim".into(),
-                    parameters: BTreeMap::new(),
-                    class: Some(ProofClass::Power),
-                    limit_ms: FENCE_LIMIT.as_millis() as u64,
-                }],
-            }],
-        };
+        let fencing = devices::levels(host, h);
         self.flaws_of_start(host);
         let h = &self.hosts[host];
         let inherited_lease = h.guardian.end;

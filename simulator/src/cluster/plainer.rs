@@ -115,6 +115,7 @@ pub(super) fn simpler(plan: &Plan) -> Vec<Plan> {
     push(&|p| p.agents.fill(true));
     push(&|p| p.witnesses = 0);
     if plan.proof == ProofPolicy::Device {
+        push(&|p| p.outlets.fill(None));
         push(&|p| p.devices.fill(None));
         let plain = |d: &Option<DeviceMode>| matches!(d, None | Some(DeviceMode::Works));
         if !plan.devices.iter().all(plain) {
@@ -183,6 +184,7 @@ fn fewer_hosts(plan: &mut Plan, hosts: usize) {
     plan.rates.truncate(hosts);
     plan.watchdogs.truncate(hosts);
     plan.devices.truncate(hosts);
+    plan.outlets.truncate(hosts);
     for (_, action) in &mut plan.timeline {
         if let Action::Partition(groups) = action {
             for group in groups.iter_mut() {
@@ -255,6 +257,7 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::Rots(who)
         | Action::Watchdog { who, .. }
         | Action::EventsLost { who, .. }
+        | Action::StorageGone { who, .. }
         | Action::HypervisorCrash { who, .. }
         | Action::LateWrites { who, .. }
         | Action::Ask(who, _) => vec![who],
@@ -282,6 +285,7 @@ fn length(action: &mut Action) -> Option<&mut u64> {
         }
         | Action::DiskStalls { length, .. }
         | Action::EventsLost { length, .. }
+        | Action::StorageGone { length, .. }
         | Action::HypervisorCrash { length, .. }
         | Action::PowerOff {
             back: Some(length), ..

@@ -32,6 +32,8 @@ pub struct Plan {
     pub watchdogs: Vec<bool>,
     /// The fence device of each host.
     pub devices: Vec<Option<DeviceMode>>,
+    /// The second fence level of each host: a switched outlet.
+    pub outlets: Vec<Option<DeviceMode>>,
     /// Delay of the cluster links in nanoseconds: shortest, added uniformly.
     pub delay: (u64, u64),
     /// Chance per million that a daemon stalls between deciding and doing.
@@ -180,6 +182,7 @@ impl Plan {
             rates: vec![0; hosts],
             watchdogs: vec![false; hosts],
             devices: vec![Some(DeviceMode::Works); hosts],
+            outlets: vec![None; hosts],
             delay: (MS / 10, 2 * MS),
             stall: 0,
             create_hangs: 0,

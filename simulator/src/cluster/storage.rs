@@ -1,4 +1,4 @@
-//! What goes wrong with a host's hypervisor and its watchdog.
+//! What goes wrong with a host's hypervisor, its way to the shared storage and its watchdog.
 
 use super::action::{WatchdogMode, Who};
 use super::picture::mark;
@@ -18,6 +18,16 @@ impl<N: SimNode> Sim<N> {
         h.untold_until = h.untold_until.max(until);
         h.aborted = h.creation_number;
         self.disturb(host, length);
+    }
+
+    /// Guests stop at their next write, whoever lets them go on, until the storage is back.
+    pub(super) fn storage_gone(&mut self, who: &Who, length: u64) {
+        let host = self.who(who);
+        let until = self.world.now() + length;
+        self.hosts[host].cut_off_storage_until = until;
+        for at in 0..self.hosts[host].procs.len() {
+            self.loses_disk(host, at, until, "eio");
+        }
     }
 
     pub(super) fn watchdog_turns(&mut self, who: &Who, mode: WatchdogMode) {

@@ -195,6 +195,10 @@ impl<N: SimNode> Sim<N> {
             Action::EventsLost { who, length } => {
                 return (format!("events on {} are lost", name(who)), Some(*length));
             }
+            Action::StorageGone { who, length } => {
+                let text = format!("{} does not reach the shared storage", name(who));
+                return (text, Some(*length));
+            }
             Action::HypervisorCrash { who, length } => {
                 return (
                     format!("the hypervisor of {} is down", name(who)),

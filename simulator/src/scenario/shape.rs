@@ -31,7 +31,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ),
     ("proof = \"device\"", "or \"device-and-lease\""),
     (
-        "devices, watchdogs",
+        "devices, outlets, watchdogs",
         "of all hosts, or a list with one for each",
     ),
     (
@@ -80,8 +80,11 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
             }
         };
     }
-    if let Some(devices) = f.each("devices", hosts, "host", device)? {
+    if let Some(devices) = f.each("devices", hosts, "host", |v| device(v, "devices"))? {
         plan.devices = devices;
+    }
+    if let Some(outlets) = f.each("outlets", hosts, "host", |v| device(v, "outlets"))? {
+        plan.outlets = outlets;
     }
     if let Some(on) = f.each("watchdogs", hosts, "host", |v| truth(v, "watchdogs"))? {
         plan.watchdogs = on;
@@ -119,11 +122,11 @@ pub(super) fn seed(f: &mut Fields<'_, '_>) -> Result<u64, Bad> {
     Ok(f.whole("seed", 0, i64::MAX as u64)?.unwrap_or(1))
 }
 
-fn device(v: &Spanned<DeValue<'_>>) -> Result<Option<DeviceMode>, Bad> {
+fn device(v: &Spanned<DeValue<'_>>, key: &str) -> Result<Option<DeviceMode>, Bad> {
     match v.get_ref() {
         DeValue::String(s) if s == "none" => Ok(None),
         DeValue::String(s) => value(DEVICES, "device", s, v.span().start).map(Some),
-        other => Err(wrong(v, "devices", other, "a text, or one for each host")),
+        other => Err(wrong(v, key, other, "a text, or one for each host")),
     }
 }
 

@@ -223,6 +223,7 @@ impl Step {
                 self.word("mode", word(WATCHDOGS, mode));
             }
             Action::EventsLost { who, length } => self.for_so_long("events-lost", who, *length),
+            Action::StorageGone { who, length } => self.for_so_long("storage-gone", who, *length),
             Action::HypervisorCrash { who, length } => {
                 self.for_so_long("hypervisor-crash", who, *length);
             }

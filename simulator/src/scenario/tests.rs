@@ -91,6 +91,7 @@ fn shapes_that_cannot_be_are_refused() {
     assert!(of("[cluster]\nvoters = 0\n").contains("1 to 7"));
     assert!(of("[cluster]\ntiming = \"slow\"\n").contains("fast, default"));
     assert!(of("[cluster]\ndevices = \"fine\"\n").contains("gone"));
+    assert!(of("[cluster]\noutlets = [1]\n").contains("one for each host"));
     assert!(of("[cluster]\nclock-ppm = [true]\n").contains("numbers from"));
 }
 
@@ -159,11 +160,16 @@ fn what_needs_something_is_listed_and_not_run() {
 
 #[test]
 fn every_drawn_plan_can_be_written_and_read_back() {
-    for seed in (0..500).chain([u64::MAX]) {
-        let plan = crate::cluster::draw::plan(seed);
+    use crate::cluster::draw::{self, aimed};
+    let swarm = (0..500).chain([u64::MAX]).map(draw::plan);
+    let mixes = aimed::MIXES.iter().flat_map(|(mix, _)| {
+        let drawn = (1..30).map(move |seed| aimed::aimed(mix, seed));
+        drawn.map(|plan| plan.expect("a mix"))
+    });
+    for plan in swarm.chain(mixes) {
         let text = write(&plan);
         let back = parse("drawn.toml", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        assert_eq!(back, plan, "seed {seed}\n{text}");
+        assert_eq!(back, plan, "seed {}\n{text}", plan.seed);
     }
 }
 

@@ -87,6 +87,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "nobody tells of ended processes; polls go on",
     ),
     (
+        "storage-gone",
+        "host, for",
+        "its guests are held by I/O errors",
+    ),
+    (
         "hypervisor-crash",
         "host, for",
         "it ends and is back; guests go on",
@@ -166,6 +171,10 @@ pub(super) fn action(
             Action::Watchdog { who, mode }
         }
         "events-lost" => Action::EventsLost {
+            who: host!("host"),
+            length: length!("for"),
+        },
+        "storage-gone" => Action::StorageGone {
             who: host!("host"),
             length: length!("for"),
         },

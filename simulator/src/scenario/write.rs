@@ -63,9 +63,12 @@ fn cluster(text: &mut String, plan: &Plan) {
         f.word("proof", "device-and-lease");
     }
     let plain = Plan::new(plan.seed, plan.hosts, plan.voters, plan.guests);
+    let name = |d: &Option<DeviceMode>| quoted(d.as_ref().map_or("none", |d| word(DEVICES, d)));
     if plan.devices != plain.devices {
-        let name = |d: &Option<DeviceMode>| quoted(d.as_ref().map_or("none", |d| word(DEVICES, d)));
         f.put("devices", all(&plan.devices, name));
+    }
+    if plan.outlets != plain.outlets {
+        f.put("outlets", all(&plan.outlets, name));
     }
     if plan.watchdogs != plain.watchdogs {
         f.put("watchdogs", all(&plan.watchdogs, bool::to_string));

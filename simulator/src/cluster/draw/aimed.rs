@@ -11,7 +11,8 @@ use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
 use std::time::Duration;
 use stories::{
-    comes_back, creations, deaf, fence, forgets, leave, logs, office, stores, unarmed, voters_fail,
+    comes_back, creations, deaf, fence, forgets, leave, logs, office, storage, stores, unarmed,
+    voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -67,6 +68,14 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "stores",
         "stores that fail and daemons that restart, halves apart: what a voter must not forget",
+    ),
+    (
+        "levels",
+        "two fence levels, of which the first often fails: one attempt after another",
+    ),
+    (
+        "storage",
+        "hosts that lose the shared storage, and then more; judges that guests run at last",
     ),
 ];
 
@@ -145,6 +154,22 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             plan.timing.coordinator_lease = Duration::from_millis(1500);
             every(rng, &mut plan, 9 * SECOND, leave);
         }
+        "levels" => {
+            let first = [
+                DeviceMode::Gone,
+                DeviceMode::Shares,
+                DeviceMode::Fails,
+                DeviceMode::Late,
+                DeviceMode::Works,
+            ];
+            let second = [DeviceMode::Works, DeviceMode::Late, DeviceMode::Hasty];
+            for host in 0..plan.hosts {
+                plan.devices[host] = Some(first[rng.index(first.len())]);
+                plan.outlets[host] = Some(second[rng.index(second.len())]);
+            }
+            every(rng, &mut plan, 14 * SECOND, fence);
+        }
+        "storage" => storage(rng, &mut plan),
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
         _ => every(rng, &mut plan, 5 * SECOND, stores),

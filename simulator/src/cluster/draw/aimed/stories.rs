@@ -1,6 +1,6 @@
 //! What happens in each mix, one story at a time.
 
-use super::{BEGIN, host, voter};
+use super::{BEGIN, devices, host, voter};
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, Ask, Class, Who};
 use crate::world::{MS, Rng, SECOND};
@@ -348,6 +348,39 @@ pub(super) fn unarmed(rng: &mut Rng, plan: &mut Plan) {
         (cut, Action::Isolate(who)),
         (healed, Action::Calm),
     ]);
+    plan.healed = Some(healed);
+    plan.end = healed + 45 * SECOND;
+}
+
+/// Hosts lose the shared storage for a while; some lose more meanwhile.
+pub(super) fn storage(rng: &mut Rng, plan: &mut Plan) {
+    if rng.chance(500_000) {
+        devices(rng, plan);
+    }
+    let mut at = BEGIN;
+    for _ in 0..rng.range(1, 3) {
+        let who = host(rng, plan);
+        let length = rng.range(SECOND, 12 * SECOND);
+        let gone = Action::StorageGone {
+            who: who.clone(),
+            length,
+        };
+        plan.timeline.push((at, gone));
+        let then = at + rng.range(0, length);
+        let restart = Some(rng.range(100 * MS, 2 * SECOND));
+        match rng.range(0, 4) {
+            0 => plan.timeline.push((then, Action::Crash { who, restart })),
+            1 => plan.timeline.push((then, Action::Isolate(who))),
+            2 => {
+                let length = rng.range(SECOND, 6 * SECOND);
+                plan.timeline.push((then, Action::Silent { who, length }));
+            }
+            _ => {}
+        }
+        at += rng.range(SECOND, 15 * SECOND);
+    }
+    let healed = at + rng.range(SECOND, 12 * SECOND);
+    plan.timeline.push((healed, Action::Calm));
     plan.healed = Some(healed);
     plan.end = healed + 45 * SECOND;
 }
