@@ -30,6 +30,14 @@ step "atlas of four voters"
 step "hunt, seeds $seeds"
 "$sim" hunt --seeds "$seeds"
 
+step "200 seeds of each mix of faults"
+mixes=$("$sim" bugs | sed -n 's/^--mix \([a-z-]*\) .*/\1/p')
+[ "$mixes" ] || { echo "simulator.sh: quorate-sim bugs lists no mix" >&2; exit 1; }
+for mix in $mixes; do
+    "$sim" hunt --mix "$mix" --seeds 200 >"$work/mix" || { cat "$work/mix"; exit 1; }
+    printf '%s: %s\n' "$mix" "$(head -n 1 "$work/mix")"
+done
+
 step "one seed, one hash: two processes, two builds"
 cargo build --quiet --package quorate-simulator --bin quorate-sim
 "$sim" hashes --seeds 20 >"$work/first"
