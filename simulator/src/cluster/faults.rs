@@ -342,10 +342,7 @@ impl<N: SimNode> Sim<N> {
             h.starved_until = 0;
             h.stuck_kill = false;
             h.rotten = false;
-            h.cut_off_storage_until = 0;
-            for p in &mut h.procs {
-                p.mind.storage_is_back(now);
-            }
+            h.storage_gone_until = 0;
             h.untold_until = 0;
             h.late_writes = 0;
             h.watchdog_mode = WatchdogMode::Works;

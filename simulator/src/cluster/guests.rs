@@ -176,8 +176,8 @@ impl<N: SimNode> Sim<N> {
             return;
         };
         let c = h.creations.swap_remove(at);
-        let no_disk = h.cut_off_storage_until > self.world.now();
-        if fails || no_disk || number <= h.aborted {
+        let gone = h.storage_gone_until > self.world.now();
+        if fails || gone || number <= h.aborted {
             self.done(host, life, order, Err("the hypervisor refused".into()));
         } else {
             let mind = self.mind(c.guest);

@@ -93,7 +93,7 @@ pub(super) struct Host {
     pub(super) silent_until: u64,
     pub(super) slow_create: u64,
     /// The shared storage cannot be reached from here until then.
-    pub(super) cut_off_storage_until: u64,
+    pub(super) storage_gone_until: u64,
     pub(super) device: Option<DeviceMode>,
     /// The second fence level.
     pub(super) outlet: Option<DeviceMode>,

@@ -22,10 +22,10 @@ pub(super) struct Mind {
     agent_stopped: bool,
     /// Held by a person, or because its disk takes nothing.
     pub(super) hold: Option<Held>,
-    /// From when to when its disk takes nothing, and why.
-    no_disk_since: u64,
-    no_disk_until: u64,
-    no_disk: &'static str,
+    /// Its disk has no room until.
+    full_until: u64,
+    /// Since when it has been held because it does not reach its storage.
+    storage_lost: Option<u64>,
     /// Its file systems are frozen until.
     frozen_until: u64,
     /// Until when it boots; not before it first ran.
@@ -52,9 +52,8 @@ impl Mind {
             agent,
             agent_stopped: false,
             hold: None,
-            no_disk_since: 0,
-            no_disk_until: 0,
-            no_disk: "enospc",
+            full_until: 0,
+            storage_lost: None,
             frozen_until: 0,
             boots_until: None,
             computes_until: 0,
@@ -72,13 +71,6 @@ impl Mind {
 
     fn feels(&mut self, now: u64, mood: Mood) {
         (self.mood, self.since) = (mood, now);
-    }
-
-    /// The shared storage can be reached again.
-    pub(super) fn storage_is_back(&mut self, now: u64) {
-        if self.no_disk == "eio" {
-            self.no_disk_until = self.no_disk_until.min(now);
-        }
     }
 
     /// Whether the agent inside would answer.
@@ -200,42 +192,47 @@ impl<N: SimNode> Sim<N> {
         self.see(host, &p, GuestEvent::Rebooted);
     }
 
-    /// The cluster lets a guest go on, whoever held it; one whose disk takes nothing stops again.
+    /// Somebody lets a guest go on, whoever held it; one whose disk takes nothing stops again.
     pub(super) fn let_go(&mut self, host: usize, at: usize) {
-        let now = self.world.now();
-        let p = &mut self.hosts[host].procs[at];
-        if p.mind.hold != Some(Held::Told) && p.mind.no_disk_until > now {
-            let known = p.mind.hold.replace(Held::IoError).is_some();
-            let p = *p;
-            self.held_by_disk(host, &p, known);
-            return;
+        let known = self.hosts[host].procs[at].mind.hold == Some(Held::IoError);
+        self.hosts[host].procs[at].mind.hold = None;
+        if !self.held_by_disk(host, at, known) {
+            self.hosts[host].procs[at].mind.storage_lost = None;
         }
-        p.mind.hold = None;
     }
 
-    /// What the hypervisor says of a guest that an I/O error stopped.
-    fn held_by_disk(&mut self, host: usize, p: &Proc, known: bool) {
-        if !known {
-            let (device, reason) = ("vda".to_owned(), p.mind.no_disk.to_owned());
-            self.see(host, p, GuestEvent::IoError { device, reason });
-        }
-        self.see(host, p, GuestEvent::Held(Held::IoError));
-    }
-
-    /// The disk of a guest takes nothing until then; one that writes is held for it.
-    pub(super) fn loses_disk(&mut self, host: usize, at: usize, until: u64, why: &'static str) {
-        self.count(host, at);
+    /// Holds a guest whose disk takes nothing, and lets the hypervisor say so; whether it is one.
+    /// `known`: the hypervisor has said why before.
+    fn held_by_disk(&mut self, host: usize, at: usize, known: bool) -> bool {
         let now = self.world.now();
+        let gone = self.hosts[host].storage_gone_until > now;
         let p = &mut self.hosts[host].procs[at];
-        (p.mind.no_disk_since, p.mind.no_disk_until, p.mind.no_disk) = (now, until, why);
-        if !p.writing || p.mind.mood.dead() {
-            return;
-        }
+        let reason = match p.mind.full_until > now {
+            _ if gone => "eio",
+            true => "enospc",
+            false => return false,
+        };
         p.mind.hold = Some(Held::IoError);
+        if gone {
+            p.mind.storage_lost.get_or_insert(now);
+        }
         let p = *p;
-        mark!(self, host, Truth, "TRUTH {}: I/O error, {why}", p.guest);
-        self.held_by_disk(host, &p, false);
-        self.set_writing(host, at);
+        if !known {
+            let (device, reason) = ("vda".to_owned(), reason.to_owned());
+            self.see(host, &p, GuestEvent::IoError { device, reason });
+        }
+        self.see(host, &p, GuestEvent::Held(Held::IoError));
+        true
+    }
+
+    /// A guest writes, and its disk may take nothing any more.
+    pub(super) fn meets_its_disk(&mut self, host: usize, at: usize) {
+        self.count(host, at);
+        let p = self.hosts[host].procs[at];
+        if p.writing && !p.mind.mood.dead() && self.held_by_disk(host, at, false) {
+            mark!(self, host, Truth, "TRUTH {}: I/O error", p.guest);
+            self.set_writing(host, at);
+        }
     }
 
     /// Tells the daemon, if it listens and the hypervisor speaks.
@@ -289,7 +286,10 @@ impl<N: SimNode> Sim<N> {
                 p.mind.hold = Some(Held::Told);
                 self.world.after(*length, Event::LetGo { guest });
             }
-            Ill::DiskFull(length) => return self.loses_disk(host, at, now + length, "enospc"),
+            Ill::DiskFull(length) => {
+                p.mind.full_until = now + length;
+                return self.meets_its_disk(host, at);
+            }
         }
         let p = *p;
         mark!(self, host, Truth, "TRUTH {}: {ill:?}", p.guest);
@@ -310,11 +310,11 @@ impl<N: SimNode> Sim<N> {
             for at in 0..self.hosts[host].procs.len() {
                 let p = &mut self.hosts[host].procs[at];
                 if p.guest == id && p.mind.hold == Some(Held::Told) {
-                    p.mind.hold = None;
                     // A hypervisor knows one kind of pause: whoever ends it ends all of it.
                     p.paused = false;
                     let p = *p;
                     self.see(host, &p, GuestEvent::Continued);
+                    self.let_go(host, at);
                     self.set_writing(host, at);
                 }
             }
@@ -460,8 +460,7 @@ impl<N: SimNode> Sim<N> {
         };
         p.mind.sight.remedied();
         let mood = (p.mind.mood, p.mind.since);
-        let lost = p.mind.no_disk == "eio" && p.mind.no_disk_until > now;
-        let lost = lost.then_some(now - p.mind.no_disk_since);
+        let lost = p.mind.storage_lost.map(|since| now - since);
         let right = s9::remedied(now, host, guest, mood, lost, said);
         self.remedies += 1;
         self.hold(right);

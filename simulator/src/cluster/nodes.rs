@@ -64,7 +64,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 busy: BTreeMap::new(),
                 silent_until: 0,
                 slow_create: 0,
-                cut_off_storage_until: 0,
+                storage_gone_until: 0,
                 device: plan.devices[h],
                 outlet: plan.outlets[h],
                 image: Image::new(id(h), stores[h], Incarnation::default(), founding.clone()),

@@ -24,9 +24,9 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn storage_gone(&mut self, who: &Who, length: u64) {
         let host = self.who(who);
         let until = self.world.now() + length;
-        self.hosts[host].cut_off_storage_until = until;
+        self.hosts[host].storage_gone_until = until;
         for at in 0..self.hosts[host].procs.len() {
-            self.loses_disk(host, at, until, "eio");
+            self.meets_its_disk(host, at);
         }
     }
 

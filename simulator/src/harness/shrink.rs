@@ -1,7 +1,7 @@
 //! Cutting a failing plan down to the few faults that matter.
 //!
-//! Random handfuls of faults go first, as many at once as mostly goes well; then delta debugging over
-//! the list of what is left (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing
+//! Random handfuls of faults go first, half of them or less at once; then delta debugging over the
+//! list of what is left (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing
 //! input", 2002), then simpler variants, then delta debugging again. A smaller plan counts only if the
 //! *same promise* breaks: another one would be another story.
 //!

@@ -166,29 +166,33 @@ fn cut<S: Subject>(subject: &S, bug: &'static str, args: &Cuts) -> Row {
 /// Finds out how few faults are known to be enough for each failure: tries the smaller cuts, which
 /// are `plans`, in its world.
 fn known<S: Subject>(subject: &S, bug: &'static str, cuts: &mut [Cut], plans: &[S::Plan]) {
-    let promises: Vec<_> = cuts.iter().map(|c| (c.property, c.after)).collect();
+    let came_to: Vec<_> = cuts.iter().map(|c| (c.property, c.after)).collect();
     for cut in cuts {
         let world = subject.draw(cut.seed);
-        for (donor, (property, after)) in plans.iter().zip(&promises) {
-            if *property == cut.property
-                && *after < cut.known
-                && subject.graft(&world, donor).is_some_and(|plan| {
-                    let breaks = |seed: u64| {
-                        let tried = subject.with_seed(&plan, seed);
-                        tried.is_some_and(|p| broken(subject, &p) == Some(cut.property))
-                    };
-                    // What breaks without the bug as well says nothing.
-                    let at = (1..=TRIES).find(|seed| breaks(*seed));
-                    subject.plant(None);
-                    let sound = at.is_some_and(|seed| !breaks(seed));
-                    subject.plant(Some(bug));
-                    sound
-                })
-            {
+        for (donor, (property, after)) in plans.iter().zip(&came_to) {
+            let smaller = *property == cut.property && *after < cut.known;
+            let grafted = smaller.then(|| subject.graft(&world, donor)).flatten();
+            if grafted.is_some_and(|plan| is_enough(subject, bug, &plan, property)) {
                 cut.known = *after;
             }
         }
     }
+}
+
+/// Whether a plan breaks this promise, under some seed, for the bug that is planted.
+fn is_enough<S: Subject>(subject: &S, bug: &'static str, plan: &S::Plan, property: &str) -> bool {
+    let breaks = |seed: &u64| {
+        let tried = subject.with_seed(plan, *seed);
+        tried.is_some_and(|p| broken(subject, &p) == Some(property))
+    };
+    let Some(seed) = (1..=TRIES).find(breaks) else {
+        return false;
+    };
+    // What breaks without the bug as well says nothing.
+    subject.plant(None);
+    let sound = !breaks(&seed);
+    subject.plant(Some(bug));
+    sound
 }
 
 /// The promise that a plan breaks.
