@@ -301,12 +301,13 @@ impl<N: SimNode> Sim<N> {
         h.boot += 1;
         h.stuck_kill = false;
         h.silent_until = 0;
-        let bits = (self.process_rng.bits(), self.process_rng.bits());
+        let mut rng = self.processes.next(host);
+        let bits = (rng.bits(), rng.bits());
         h.profile.boot = BootId(u128::from(bits.0) << 64 | u128::from(bits.1));
         let (boot, watchdog) = (h.boot, h.watchdog);
         mark!(self, host, Truth, "has power, boot {boot}");
         self.world.set_reachable(host, true);
-        let delay = self.process_rng.range(100 * MS, 1500 * MS);
+        let delay = self.processes.next(host).range(100 * MS, 1500 * MS);
         self.world.after(delay, Event::DaemonStart { host, boot });
         if watchdog {
             self.world.after(MS, Event::FeedLook { host, boot });

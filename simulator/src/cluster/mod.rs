@@ -46,7 +46,7 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
-use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Stream, World};
+use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Sources, Stream, World};
 pub(crate) use events::{Event, Local};
 use host::Host;
 use quorate_membership::Token;
@@ -74,7 +74,7 @@ pub struct Sim<N> {
     fence_rng: Rng,
     guest_rng: Rng,
     look_rng: Rng,
-    process_rng: Rng,
+    processes: Sources,
     client_rng: Rng,
 
     audit: Audit,
@@ -159,7 +159,7 @@ impl<N: SimNode> Sim<N> {
             fence_rng: Rng::new(plan.seed, Stream::Fence),
             guest_rng: Rng::new(plan.seed, Stream::Guests),
             look_rng: Rng::new(plan.seed, Stream::Minds),
-            process_rng: Rng::new(plan.seed, Stream::Process),
+            processes: Sources::new(plan.seed, Stream::Host, plan.hosts),
             client_rng: Rng::new(plan.seed, Stream::Clients),
             audit: Audit::new(plan.proof),
             s1: S1::new(n),
@@ -197,9 +197,9 @@ impl<N: SimNode> Sim<N> {
         self.note_links();
         for host in 0..self.plan.hosts {
             let boot = self.hosts[host].boot;
-            let delay = self.process_rng.range(MS, 300 * MS);
+            let delay = self.processes.next(host).range(MS, 300 * MS);
             self.world.after(delay, Event::DaemonStart { host, boot });
-            let poll = self.process_rng.range(0, SECOND);
+            let poll = self.processes.next(host).range(0, SECOND);
             self.world.after(poll, Event::Poll { host });
             let look = self.look_rng.range(0, 2 * SECOND);
             self.world.after(look, Event::Look { host });

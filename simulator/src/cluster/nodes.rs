@@ -95,7 +95,7 @@ impl<N: SimNode> Sim<N> {
         let h = &mut self.hosts[host];
         h.image.incarnation = Incarnation {
             counter: h.image.incarnation.counter + 1,
-            random: self.process_rng.bits(),
+            random: self.processes.next(host).bits(),
         };
         let fencing = devices::levels(host, h);
         self.flaws_of_start(host);
@@ -186,11 +186,14 @@ impl<N: SimNode> Sim<N> {
         self.hold(acted);
         self.draw_acting(host, until);
         let mut gap = 0;
-        if out.len() > 1 && self.process_rng.chance(self.plan.stall) {
-            // The daemon stalls between deciding and doing.
-            gap = self.process_rng.range(0, 1500 * MS);
-            self.world.stop(host, gap);
-            self.disturb(host, gap);
+        if out.len() > 1 && self.plan.stall > 0 {
+            let mut rng = self.processes.next(host);
+            if rng.chance(self.plan.stall) {
+                // The daemon stalls between deciding and doing.
+                gap = rng.range(0, 1500 * MS);
+                self.world.stop(host, gap);
+                self.disturb(host, gap);
+            }
         }
         for effect in out.drain(..) {
             self.effect(host, now, gap, effect);
@@ -264,7 +267,7 @@ impl<N: SimNode> Sim<N> {
                 mark!(self, host, Note, "restarts: {why}");
                 let boot = self.hosts[host].boot;
                 self.crash(host);
-                let delay = self.process_rng.range(50 * MS, 300 * MS);
+                let delay = self.processes.next(host).range(50 * MS, 300 * MS);
                 self.world.after(delay, Event::DaemonStart { host, boot });
             }
             Effect::Exit { why } => {
@@ -272,7 +275,7 @@ impl<N: SimNode> Sim<N> {
                 let boot = self.hosts[host].boot;
                 self.crash(host);
                 // Whoever took it out of service brings it back.
-                let delay = self.process_rng.range(300 * MS, 8000 * MS);
+                let delay = self.processes.next(host).range(300 * MS, 8000 * MS);
                 self.world.after(delay, Event::DaemonStart { host, boot });
             }
             Effect::Wait { until } => {

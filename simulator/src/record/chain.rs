@@ -50,6 +50,8 @@ pub struct Explained {
     pub chains: [Chain; 2],
     /// Faults on them, those that did most first.
     pub lying: Vec<Lying>,
+    /// Actions of the plan that were carried out before the promise broke.
+    pub before: usize,
 }
 
 /// Follows both facts of the broken promise back; none if none is broken.
@@ -86,7 +88,14 @@ pub fn explain(record: &Record) -> Option<Explained> {
         chain(&broken.facts[1], second.map(|(_, e)| e)),
     ];
     let lying = lying(record, &chains, &visited, broken.entry);
-    Some(Explained { chains, lying })
+    let at = record.entry(broken.entry).at;
+    let before = record.entries.iter().take(broken.entry as usize);
+    let before = before.filter(|e| e.kind == Kind::Fault && e.at <= at);
+    Some(Explained {
+        chains,
+        lying,
+        before: before.count(),
+    })
 }
 
 /// Faults so long before the end count, however short the chains are (nanoseconds).
@@ -257,7 +266,47 @@ fn telling(
     best
 }
 
-/// Faults that are steps of the chains, took messages from their nodes, or held those up.
+/// What faults did to the nodes of the chains before the promise broke.
+#[derive(Default)]
+struct Doings {
+    /// Messages each fault took, and between whom.
+    lost: BTreeMap<u32, (usize, BTreeSet<(u32, u32)>)>,
+    /// Nodes whose process or machine each fault ended: what was not on their disks is forgotten.
+    ended: BTreeMap<u32, BTreeSet<u32>>,
+}
+
+/// What faults did between `begin` and entry `end`. A lost message counts if `about` says so of its
+/// two ends.
+fn doings(
+    record: &Record,
+    (begin, end): (u64, u32),
+    nodes: &BTreeSet<u32>,
+    about: impl Fn(bool, bool) -> bool,
+) -> Doings {
+    let mut done = Doings::default();
+    let entries = record.entries.iter().take(end as usize);
+    for e in entries.filter(|e| e.at >= begin) {
+        match e.kind {
+            Kind::Lost if about(nodes.contains(&e.lane), nodes.contains(&e.peer)) => {
+                if let Some(fault) = fault_of(record, e.because) {
+                    let known = done.lost.entry(fault).or_default();
+                    known.0 += 1;
+                    known.1.insert((e.lane, e.peer));
+                }
+            }
+            Kind::Down | Kind::Off if nodes.contains(&e.lane) => {
+                if let Some(fault) = fault_of(record, e.cause) {
+                    done.ended.entry(fault).or_default().insert(e.lane);
+                }
+            }
+            _ => {}
+        }
+    }
+    done
+}
+
+/// Faults that are steps of the chains, ended or held up processes of their nodes, or took messages
+/// from them.
 fn lying(record: &Record, chains: &[Chain; 2], visited: &BTreeSet<u32>, end: u32) -> Vec<Lying> {
     let hops = || {
         chains
@@ -265,61 +314,86 @@ fn lying(record: &Record, chains: &[Chain; 2], visited: &BTreeSet<u32>, end: u32
             .flat_map(|c| &c.hops)
             .map(|h| record.entry(h.entry))
     };
-    let nodes: BTreeSet<u32> = hops().flat_map(|e: &Entry| [e.lane, e.peer]).collect();
+    let on = |lane: u32| record.lanes.get(lane as usize).and_then(|l| l.on);
+    let nodes: BTreeSet<u32> = hops()
+        .flat_map(|e: &Entry| [e.lane, e.peer])
+        .flat_map(|lane| [Some(lane), on(lane)])
+        .flatten()
+        .collect();
     let at = record.entry(end).at;
     let begin = hops()
         .map(|e| e.at)
         .min()
         .unwrap_or(0)
         .min(at.saturating_sub(NEAR));
-    let mut lost: BTreeMap<u32, (usize, BTreeSet<(u32, u32)>)> = BTreeMap::new();
-    for e in record.entries.iter().take(end as usize) {
-        let about = nodes.contains(&e.lane) && nodes.contains(&e.peer);
-        if e.kind == Kind::Lost
-            && e.at >= begin
-            && about
-            && let Some(fault) = fault_of(record, e.because)
-        {
-            let known = lost.entry(fault).or_default();
-            known.0 += 1;
-            known.1.insert((e.lane, e.peer));
-        }
-    }
-    let mut all = Vec::new();
-    for fault in story::faults(record).into_iter().filter(|f| f.from <= at) {
-        let held: BTreeSet<&str> = record
-            .bands
-            .iter()
-            .filter(|b| b.name != "up" && record.cause(b.opened) == fault.entry)
-            .filter(|b| nodes.contains(&b.lane) && b.until >= begin)
-            .map(|b| record.lane(b.lane))
-            .collect();
-        let mut how = Vec::new();
-        let mut weight = 0;
-        if visited.contains(&fault.entry) {
-            how.push("it is a step of the chain".to_owned());
-            weight += 1_000_000;
-        }
-        if !held.is_empty() {
-            let held: Vec<&str> = held.into_iter().collect();
-            how.push(format!("it held up {}", held.join(", ")));
-            weight += 1000;
-        }
-        if let Some((n, pairs)) = lost.get(&fault.entry) {
-            let pairs: Vec<String> = pairs
-                .iter()
-                .map(|(a, b)| format!("{}\u{2192}{}", record.lane(*a), record.lane(*b)))
-                .collect();
-            how.push(format!("it took {n} messages ({})", shortened(&pairs)));
-            weight += n;
-        }
-        if !how.is_empty() {
-            let how = how.join("; ");
-            all.push((weight, Lying { fault, how }));
-        }
+    let faults: Vec<Fault> = story::faults(record)
+        .into_iter()
+        .filter(|f| f.from <= at)
+        .collect();
+    // Messages between nodes of the chains first; where no fault did anything to those, one end is enough.
+    let found = |about: fn(bool, bool) -> bool| {
+        let done = doings(record, (begin, end), &nodes, about);
+        let all = faults.iter();
+        let all = all.filter_map(|f| weigh(record, f, visited, &nodes, begin, &done));
+        all.collect::<Vec<(usize, Lying)>>()
+    };
+    let mut all = found(|from, to| from && to);
+    if all.is_empty() {
+        all = found(|from, to| from || to);
     }
     all.sort_by_key(|(weight, l)| (Reverse(*weight), l.fault.entry));
     all.into_iter().map(|(_, l)| l).take(6).collect()
+}
+
+/// What one fault did, in words and as a weight; none if it did nothing.
+fn weigh(
+    record: &Record,
+    fault: &Fault,
+    visited: &BTreeSet<u32>,
+    nodes: &BTreeSet<u32>,
+    begin: u64,
+    done: &Doings,
+) -> Option<(usize, Lying)> {
+    let names = |lanes: &BTreeSet<u32>| {
+        let names: Vec<&str> = lanes.iter().map(|l| record.lane(*l)).collect();
+        names.join(", ")
+    };
+    let ended = done.ended.get(&fault.entry);
+    let held: BTreeSet<u32> = record
+        .bands
+        .iter()
+        .filter(|b| !["up", "off"].contains(&b.name))
+        .filter(|b| record.cause(b.opened) == fault.entry)
+        .filter(|b| nodes.contains(&b.lane) && b.until >= begin)
+        .map(|b| b.lane)
+        .collect();
+    let mut how = Vec::new();
+    let mut weight = 0;
+    if visited.contains(&fault.entry) {
+        how.push("it is a step of the chain".to_owned());
+        weight += 1_000_000;
+    }
+    if let Some(ended) = ended {
+        how.push(format!(
+            "it ended {}, which forgot what its disk had not kept",
+            names(ended)
+        ));
+        weight += 10_000;
+    }
+    if !held.is_empty() {
+        how.push(format!("it held up {}", names(&held)));
+        weight += 1000;
+    }
+    if let Some((n, pairs)) = done.lost.get(&fault.entry) {
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(a, b)| format!("{}\u{2192}{}", record.lane(*a), record.lane(*b)))
+            .collect();
+        how.push(format!("it took {n} messages ({})", shortened(&pairs)));
+        weight += n;
+    }
+    let (fault, how) = (fault.clone(), how.join("; "));
+    (weight > 0).then_some((weight, Lying { fault, how }))
 }
 
 fn shortened(pairs: &[String]) -> String {

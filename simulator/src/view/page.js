@@ -638,7 +638,7 @@
       + `<ol>${c.hops.map(hop).join('') || '<li>nothing in the record fits it</li>'}</ol></div>`);
     parts.push(`<div><h2>Faults on the way</h2><ol>${run.lying.map((l) =>
       `<li><b>${l.number + 1}</b>: ${esc(l.text)} <i>(${seconds(l.from)} s to ${seconds(l.until)} s)</i>: ${esc(l.how)}</li>`).join('')
-      || '<li>none: it breaks without any fault</li>'}</ol></div>`);
+      || (run.faults.length ? '<li>none was found; shrinking tells which are needed</li>' : '<li>none: it breaks without any fault</li>')}</ol></div>`);
     $('why').innerHTML = parts.join('');
     $('why').addEventListener('click', (e) => {
       const item = e.target.closest('li[data-entry]');

@@ -1,5 +1,6 @@
 //! Datagrams on their way: lost, doubled, held, overtaken, in a queue.
 
+use super::rng::Rng;
 use super::{Item, Types, World, net};
 use crate::record::Loss;
 
@@ -28,12 +29,13 @@ impl<T: Types> World<T> {
         T::Datagram: Clone,
     {
         let link = *self.net.link(net, from, to);
+        let mut rng = self.chance_of(net, from, to);
         let step = self.sends(from, to, || T::datagram_text(&message));
         let lost = if !link.passes(class) {
             Some(Loss::Cut)
         } else if !self.reachable[from] {
             Some(Loss::SenderOff)
-        } else if self.network_rng.chance(link.loss) {
+        } else if rng.chance(link.loss) {
             Some(Loss::Chance)
         } else {
             (!link.carries(|| T::datagram_size(&message))).then_some(Loss::Large)
@@ -60,12 +62,12 @@ impl<T: Types> World<T> {
             });
             return self.sent(step, None);
         }
-        if self.network_rng.chance(link.duplicate) {
-            let at = leaves + link.delay(&mut self.network_rng);
+        if rng.chance(link.duplicate) {
+            let at = leaves + link.delay(&mut rng);
             self.fly(path, at, message.clone());
         }
         let waiting = self.overtaken.iter().position(|h| h.path == path);
-        if waiting.is_none() && self.network_rng.chance(link.reorder) {
+        if waiting.is_none() && rng.chance(link.reorder) {
             let cause = self.queue.cause;
             self.overtaken.push(Held {
                 path,
@@ -74,7 +76,7 @@ impl<T: Types> World<T> {
             });
             return self.sent(step, None);
         }
-        let at = leaves + link.delay(&mut self.network_rng);
+        let at = leaves + link.delay(&mut rng);
         self.fly(path, at, message);
         if let Some(waiting) = waiting {
             let late = self.overtaken.remove(waiting);
@@ -96,6 +98,12 @@ impl<T: Types> World<T> {
         self.queue.push(at, item);
     }
 
+    /// The random numbers of the next datagram on this link.
+    fn chance_of(&mut self, net: usize, from: usize, to: usize) -> Rng {
+        let n = self.layout.nodes;
+        self.network.next((net * n + from) * n + to)
+    }
+
     /// A clogged link is free: all it held comes at once, unless nothing passes there any more.
     pub(super) fn burst(&mut self, path: (u8, u16, u16)) {
         let link = *self.net.link(path.0.into(), path.1.into(), path.2.into());
@@ -105,7 +113,8 @@ impl<T: Types> World<T> {
         self.held = held;
         let free: Vec<Held<T>> = free;
         for h in free.into_iter().filter(|_| !link.cut) {
-            let at = self.now + link.delay(&mut self.network_rng);
+            let mut rng = self.chance_of(path.0.into(), path.1.into(), path.2.into());
+            let at = self.now + link.delay(&mut rng);
             let cause = std::mem::replace(&mut self.queue.cause, h.cause);
             self.fly(path, at, h.message);
             self.queue.cause = cause;

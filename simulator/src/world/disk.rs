@@ -75,7 +75,7 @@ impl<T: Types> World<T> {
         // What was planned for the end of the stall finds nothing left then, or a batch that came
         // since, a moment before its time.
         for _ in 0..disk.pending.len() {
-            disk.busy_until += self.disk_rng.range(low, high) + 1;
+            disk.busy_until += self.writes.next(node).range(low, high) + 1;
             let node = node as u16;
             self.queue
                 .push(disk.busy_until, Item::Durable { node, life });

@@ -21,7 +21,7 @@ mod types;
 pub use clock::Clock;
 pub use hash::RunHash;
 pub use net::Link;
-pub use rng::{Rng, Stream};
+pub use rng::{Rng, Sources, Stream};
 pub use types::{Happening, Types};
 
 use crate::record::{Kind, Loss, Recorder};
@@ -159,11 +159,11 @@ pub struct World<T: Types> {
     /// Datagrams that the next one on their link overtakes.
     overtaken: Vec<Held<T>>,
     layout: Layout,
-    network_rng: Rng,
-    disk_rng: Rng,
+    network: Sources,
+    writes: Sources,
     /// A timer is late by up to this, in nanoseconds.
     pub timer_late: u64,
-    process_rng: Rng,
+    timers: Sources,
     events: u64,
     recorder: Option<Box<Recorder>>,
 }
@@ -186,10 +186,11 @@ impl<T: Types> World<T> {
             held: Vec::new(),
             overtaken: Vec::new(),
             layout,
-            network_rng: Rng::new(seed, Stream::Network),
-            disk_rng: Rng::new(seed, Stream::Disk),
+            // Each link has two sources: one for datagrams, one for its direction of a session.
+            network: Sources::new(seed, Stream::Network, (layout.networks + 1) * n * n),
+            writes: Sources::new(seed, Stream::Disk, n),
             timer_late: 0,
-            process_rng: Rng::new(seed, Stream::Process),
+            timers: Sources::new(seed, Stream::Process, n),
             events: 0,
             recorder: None,
         }
@@ -283,7 +284,8 @@ impl<T: Types> World<T> {
     pub fn persist(&mut self, node: usize, delay: u64, batch: u64, write: T::Write) {
         let disk = &mut self.disks[node];
         let (low, high) = disk.delay;
-        let done = (self.now + delay + self.disk_rng.range(low, high)).max(disk.busy_until + 1);
+        let takes = self.writes.next(node).range(low, high);
+        let done = (self.now + delay + takes).max(disk.busy_until + 1);
         disk.busy_until = done;
         disk.put(batch, write);
         let life = disk.life;
@@ -305,7 +307,7 @@ impl<T: Types> World<T> {
         (process.due, process.due_by) = (process.reckoned.1, self.queue.cause);
         if process.due < process.armed && process.due != u64::MAX {
             process.armed = process.due.max(self.now);
-            let late = self.process_rng.range(0, self.timer_late);
+            let late = self.timers.next(node).range(0, self.timer_late);
             let life = process.life;
             self.queue.push(
                 process.armed + late,
@@ -377,7 +379,7 @@ impl<T: Types> World<T> {
         }
         self.queue.cause = step;
         self.sessions_of_crashed(node);
-        self.disks[node].crash(&mut self.disk_rng)
+        self.disks[node].crash(&mut self.writes.next(node))
     }
 
     /// Stops the process for `length` nanoseconds, as by SIGSTOP: facts wait for it. A running
@@ -516,7 +518,7 @@ impl<T: Types> World<T> {
                     let due = p.due;
                     if due < u64::MAX {
                         p.armed = due;
-                        let late = self.process_rng.range(0, self.timer_late);
+                        let late = self.timers.next(node).range(0, self.timer_late);
                         let node = node as u16;
                         self.queue.push(due + late, Item::Timer { node, life });
                     }

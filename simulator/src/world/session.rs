@@ -4,6 +4,7 @@
 //! both ends with everything it held, and is opened anew afterwards. Each end learns of the new
 //! session before any message of it.
 
+use super::rng::Rng;
 use super::{Happening, Item, Link, MS, SESSION_CLASS, Types, World};
 use crate::record::Loss;
 use std::collections::VecDeque;
@@ -151,8 +152,8 @@ impl<T: Types> World<T> {
         let (net, best) = self.session_link(from, to);
         let ready = self.now + delay;
         let waits = self.net.queue(net, from, to, ready) - ready;
-        let rng = &mut self.network_rng;
-        let mut travel = delay + waits + best.delay(rng);
+        let mut rng = self.chance_of_session(from, to);
+        let mut travel = delay + waits + best.delay(&mut rng);
         // A lost packet is sent again after a retransmission timeout that doubles.
         let mut again = 200 * MS;
         while rng.chance(best.loss.min(900_000)) && again < 4000 * MS {
@@ -172,6 +173,13 @@ impl<T: Types> World<T> {
                 session,
             },
         );
+    }
+
+    /// The random numbers of the next step of the session in this direction.
+    fn chance_of_session(&mut self, from: usize, to: usize) -> Rng {
+        let n = self.layout.nodes;
+        self.network
+            .next((self.layout.networks * n + from) * n + to)
     }
 
     fn pair_passes(&self, a: usize, b: usize) -> bool {
@@ -200,7 +208,7 @@ impl<T: Types> World<T> {
         }
         let (a, b) = (a.min(b), a.max(b));
         let passes = self.pair_passes(a, b);
-        let (now, loss, open) = (self.now, self.layout.session_loss, self.layout.session_open);
+        let (now, loss) = (self.now, self.layout.session_loss);
         let pair = self.sessions.pair(a, b);
         let (a16, b16) = (a as u16, b as u16);
         match (pair.state, passes) {
@@ -228,7 +236,8 @@ impl<T: Types> World<T> {
                 pair.state = State::Opening;
                 pair.number += 1;
                 let session = pair.number;
-                let delay = self.network_rng.range(MS, open.max(MS));
+                let longest = self.layout.session_open.max(MS);
+                let delay = self.chance_of_session(a, b).range(MS, longest);
                 self.queue.push(
                     now + delay,
                     Item::SessionOpen {
@@ -295,6 +304,8 @@ impl<T: Types> World<T> {
         pair.blocked_since = None;
         pair.stuck = false;
         pair.stalled = [0; 2];
+        // What the next session carries does not wait for what this one lost.
+        pair.last = [0; 2];
         let held = pair.queues.each_mut().map(std::mem::take);
         let told = pair.told;
         for slot in held.iter().flatten() {
@@ -305,7 +316,8 @@ impl<T: Types> World<T> {
         for end in 0..2 {
             let (node, peer) = if end == 0 { (a, b) } else { (b, a) };
             if let (Some(delay), true) = (tell[end], told[end] != 0) {
-                let at = self.now + delay + self.network_rng.range(0, 10 * MS);
+                let notice = self.chance_of_session(peer, node).range(0, 10 * MS);
+                let at = self.now + delay + notice;
                 let (node, peer) = (node as u16, peer as u16);
                 let session = told[end];
                 self.queue.push(

@@ -115,7 +115,10 @@ pub(super) fn show<S: Subject>(subject: &S, args: &Explain) -> Result<ExitCode, 
     }
     line("faults on the way:");
     if why.lying.is_empty() {
-        line("  none: it breaks without any fault");
+        line(match why.before {
+            0 => "  none: it breaks without any fault".to_owned(),
+            n => format!("  none was found among {n}; `shrink` says which of them are needed"),
+        });
     }
     for l in &why.lying {
         line(format_args!(
