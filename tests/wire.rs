@@ -486,41 +486,40 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
         class: Some(ProofClass::Power),
         limit_ms: 20_000,
     };
-    variants(
-        "### Command",
-        &[
-            ("AddGuest", Command::AddGuest(Box::new(spec))),
-            ("RemoveGuest", Command::RemoveGuest { guest }),
-            (
-                "SetWanted",
-                Command::SetWanted {
-                    guest,
-                    wanted: Wanted::Stopped,
-                },
-            ),
-            ("Placed", placed()),
-            (
-                "Closed",
-                Command::Closed {
-                    guest,
-                    epoch: token(9),
-                    host,
-                    incarnation: Incarnation::default(),
-                    why: Closure::Told,
-                },
-            ),
-            (
-                "SetFencing",
-                Command::SetFencing {
-                    host,
-                    levels: vec![Level {
-                        devices: vec![device],
-                    }],
-                },
-            ),
-            ("Publish", Command::Publish(vec![1, 2, 3])),
-        ],
-    );
+    let mut commands = vec![
+        ("AddGuest", Command::AddGuest(Box::new(spec))),
+        ("RemoveGuest", Command::RemoveGuest { guest }),
+        (
+            "SetWanted",
+            Command::SetWanted {
+                guest,
+                wanted: Wanted::Stopped,
+            },
+        ),
+        ("Placed", placed()),
+        (
+            "Closed",
+            Command::Closed {
+                guest,
+                epoch: token(9),
+                host,
+                incarnation: Incarnation::default(),
+                why: Closure::Told,
+            },
+        ),
+        (
+            "SetFencing",
+            Command::SetFencing {
+                host,
+                levels: vec![Level {
+                    devices: vec![device],
+                }],
+            },
+        ),
+        ("Publish", Command::Publish(vec![1, 2, 3])),
+    ];
+    commands.extend(wire_support::holds());
+    variants("### Command", &commands);
 }
 
 /// Small enums: every variant in the order of its number, as one row of `WIRE.md`.
@@ -594,6 +593,8 @@ fn small_enums_are_numbered_as_the_page_says() {
             ("ShutDown", Closure::ShutDown),
         ],
     );
+    row("HoldReason", &wire_support::hold_reasons());
+    row("ReleasedBy", &wire_support::released_by());
     row(
         "Wanted",
         &[("Running", Wanted::Running), ("Stopped", Wanted::Stopped)],

@@ -1,6 +1,7 @@
 //! What the recovery application puts into the log, and what a host says with each beat.
 
 use crate::guest::{GuestId, GuestSpec, Wanted};
+use crate::hold::{HoldReason, Released, ReleasedBy};
 use quorate_fencing::Level;
 use quorate_membership::{Incarnation, NodeId, Token};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,23 @@ pub enum Command {
     },
     /// Bytes for every subscriber of the library.
     Publish(Vec<u8>),
+    /// The guest is not placed, nor started where its kind of hold bars that, until it is released.
+    /// Void unless the record's epoch is the one named.
+    Hold {
+        /// The guest.
+        guest: GuestId,
+        /// Its epoch when the reason was seen.
+        epoch: Token,
+        /// Why.
+        reason: HoldReason,
+    },
+    /// Takes holds back, each as it was seen: a newer one stays.
+    Release {
+        /// Which.
+        holds: Vec<Released>,
+        /// Who answers for it.
+        by: ReleasedBy,
+    },
 }
 
 /// Why a host closed a guest.

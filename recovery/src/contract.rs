@@ -10,6 +10,7 @@
 use crate::command::{Command, GuestStatus};
 use crate::executor::ExecutorWrite;
 use crate::guest::{GuestId, GuestSpec, Probe};
+use crate::hold::{HoldKind, HoldReason};
 use crate::observation::{Cause, HostHealth, Observation};
 use quorate_fencing::Device;
 use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
@@ -93,6 +94,25 @@ pub enum Fact {
         /// What was seen.
         seen: Observation,
     },
+    /// This host sees a reason to hold a guest. It is entered into the log, once, unless the
+    /// guest's epoch is another there.
+    Hold {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch it was seen under.
+        epoch: Token,
+        /// Why.
+        reason: HoldReason,
+    },
+    /// The reason of a hold has passed. Heeded for kinds that pass ([`HoldKind::passes`]).
+    HoldPassed {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch it was seen under.
+        epoch: Token,
+        /// The kind of hold.
+        kind: HoldKind,
+    },
     /// How this host stands.
     HostObserved(HostHealth),
     /// The answer to a guest order.
@@ -152,6 +172,24 @@ pub enum Request {
     StopGuest {
         /// Its name.
         name: String,
+    },
+    /// Hold a guest: it runs on, and is started nowhere until it is released.
+    HoldGuest {
+        /// Its name.
+        name: String,
+        /// Who asks.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// Take holds back, after a look at what they name.
+    ReleaseGuests {
+        /// Names of guests; empty: every guest that `all_of` fits.
+        names: Vec<String>,
+        /// Only holds of this kind.
+        all_of: Option<HoldKind>,
+        /// Who answers for it.
+        by: String,
     },
     /// Declare a host lost and fence it.
     FenceHost {

@@ -9,6 +9,8 @@ pub mod domain;
 mod domains;
 pub mod executor;
 pub mod guest;
+pub mod hold;
+pub mod lock;
 mod lrmd;
 pub mod machine;
 pub mod mutants;

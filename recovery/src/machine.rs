@@ -3,6 +3,7 @@
 use crate::command::{Closure, Command, GuestStatus};
 use crate::domains::Domains;
 use crate::guest::{GuestId, GuestSpec, Wanted};
+use crate::hold::Hold;
 use crate::mutants::planted;
 use crate::placement;
 use quorate_fencing::Level;
@@ -39,6 +40,8 @@ pub struct GuestRecord {
     pub closed: Option<Closed>,
     /// Failures in a row that no restart on the spot helped.
     pub failures: u32,
+    /// What keeps it from being placed; at most one of each kind.
+    pub holds: Vec<Hold>,
 }
 
 /// How an epoch of a guest ended.
@@ -88,7 +91,7 @@ impl Guests {
         self.on(host).next().is_some()
     }
 
-    fn record(&mut self, guest: GuestId) -> Result<&mut GuestRecord, String> {
+    pub(crate) fn record(&mut self, guest: GuestId) -> Result<&mut GuestRecord, String> {
         self.guests
             .get_mut(&guest)
             .ok_or_else(|| format!("{guest} does not exist"))
@@ -119,6 +122,7 @@ impl Application for Guests {
                         why: "new".into(),
                     }),
                     failures: 0,
+                    holds: Vec::new(),
                 };
                 self.guests.insert(GuestId(at.0), record);
                 if let Err(why) = placement::survivable(cluster, self) {
@@ -169,6 +173,9 @@ impl Application for Guests {
                 if r.wanted != Wanted::Running {
                     return Err("the guest is not wanted running".into());
                 }
+                if let Some(hold) = r.held() {
+                    return Err(format!("the guest is held: {}", hold.reason));
+                }
                 r.host = Some(*host);
                 r.incarnation = *incarnation;
                 r.epoch = at;
@@ -213,6 +220,12 @@ impl Application for Guests {
                 Ok(())
             }
             Command::Publish(_) => Ok(()),
+            Command::Hold {
+                guest,
+                epoch,
+                reason,
+            } => self.hold(at, *guest, *epoch, reason),
+            Command::Release { holds, by } => self.release(holds, by),
         }
     }
 

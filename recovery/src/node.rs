@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 mod coordinate;
 mod events;
 mod going;
+mod holding;
 mod host;
 mod outbox;
 mod status;
@@ -66,6 +67,7 @@ pub struct Node {
     suspects: Vec<NodeId>,
     lease_known_over: bool,
     stories: why::Stories,
+    holding: holding::Holding,
     looks: Looks,
     /// Room for what membership puts out, used again in every step.
     outputs: Vec<Output<Guests>>,
@@ -128,6 +130,7 @@ impl Node {
             suspects: Vec::new(),
             lease_known_over: true,
             stories: why::Stories::default(),
+            holding: holding::Holding::default(),
             looks: Looks::default(),
             outputs: Vec::new(),
             resting: Vec::new(),
@@ -261,6 +264,12 @@ impl Node {
                 self.looks.sooner(self.executor.deadline_of(&s, guest));
                 return failed;
             }
+            Fact::Hold {
+                guest,
+                epoch,
+                reason,
+            } => self.holding.seen(guest, epoch, reason),
+            Fact::HoldPassed { guest, epoch, kind } => self.holding.passed(guest, epoch, kind),
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
                 return self.executor.done(&surroundings!(self, now), order, result);

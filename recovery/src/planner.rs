@@ -25,6 +25,8 @@ pub(crate) mod kind {
     pub(crate) const FENCING: u8 = 69;
     pub(crate) const AWAY: u8 = 70;
     pub(crate) const STRANDED: u8 = 71;
+    pub(crate) const HOLD: u8 = 80;
+    pub(crate) const RELEASE: u8 = 81;
 }
 
 /// An attempt on its way to the log.

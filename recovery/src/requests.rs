@@ -3,6 +3,7 @@
 use crate::command::Command;
 use crate::contract::Request;
 use crate::guest::Wanted;
+use crate::hold::{HoldKind, HoldReason, RELEASED, Released, ReleasedBy, Words};
 use crate::machine::Guests;
 use quorate_membership::entry::{Entry, Ground, LogEntry, Proof, ProposalId};
 use quorate_membership::{Member, Outcome, Time, Token};
@@ -116,11 +117,7 @@ impl Requests {
 }
 
 /// The log entry a request asks for (none if nothing needs deciding), and the words for success.
-fn translate(
-    now: Time,
-    member: &Member<Guests>,
-    request: Request,
-) -> Result<(Option<Entry<Command>>, String), String> {
+fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Translated, String> {
     let guest = |name: &str| {
         member
             .app()
@@ -164,6 +161,8 @@ fn translate(
             };
             (Some(Entry::App(set)), format!("guest {name:?} will stop"))
         }
+        Request::HoldGuest { name, by, why } => hold(member, &name, &by, &why)?,
+        Request::ReleaseGuests { names, all_of, by } => release(member, &names, all_of, &by)?,
         Request::FenceHost { host: name } => {
             let (node, h) = host(&name)?;
             if h.revoke.is_some() || h.proved.is_some() {
@@ -216,6 +215,70 @@ fn translate(
             )
         }
     })
+}
+
+type Translated = (Option<Entry<Command>>, String);
+
+fn hold(member: &Member<Guests>, name: &str, by: &str, why: &str) -> Result<Translated, String> {
+    let (guest, r) = member
+        .app()
+        .named(name)
+        .ok_or(format!("no guest is named {name:?}"))?;
+    let reason = HoldReason::Operator {
+        by: Words::new(by),
+        why: Words::new(why),
+    };
+    let hold = Command::Hold {
+        guest,
+        epoch: r.epoch,
+        reason,
+    };
+    Ok((
+        Some(Entry::App(hold)),
+        format!("guest {name:?} is held: it is started nowhere until it is released"),
+    ))
+}
+
+/// The holds as this node knows them now: one that comes meanwhile is not released.
+fn release(
+    member: &Member<Guests>,
+    names: &[String],
+    all_of: Option<HoldKind>,
+    by: &str,
+) -> Result<Translated, String> {
+    if names.is_empty() && all_of.is_none() {
+        return Err("name the guests to release, or the kind of hold".into());
+    }
+    for name in names {
+        let (_, r) = member
+            .app()
+            .named(name)
+            .ok_or(format!("no guest is named {name:?}"))?;
+        if r.held().is_none() {
+            return Err(format!("guest {name:?} is not held"));
+        }
+    }
+    let guests = member.app().guests.iter();
+    let chosen = guests.filter(|(_, r)| names.is_empty() || names.contains(&r.spec.name));
+    let mut holds: Vec<Released> = chosen
+        .flat_map(|(guest, r)| r.holds.iter().map(move |h| (*guest, h)))
+        .filter(|(_, h)| all_of.is_none_or(|kind| kind == h.reason.kind()))
+        .map(|(guest, h)| Released {
+            guest,
+            epoch: h.epoch,
+            hold: h.at,
+        })
+        .collect();
+    let found = holds.len();
+    holds.truncate(RELEASED);
+    let words = match (found, holds.len()) {
+        (0, _) => return Err("no guest is held for that".into()),
+        (1, _) => "1 hold is released".to_owned(),
+        (n, now) if now < n => format!("{now} of {n} holds are released: ask again for the rest"),
+        (n, _) => format!("{n} holds are released"),
+    };
+    let by = ReleasedBy::Person(Words::new(by));
+    Ok((Some(Entry::App(Command::Release { holds, by })), words))
 }
 
 /// How long a client may have to wait for an answer.

@@ -3,6 +3,7 @@
 //! Faults are the simulator's business; here every delay is one millisecond, so that a failure
 //! points at the logic and not at a schedule.
 
+mod holds;
 mod remedies;
 mod rig;
 

@@ -1,6 +1,7 @@
 //! What may be typed.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use quorate_recovery::hold::HoldKind;
 use std::path::PathBuf;
 
 const CONFIG: &str = "/etc/quorate/quorate.toml";
@@ -177,6 +178,36 @@ pub(super) enum GuestCommand {
         /// Its name.
         name: String,
     },
+    /// Hold a guest: it runs on where it runs, and is started nowhere until it is released.
+    Hold {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+        /// Why, for whoever looks.
+        #[arg(long, default_value = "no reason given")]
+        why: String,
+    },
+    /// Release guests that are held, after a look at what they are held for.
+    ///
+    /// `quorate guests` and `quorate why` say what that is. If what they name still uses an image
+    /// of the guest, releasing destroys its disk.
+    Release {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Their names.
+        #[arg(required_unless_present = "all_of")]
+        names: Vec<String>,
+        /// Only holds of this kind; without names, of every guest.
+        #[arg(long, value_name = "REASON", value_parser = kind_of_hold)]
+        all_of: Option<HoldKind>,
+    },
+}
+
+fn kind_of_hold(word: &str) -> Result<HoldKind, String> {
+    let known = HoldKind::ALL.into_iter().find(|k| k.name() == word);
+    let all: Vec<&str> = HoldKind::ALL.into_iter().map(HoldKind::name).collect();
+    known.ok_or_else(|| format!("one of {} is allowed", all.join(", ")))
 }
 
 #[derive(Debug, Subcommand)]

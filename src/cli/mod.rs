@@ -163,7 +163,24 @@ fn guest(command: GuestCommand) -> Result<ExitCode, String> {
             change(&socket.socket, Request::StartGuest { name })
         }
         GuestCommand::Stop { socket, name } => change(&socket.socket, Request::StopGuest { name }),
+        GuestCommand::Hold { socket, name, why } => {
+            let by = user();
+            change(&socket.socket, Request::HoldGuest { name, by, why })
+        }
+        GuestCommand::Release {
+            socket,
+            names,
+            all_of,
+        } => {
+            let by = user();
+            change(&socket.socket, Request::ReleaseGuests { names, all_of, by })
+        }
     }
+}
+
+/// Who answers for what is confirmed, as the log keeps it.
+fn user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "operator".into())
 }
 
 fn host(command: HostCommand) -> Result<ExitCode, String> {
@@ -172,7 +189,7 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
             change(&socket.socket, Request::FenceHost { host: name })
         }
         HostCommand::ConfirmOff { socket, name, yes } => {
-            let by = std::env::var("USER").unwrap_or_else(|_| "operator".into());
+            let by = user();
             if !yes {
                 eprint!(
                     "If {name} still runs, its guests will run twice and destroy their disks.\n\

@@ -6,6 +6,7 @@ use quorate_membership::{ClusterId, Epoch, Incarnation, NodeId, Slot, Token};
 use quorate_recovery::command::{Closure, Command, GuestStatus};
 use quorate_recovery::contract::NodeFrame;
 use quorate_recovery::guest::GuestId;
+use quorate_recovery::hold::{HoldReason, ReleasedBy, Words};
 use std::time::Duration;
 
 pub(crate) const LIFE: Incarnation = Incarnation {
@@ -99,4 +100,41 @@ pub(crate) fn frame(body: Datagram<GuestStatus>) -> NodeFrame {
         header: header(1000),
         body,
     }
+}
+
+pub(crate) fn holds() -> [(&'static str, Command); 2] {
+    let hold = Command::Hold {
+        guest: GuestId(token(5).0),
+        epoch: token(9),
+        reason: HoldReason::ByHand(Words::new("moved")),
+    };
+    let release = Command::Release {
+        holds: Vec::new(),
+        by: ReleasedBy::Host(NodeId(4)),
+    };
+    [("Hold", hold), ("Release", release)]
+}
+
+pub(crate) fn hold_reasons() -> [(&'static str, HoldReason); 7] {
+    let words = Words::default;
+    let operator = HoldReason::Operator {
+        by: words(),
+        why: words(),
+    };
+    [
+        ("ForeignLock", HoldReason::ForeignLock(Vec::new())),
+        ("UnknownLock", HoldReason::UnknownLock(Vec::new())),
+        ("Drift", HoldReason::Drift(words())),
+        ("NewTop", HoldReason::NewTop(words())),
+        ("Backing", HoldReason::Backing(words())),
+        ("ByHand", HoldReason::ByHand(words())),
+        ("Operator", operator),
+    ]
+}
+
+pub(crate) fn released_by() -> [(&'static str, ReleasedBy); 2] {
+    [
+        ("Person", ReleasedBy::Person(Words::default())),
+        ("Host", ReleasedBy::Host(NodeId(1))),
+    ]
 }

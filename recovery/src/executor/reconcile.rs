@@ -129,6 +129,11 @@ impl Executor {
             if r.incarnation != s.incarnation || self.processes.contains_key(&guest) {
                 continue;
             }
+            let held = r.wanted == Wanted::Running && r.held_here().is_some();
+            if held && !s.leaving {
+                // The release is an entry, and that calls for another look.
+                continue;
+            }
             missing = true;
             let promise = self.promise(guest);
             let refused = r.epoch <= promise.closed || r.epoch < promise.promised;

@@ -32,6 +32,7 @@ impl Node {
             self.member
                 .propose(now, Entry::App(Command::SetFencing { host: me, levels }));
         }
+        self.say_holds(now);
         if let Some(until) = self.member.acting(now) {
             self.planner.plan(now, until, &mut self.member);
         }

@@ -4,6 +4,7 @@ use super::Node;
 use crate::command::Command;
 use crate::contract::{Event, EventKind};
 use crate::guest::{GuestId, Wanted};
+use crate::hold::ReleasedBy;
 use quorate_membership::entry::{Entry, Ground, Proof};
 use quorate_membership::{NodeId, Token};
 
@@ -156,6 +157,19 @@ impl Node {
             }
             Command::Publish(bytes) => {
                 event(K::Published, None, None, format!("{} bytes", bytes.len()))
+            }
+            Command::Hold { guest, reason, .. } => {
+                let text = format!("held until it is released ({}): {reason}", reason.kind());
+                event(K::Alert, None, Some(*guest), text)
+            }
+            Command::Release { holds, by } => {
+                let one = holds.first().filter(|_| holds.len() == 1);
+                let who = match by {
+                    ReleasedBy::Person(words) => words.to_string(),
+                    ReleasedBy::Host(host) => self.member.cluster().name(*host),
+                };
+                let text = format!("{} holds are released by {who}", holds.len());
+                event(K::Changed, None, one.map(|r| r.guest), text)
             }
         }
     }

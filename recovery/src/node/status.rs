@@ -2,6 +2,8 @@
 
 use super::Node;
 use crate::guest::Wanted;
+use crate::hold::Hold;
+use crate::machine::{GuestRecord, Guests};
 use quorate_membership::{HostState, Time, Token};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -74,7 +76,7 @@ pub struct GuestRow {
     pub name: String,
     /// `running` or `stopped`.
     pub wanted: &'static str,
-    /// `running`, `starting`, `stopping`, `waiting`, `stopped`, `unproved`.
+    /// `running`, `starting`, `stopping`, `waiting`, `held`, `stopped`, `unproved`.
     pub state: &'static str,
     /// Where it belongs.
     pub host: Option<String>,
@@ -87,6 +89,46 @@ pub struct GuestRow {
     pub health: Option<String>,
     /// Why it is where it is, if that needs words.
     pub reason: Option<String>,
+    /// What it is held for until it is released; empty if it is not held.
+    pub holds: Vec<HoldRow>,
+}
+
+/// One hold of a guest.
+#[derive(Clone, Debug, Serialize)]
+pub struct HoldRow {
+    /// Its kind, as `release --all-of` takes it.
+    pub kind: &'static str,
+    /// The epoch it was seen under.
+    pub epoch: String,
+    /// The entry that made it.
+    pub token: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+fn hold_rows(r: &GuestRecord) -> Vec<HoldRow> {
+    let row = |h: &Hold| HoldRow {
+        kind: h.reason.kind().name(),
+        epoch: h.epoch.to_string(),
+        token: h.at.to_string(),
+        reason: h.reason.to_string(),
+    };
+    r.holds.iter().map(row).collect()
+}
+
+/// What `status` says of held guests: how many, and the first of them.
+fn held_remark(guests: &Guests) -> Option<String> {
+    let mut held = guests.guests.values().filter(|r| r.held().is_some());
+    let first = held.next()?;
+    let more = match held.count() {
+        0 => String::new(),
+        n => format!(" (and {n} more, see `quorate guests`)"),
+    };
+    let hold = first.held()?;
+    Some(format!(
+        "guest {} is held until `quorate guest release`{more}: {}",
+        first.spec.name, hold.reason
+    ))
 }
 
 impl Node {
@@ -111,6 +153,7 @@ impl Node {
             remarks.push(format!("the hypervisor does not answer: {why}"));
         }
         remarks.extend(self.executor.host_remarks());
+        remarks.extend(held_remark(m.app()));
         if !m.admitted() {
             remarks.push("this node is not admitted yet".into());
         }
@@ -221,10 +264,18 @@ impl Node {
                         "unproved",
                         Some("its host is lost and not yet proved off".to_owned()),
                     ),
-                    (None, Wanted::Running) if running => ("running", None),
+                    (None, Wanted::Running) if running => {
+                        ("running", r.held().map(|h| format!("held: {}", h.reason)))
+                    }
+                    (None, Wanted::Running) if r.held_here().is_some() => {
+                        ("held", r.held_here().map(|h| h.reason.to_string()))
+                    }
                     (None, Wanted::Running) => ("starting", None),
                     (None, Wanted::Stopped) => ("stopping", None),
                     (Some(_), Wanted::Stopped) => ("stopped", None),
+                    (Some(_), Wanted::Running) if r.held().is_some() => {
+                        ("held", r.held().map(|h| h.reason.to_string()))
+                    }
                     (Some(c), Wanted::Running) => {
                         let why = self.planner.waiting.get(id);
                         (
@@ -253,6 +304,7 @@ impl Node {
                     failures: r.failures,
                     health: health.map(|(_, words)| words),
                     reason,
+                    holds: hold_rows(r),
                 }
             })
             .collect()

@@ -79,13 +79,21 @@ fn hosts_of(entry: &Entry<Command>) -> Vec<NodeId> {
     }
 }
 
-fn guest_of(at: Token, command: &Command) -> Option<GuestId> {
+fn guests_of(at: Token, command: &Command) -> Vec<GuestId> {
     match command {
-        Command::AddGuest(_) => Some(GuestId(at.0)),
+        Command::AddGuest(_) => vec![GuestId(at.0)],
         Command::SetWanted { guest, .. }
         | Command::Placed { guest, .. }
-        | Command::Closed { guest, .. } => Some(*guest),
-        Command::RemoveGuest { .. } | Command::SetFencing { .. } | Command::Publish(_) => None,
+        | Command::Closed { guest, .. }
+        | Command::Hold { guest, .. } => vec![*guest],
+        Command::Release { holds, .. } => {
+            let mut guests: Vec<GuestId> = holds.iter().map(|r| r.guest).collect();
+            guests.dedup();
+            guests
+        }
+        Command::RemoveGuest { .. } | Command::SetFencing { .. } | Command::Publish(_) => {
+            Vec::new()
+        }
     }
 }
 
@@ -106,7 +114,7 @@ impl Node {
         }
         let app = self.member.app();
         let mut about: Vec<GuestId> = match entry {
-            Entry::App(command) => guest_of(token, command).into_iter().collect(),
+            Entry::App(command) => guests_of(token, command),
             _ => Vec::new(),
         };
         for host in hosts_of(entry) {

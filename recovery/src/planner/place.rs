@@ -82,6 +82,9 @@ impl Planner {
     /// Why a free guest must wait still: writes under way (V1), or its own repeated failures.
     fn holdback(&self, now: Time, member: &Member<Guests>, guest: GuestId) -> Option<String> {
         let r = &member.app().guests[&guest];
+        if let Some(hold) = r.held() {
+            return Some(format!("held: {}", hold.reason));
+        }
         let closed = r.closed.as_ref()?;
         let since = self
             .freed

@@ -11,6 +11,7 @@ use quorate_recovery::contract::{
 };
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
+use quorate_recovery::hold::{HoldKind, HoldReason};
 use quorate_recovery::observation::{Cause, GuestEvent, Held, HostHealth, Observation};
 use quorate_recovery::{Node, Setup};
 use std::collections::BTreeMap;
@@ -275,6 +276,29 @@ impl Rig {
             let seen = seen.clone();
             self.post(host, Fact::Observed { guest, epoch, seen });
         }
+    }
+
+    /// The host that runs the guest sees a reason to hold it.
+    pub(crate) fn hold(&mut self, name: &str, reason: HoldReason) {
+        self.hold_under(name, self.epoch(name), reason);
+    }
+
+    /// It sees that the reason has passed.
+    pub(crate) fn hold_passes(&mut self, name: &str, kind: HoldKind) {
+        let (guest, epoch) = (self.id(name), self.epoch(name));
+        let host = self.running(name)[0];
+        self.post(host, Fact::HoldPassed { guest, epoch, kind });
+    }
+
+    pub(crate) fn hold_under(&mut self, name: &str, epoch: Token, reason: HoldReason) {
+        let guest = self.id(name);
+        let host = self.running(name)[0];
+        let hold = Fact::Hold {
+            guest,
+            epoch,
+            reason,
+        };
+        self.post(host, hold);
     }
 
     pub(crate) fn host_sees(&mut self, n: u32, health: HostHealth) {

@@ -6,6 +6,7 @@ use quorate_membership::entry::{Entry, LogEntry, Proof, ProposalId};
 use quorate_membership::{BootId, Epoch, Incarnation, NodeId, ProofPolicy, Token};
 use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::guest::{GuestId, Wanted};
+use quorate_recovery::hold::{HoldKind, HoldReason};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A host as the log has it.
@@ -42,6 +43,8 @@ pub struct GuestRecord {
     pub epoch: Token,
     /// The epoch is closed or proved.
     pub closed: bool,
+    /// What holds it: kind, and the entry that did.
+    pub holds: BTreeMap<HoldKind, (Token, HoldReason)>,
 }
 
 /// What a valid entry means to the checkers.
@@ -360,6 +363,7 @@ impl Audit {
                     holder: None,
                     epoch: Token::NONE,
                     closed: true,
+                    holds: BTreeMap::new(),
                 };
                 self.guests.insert(GuestId(at.0), record);
                 Plain
@@ -425,6 +429,12 @@ impl Audit {
                 self.published += 1;
                 Plain
             }
+            Command::Hold {
+                guest,
+                epoch,
+                reason,
+            } => self.held(at, *guest, *epoch, reason),
+            Command::Release { holds, by } => self.released(holds, by),
         }
     }
 
@@ -455,6 +465,9 @@ impl Audit {
         }
         if g.wanted == Wanted::Stopped {
             return Err("the guest is wanted stopped");
+        }
+        if !g.holds.is_empty() {
+            return Err("the guest is held");
         }
         g.holder = Some((host, inc));
         g.epoch = at;

@@ -11,7 +11,9 @@ use quorate_recovery::guest::Wanted;
 /// One does not.
 pub fn end(now: u64, healed: u64, audit: &Audit, writers: &S1) -> Result<(), Violation> {
     for (id, g) in &audit.guests {
-        if g.wanted != Wanted::Running || writers.writer(*id).is_some() {
+        // A guest that is held waits for a person.
+        let excused = g.wanted != Wanted::Running || !g.holds.is_empty();
+        if excused || writers.writer(*id).is_some() {
             continue;
         }
         let place = match g.holder {

@@ -2,6 +2,7 @@
 //! decided), not what nodes claim, and look only at what an event touched.
 
 pub mod audit;
+mod holds;
 pub mod l1;
 pub mod l2;
 pub mod s1;

@@ -1,0 +1,97 @@
+//! Holds that this host sees reason for, until the log has them or they are void.
+
+use super::Node;
+use crate::command::Command;
+use crate::guest::GuestId;
+use crate::hold::{HoldKind, HoldReason, Released, ReleasedBy};
+use crate::machine::Guests;
+use crate::planner::kind;
+use quorate_membership::entry::Entry;
+use quorate_membership::{Time, Token};
+use std::collections::BTreeMap;
+
+/// What this host has to say about holds: at most one of each guest and kind.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    /// `None`: the reason has passed.
+    said: BTreeMap<(GuestId, HoldKind), (Token, Option<HoldReason>)>,
+}
+
+impl Holding {
+    /// A reason was seen.
+    pub(super) fn seen(&mut self, guest: GuestId, epoch: Token, reason: HoldReason) {
+        let key = (guest, reason.kind());
+        self.said.insert(key, (epoch, Some(reason)));
+    }
+
+    /// The reason of that kind has passed; only of kinds that pass.
+    pub(super) fn passed(&mut self, guest: GuestId, epoch: Token, kind: HoldKind) {
+        if kind.passes() {
+            self.said.insert((guest, kind), (epoch, None));
+        }
+    }
+
+    /// Forgets what the log has, or what is void by now.
+    fn settle(&mut self, guests: &Guests) {
+        self.said.retain(|(guest, kind), (epoch, reason)| {
+            let Some(r) = guests.guests.get(guest) else {
+                return false;
+            };
+            let standing = r.hold(*kind).map(|h| &h.reason);
+            // An epoch above the record's is in an entry that is not applied here yet.
+            *epoch >= r.epoch && standing != reason.as_ref()
+        });
+    }
+}
+
+impl Node {
+    /// Proposes what this host has to say about holds, until it stands in the log.
+    pub(super) fn say_holds(&mut self, now: Time) {
+        if self.holding.said.is_empty() {
+            return;
+        }
+        self.holding.settle(self.member.app());
+        let retry = self.member.cluster().timing.election * 2;
+        for ((guest, of), (epoch, reason)) in &self.holding.said {
+            let Some(r) = self.member.app().guests.get(guest) else {
+                continue;
+            };
+            if r.epoch != *epoch {
+                continue;
+            }
+            let (cooled, command) = match reason {
+                Some(reason) => (
+                    kind::HOLD,
+                    Command::Hold {
+                        guest: *guest,
+                        epoch: *epoch,
+                        reason: reason.clone(),
+                    },
+                ),
+                None => {
+                    let Some(hold) = r.hold(*of) else {
+                        continue;
+                    };
+                    let released = Released {
+                        guest: *guest,
+                        epoch: hold.epoch,
+                        hold: hold.at,
+                    };
+                    let by = ReleasedBy::Host(self.member.me());
+                    (
+                        kind::RELEASE,
+                        Command::Release {
+                            holds: vec![released],
+                            by,
+                        },
+                    )
+                }
+            };
+            // Kinds are few: one number for a guest's hold of each.
+            let number = guest.0 << 3 | *of as u64;
+            if self.member.cool(now, cooled, number, retry) {
+                self.member.propose(now, Entry::App(command));
+            }
+        }
+    }
+}
