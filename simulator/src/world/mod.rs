@@ -159,7 +159,7 @@ pub struct World<T: Types> {
     /// Datagrams that the next one on their link overtakes.
     overtaken: Vec<Held<T>>,
     layout: Layout,
-    network: Sources,
+    network: Sources, // Two of each link: datagrams, and its direction of a session.
     writes: Sources,
     /// A timer is late by up to this, in nanoseconds.
     pub timer_late: u64,
@@ -186,7 +186,6 @@ impl<T: Types> World<T> {
             held: Vec::new(),
             overtaken: Vec::new(),
             layout,
-            // Each link has two sources: one for datagrams, one for its direction of a session.
             network: Sources::new(seed, Stream::Network, (layout.networks + 1) * n * n),
             writes: Sources::new(seed, Stream::Disk, n),
             timer_late: 0,
@@ -515,12 +514,11 @@ impl<T: Types> World<T> {
                 }
                 p.armed = u64::MAX;
                 if p.due > self.now {
-                    let due = p.due;
-                    if due < u64::MAX {
-                        p.armed = due;
+                    p.armed = p.due;
+                    if p.armed < u64::MAX {
                         let late = self.timers.next(node).range(0, self.timer_late);
                         let node = node as u16;
-                        self.queue.push(due + late, Item::Timer { node, life });
+                        self.queue.push(p.armed + late, Item::Timer { node, life });
                     }
                     return None;
                 }
