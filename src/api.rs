@@ -47,6 +47,9 @@ pub enum ApiRequest {
 pub struct Grounds {
     /// Libvirt as the host's file names it; `None` if this host runs no domains.
     pub libvirt: Option<LibvirtSettings>,
+    /// Where this host looks for resource agents; `None` if it runs none.
+    #[serde(default)]
+    pub agents: Option<Vec<std::path::PathBuf>>,
     /// Every protected guest, as it was described.
     pub guests: Vec<GuestSpec>,
 }

@@ -318,6 +318,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         chronicle: Chronicle::new(),
         watcher: Box::new(watcher),
         libvirt: None,
+        resources: None,
         looks: None,
         alarms: Alarms::default(),
         left: false,

@@ -108,6 +108,7 @@ impl Drop for Stub {
 fn nothing() -> Grounds {
     Grounds {
         libvirt: None,
+        agents: None,
         guests: Vec::new(),
     }
 }
@@ -157,6 +158,53 @@ fn a_dry_run_prints_a_description_that_can_be_added_and_changes_nothing() {
     assert_eq!(stub.added(&[&again]).priority, 3);
 }
 
+#[test]
+fn the_agent_of_a_resource_is_asked_before_it_is_protected() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let agents = dir.path().join("resource.d");
+    std::fs::create_dir_all(agents.join("test")).expect("made");
+    let agent = |name: &str, text: &str| {
+        let path = agents.join("test").join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    };
+    let xml = "<resource-agent name=\"a\"><parameters><parameter name=\"ip\" required=\"1\"/>\
+               </parameters><actions/></resource-agent>";
+    agent("good", &format!("#!/bin/sh\necho '{xml}'\n"));
+    agent(
+        "noisy",
+        &format!("#!/bin/sh\necho 'warning: no locale'\necho '{xml}'\n"),
+    );
+    agent("broken", "#!/bin/sh\necho 'lost my library' >&2\nexit 5\n");
+    let stub = Stub::new(Grounds {
+        agents: Some(vec![agents.clone()]),
+        ..nothing()
+    });
+    let resource = |kind: &str, parameters: &str| {
+        let text = format!(
+            "name = \"r\"\n[definition.ocf]\nagent = \"ocf:test:{kind}\"\n\
+             [definition.ocf.parameters]\n{parameters}"
+        );
+        stub.write("r.toml", &text)
+    };
+    let good = resource("good", "ip = \"10.0.0.1\"\n");
+    assert_eq!(stub.added(&[&good]).name, "r");
+    let out = stub.add(&[&resource("good", "ip = \"1\"\nnik = \"x\"\n"), "--dry-run"]);
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let said = String::from_utf8(out.stderr).expect("UTF-8");
+    assert!(said.contains("does not name the parameter nik"), "{said}");
+    for (kind, parameters, words) in [
+        ("good", "", "needs the parameter ip"),
+        ("noisy", "ip = \"1\"\n", "it begins \"warning: no locale"),
+        ("broken", "ip = \"1\"\n", "lost my library"),
+        ("typo", "ip = \"1\"\n", "no executable file"),
+    ] {
+        let why = stub.refused(&[&resource(kind, parameters)]);
+        assert!(why.contains(words), "{kind}: {why}");
+    }
+}
+
 #[cfg(not(feature = "libvirt"))]
 #[test]
 fn a_build_without_libvirt_says_so() {
@@ -192,6 +240,7 @@ mod domains {
                 uri: MOCK.into(),
                 shared: shared.iter().map(|s| (*s).to_owned()).collect(),
             }),
+            agents: None,
             guests: Vec::new(),
         }
     }
@@ -214,7 +263,8 @@ mod domains {
         let good = stub.write("web1.xml", &text);
         let spec = stub.added(&["--xml", &good, "--priority", "10"]);
         assert_eq!((spec.name.as_str(), spec.priority), ("web1", 10));
-        assert_eq!((spec.needs.vcpus, spec.needs.memory_mib), (2, 512));
+        let qemu = 192 + 2 * 8 + 2;
+        assert_eq!((spec.needs.vcpus, spec.needs.memory_mib), (2, 512 + qemu));
         assert_eq!(spec.definition, Definition::Domain { xml: text });
         // What a dry run prints is a description like any other, judged the same way.
         let out = stub.add(&["--xml", &good, "--dry-run"]);
@@ -323,7 +373,10 @@ mod domains {
         assert_eq!(out.status.code(), Some(0), "{out:?}");
         let text = String::from_utf8(out.stdout).expect("UTF-8");
         let spec: GuestSpec = toml::from_str(&text).expect("a description");
-        assert_eq!((spec.name.as_str(), spec.needs.memory_mib), ("web1", 512));
+        assert_eq!(
+            (spec.name.as_str(), spec.needs.memory_mib),
+            ("web1", 512 + 210)
+        );
         let notes = String::from_utf8(out.stderr).expect("UTF-8");
         assert!(notes.contains("note: its definition stays"), "{notes}");
         // The mock runs nothing, so nothing of it is protected.

@@ -22,7 +22,8 @@ impl fmt::Display for GuestId {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuestSpec {
-    /// Name for people, unique in the cluster: 1 to 64 of `a-z A-Z 0-9 . _ -`.
+    /// Name for people, unique in the cluster: 1 to 64 of `a-z A-Z 0-9 . _ -`; a domain's guest has
+    /// its domain's name, which may be longer and of other characters (`domain_name`).
     pub name: String,
     /// What runs.
     pub definition: Definition,
@@ -114,6 +115,24 @@ pub enum Wanted {
     Stopped,
 }
 
+/// Longest name of a domain, in bytes: libvirt makes file names of it.
+const DOMAIN_NAME_MAX: usize = 200;
+
+/// Refuses a domain's name that libvirt would take, but that no shell, table or file name can hold
+/// safely.
+fn domain_name(name: &str) -> Result<(), String> {
+    let fine = |c: char| c.is_alphanumeric() || " ._-+=@#%,:()[]{}~^".contains(c);
+    let ends = name.starts_with(['-', ' ']) || name.ends_with(' ') || name.contains("  ");
+    if name.is_empty() || name.len() > DOMAIN_NAME_MAX || ends || !name.chars().all(fine) {
+        return Err(format!(
+            "name {name:?}: up to {DOMAIN_NAME_MAX} bytes of letters and digits of any script, \
+             single spaces within and . _ - + = @ # % , : ( ) [ ] {{ }} ~ ^ are allowed, the first \
+             no dash; `virsh domrename` gives a domain that is off another name"
+        ));
+    }
+    Ok(())
+}
+
 impl GuestSpec {
     /// Refuses a description no host could run.
     ///
@@ -121,7 +140,9 @@ impl GuestSpec {
     /// Key, what was found, what is allowed.
     pub fn check(&self) -> Result<(), String> {
         let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(fine) {
+        if matches!(self.definition, Definition::Domain { .. }) {
+            domain_name(&self.name)?;
+        } else if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(fine) {
             return Err(format!(
                 "name {:?}: 1 to 64 characters of a-z A-Z 0-9 . _ - are allowed",
                 self.name

@@ -102,15 +102,26 @@ fn judge(args: &AddArgs) -> Result<Judged, String> {
         spec.check().map_err(named)?;
         let notes = match &spec.definition {
             Definition::Domain { .. } => described(args, &spec).map_err(named)?,
-            _ => Vec::new(),
+            Definition::Ocf { .. } => resource(args, &spec).map_err(named)?,
+            Definition::Command { .. } => Vec::new(),
         };
         return Ok(Judged { spec, notes });
     }
     domain(args)
 }
 
+/// Asks a resource's agent for its description, if this host runs resources.
+fn resource(args: &AddArgs, spec: &GuestSpec) -> Result<Vec<String>, String> {
+    let Some(dirs) = grounds(args)?.agents else {
+        return Ok(vec![
+            "its agent was not looked at: this host runs no resources".to_owned(),
+        ]);
+    };
+    let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
+    crate::ocf::add::judge(&program, &dirs, spec)
+}
+
 /// What the daemon judges a new guest by: no file of root's is needed.
-#[cfg_attr(not(feature = "libvirt"), expect(dead_code))]
 fn grounds(args: &AddArgs) -> Result<Grounds, String> {
     let answer = api::ask(&args.socket.socket, &ApiRequest::Grounds, PATIENCE);
     let answer = answer.map_err(|e| e.to_string())?;
@@ -127,7 +138,9 @@ mod real {
 
     /// What the operator named, what is judged by, and the libvirt to ask.
     fn rules(args: &AddArgs) -> Result<(Option<String>, Rules), String> {
-        let Grounds { libvirt, guests } = grounds(args)?;
+        let Grounds {
+            libvirt, guests, ..
+        } = grounds(args)?;
         let (uri, shared) = libvirt.map_or((None, Vec::new()), |l| (Some(l.uri), l.shared));
         let rules = Rules {
             shared,

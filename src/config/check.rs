@@ -1,6 +1,7 @@
 //! What `quorate check` says about a file: the worst case, the promises, and what to look at.
 
-use super::{Config, FoundingSettings, LibvirtSettings, boot_service};
+use super::{Config, FoundingSettings, LibvirtSettings};
+use super::{boot_service, machine_memory, memory_room};
 use quorate_membership::{ProofPolicy, Timing};
 use serde::Serialize;
 use std::fmt;
@@ -123,7 +124,8 @@ fn guests(config: &Config) -> Vec<String> {
     if config.witness {
         return Vec::new();
     }
-    let mut out = vec!["commands, by the built-in hypervisor".to_owned()];
+    let mut out = vec![room(config)];
+    out.push("commands, by the built-in hypervisor".to_owned());
     if let Some(libvirt) = &config.libvirt {
         let shared = if libvirt.shared.is_empty() {
             "nothing is declared shared".to_owned()
@@ -140,6 +142,39 @@ fn guests(config: &Config) -> Vec<String> {
         .collect();
     out.push(format!("resources, by agents in {}", dirs.join(", ")));
     out
+}
+
+/// Memory for guests, and what is left to the host.
+fn room(config: &Config) -> String {
+    let total = machine_memory();
+    match (config.capacity.memory_mib, total) {
+        (Some(mib), Ok(total)) => {
+            format!("room for {mib} MiB of guests, of the machine's {total} MiB")
+        }
+        (Some(mib), Err(_)) => format!("room for {mib} MiB of guests"),
+        (None, Ok(total)) => {
+            let room = memory_room(total);
+            format!(
+                "room for {room} MiB of guests: the machine's {total} MiB without {} MiB for the \
+                 host itself",
+                total - room
+            )
+        }
+        (None, Err(why)) => format!("room for guests is not known: /proc/meminfo: {why}"),
+    }
+}
+
+/// Warns of guests that leave the host no memory.
+fn crowded(config: &Config) -> Option<String> {
+    let (said, total) = (config.capacity.memory_mib?, machine_memory().ok()?);
+    (said > memory_room(total)).then(|| {
+        format!(
+            "capacity.memory_mib = {said} of the machine's {total} MiB leaves the host itself less \
+             than {} MiB: guests may be ended for want of memory when hosts are lost; without the \
+             key the host keeps that much",
+            total - memory_room(total)
+        )
+    })
 }
 
 fn promises(t: &Timing) -> Vec<PromiseLine> {
@@ -227,9 +262,8 @@ fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings
             only.name
         ));
     }
-    if let Some(warning) = not_in_memory(&config.run_dir) {
-        out.push(warning);
-    }
+    out.extend(not_in_memory(&config.run_dir));
+    out.extend(crowded(config));
     if let Some(libvirt) = &config.libvirt {
         of_libvirt(libvirt, Path::new("/"), &mut out);
     }

@@ -5,6 +5,7 @@
 //! it is founded, who is a member) is not here.
 
 mod boot_service;
+mod capacity;
 mod check;
 mod error;
 mod fence;
@@ -15,6 +16,7 @@ mod reader;
 mod timeline;
 
 pub use boot_service::boot_service;
+pub use capacity::{machine_memory, memory_room};
 pub use check::{CheckReport, PromiseLine, report, report_for};
 pub use error::ConfigError;
 pub use founding::FoundingSettings;

@@ -54,6 +54,8 @@ pub(crate) struct Driver {
     pub(crate) watcher: Watcher,
     /// Libvirt as this host's file names it.
     pub(crate) libvirt: Option<LibvirtSettings>,
+    /// Where agents of resources are looked for; `None` if this host runs none.
+    pub(crate) resources: Option<Vec<std::path::PathBuf>>,
     /// What is seen on this host that may stand against the rules.
     pub(crate) looks: Option<mpsc::Receiver<Look>>,
     pub(crate) alarms: Alarms,
@@ -311,6 +313,7 @@ impl Driver {
                 let guests = self.node.member().app().guests.values();
                 ApiAnswer::Ok(json!(Grounds {
                     libvirt: self.libvirt.clone(),
+                    agents: self.resources.clone(),
                     guests: guests.map(|r| r.spec.clone()).collect(),
                 }))
             }

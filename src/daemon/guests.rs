@@ -20,9 +20,10 @@ const COMMAND: Duration = Duration::from_secs(10);
 /// An agent says what it is, judges its parameters and looks, each in its own time.
 const RESOURCE: Duration = Duration::from_secs(60);
 /// libvirt looks at its emulators when it is first asked, which takes up to half a minute on a
-/// busy host.
+/// busy host; QEMU gathers the guest's memory, which takes minutes if it is much. A libvirt that
+/// hangs is known by then: it is asked for something small before.
 #[cfg(feature = "libvirt")]
-const DOMAIN: Duration = Duration::from_secs(60);
+const DOMAIN: Duration = Duration::from_secs(240);
 
 /// What every kind is set up with.
 pub(super) struct Place<'a> {

@@ -311,6 +311,7 @@ impl Life {
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
             libvirt: config.libvirt.clone(),
+            resources: (!config.witness).then(|| config.ocf.dirs.clone()),
             looks,
             alarms: Alarms::default(),
             left: false,

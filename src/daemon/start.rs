@@ -1,7 +1,7 @@
 //! What a start takes from the machine and checks before anything is touched.
 
 use super::DaemonError;
-use crate::config::Config;
+use crate::config::{Config, machine_memory, memory_room};
 use crate::hypervisor::Limits;
 use crate::net::{Links, SessionError};
 use crate::store::NodeIdentity;
@@ -61,7 +61,9 @@ pub(super) fn profile(
             },
             memory_mib: match config.capacity.memory_mib {
                 Some(n) => n,
-                None => memory_mib()?,
+                None => machine_memory().map(memory_room).map_err(DaemonError::at(
+                    "capacity.memory_mib is not set, and /proc/meminfo",
+                ))?,
             },
         }
     };
@@ -72,23 +74,6 @@ pub(super) fn profile(
         witness: config.witness,
         capacity,
     })
-}
-
-/// Memory of this machine in MiB.
-fn memory_mib() -> Result<u64, DaemonError> {
-    let place = "capacity.memory_mib is not set, and /proc/meminfo";
-    let text = std::fs::read_to_string("/proc/meminfo").map_err(DaemonError::at(place))?;
-    text.lines()
-        .find_map(|l| {
-            l.strip_prefix("MemTotal:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .trim()
-                .parse()
-                .ok()
-        })
-        .map(|kib: u64| kib / 1024)
-        .ok_or_else(|| DaemonError(format!("{place} names no MemTotal")))
 }
 
 /// Limits of hypervisor calls that fit the cluster's timing: an end must be done within K.

@@ -92,14 +92,23 @@ impl Gate {
         self.abandoned.store(true, Ordering::SeqCst);
     }
 
+    /// Whether anybody waits for the answer still.
+    ///
+    /// # Errors
+    /// Nobody does: no further effect.
+    pub fn awaited(&self) -> Result<(), String> {
+        if self.abandoned.load(Ordering::SeqCst) {
+            return Err("given up by the caller".into());
+        }
+        Ok(())
+    }
+
     /// Whether the effect may be made now.
     ///
     /// # Errors
     /// "too late", or that nobody waits for it any more.
     pub fn pass(&self) -> Result<(), String> {
-        if self.abandoned.load(Ordering::SeqCst) {
-            return Err("given up by the caller".into());
-        }
+        self.awaited()?;
         // The clock last: nothing lies between it and the effect.
         let now = Clock.now();
         if self.not_after.is_some_and(|bound| now > bound) {

@@ -3,11 +3,13 @@
 //! Everything that would let a guest run twice, lose writes or be unable to start elsewhere is
 //! refused here, with the reason and what to do about it.
 
-use super::link::Link;
+use super::images::Images;
+use super::link::{Kind, Link};
+use super::reading;
 use super::survey::{self, Found};
 use crate::config::boot_service;
-use quorate_recovery::domain::{Domain, LONGEST, uuid};
-use quorate_recovery::guest::{Definition, GuestSpec, Policy};
+use quorate_recovery::domain::{Domain, LONGEST, Refusal, quoted, uuid};
+use quorate_recovery::guest::{Definition, GuestSpec, Needs, Policy};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -17,6 +19,13 @@ use virt::sys;
 
 /// How long libvirt may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// QEMU's own memory beside the guest's, in MiB: once, for each virtual CPU, and for each so many
+/// MiB of the guest's memory. A few hundred MiB are usual; a host that is filled to its last MiB
+/// ends guests for want of memory.
+const QEMU_MIB: u64 = 192;
+const QEMU_MIB_PER_CPU: u64 = 8;
+const QEMU_SHARE: u64 = 256;
 
 /// What a new guest is judged by.
 #[derive(Clone, Debug, Default)]
@@ -60,15 +69,13 @@ pub fn from_domain(uri: &str, name: &str, rules: &Rules) -> Result<Ready, String
             "{uri} knows no domain {name:?}; `virsh list --all` shows those it knows"
         ));
     };
-    ready(&xml, rules, &alike).map_err(|why| {
-        let what = if why.contains("driver cache") || why.contains("mac address") {
-            // By this way it has a place in libvirt that can be changed.
-            format!("; `virsh edit {name}` changes it")
-        } else {
-            String::new()
-        };
-        format!("domain {name}: {why}{what}")
-    })
+    let read = Domain::read(&xml).map_err(|why| {
+        // By this way it has a place in libvirt that can be changed.
+        let edit = format!("; `virsh edit {}` changes it", quoted(name));
+        let edit = if why.editable { edit } else { String::new() };
+        format!("domain {name}: {why}{edit}")
+    })?;
+    ready(&xml, read, Some(uri), rules, &alike).map_err(|why| format!("domain {name}: {why}"))
 }
 
 /// A description in a file. With a `uri`, the libvirt there is asked whether it runs or would
@@ -87,9 +94,10 @@ pub fn from_file(path: &Path, uri: Option<&str>, rules: &Rules) -> Result<Ready,
         let line = 1 + e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
         named(format!("line {line}: not UTF-8"))
     })?;
-    let domain = Domain::read(&xml).map_err(named)?;
+    let domain = Domain::read(&xml).map_err(|why| named(why.into()))?;
     let alike = alike(uri, &domain)?;
-    ready(&xml, rules, &alike).map_err(named)
+    reading::agrees(&xml, &domain).map_err(named)?;
+    ready(&xml, domain, uri, rules, &alike).map_err(named)
 }
 
 /// A guest's own description that has a domain in it, judged like any other domain: what the
@@ -107,8 +115,9 @@ pub fn from_spec(
         return Ok(Vec::new());
     };
     let named = |why: String| format!("definition.domain.xml: {why}");
-    let domain = Domain::read(xml).map_err(named)?;
+    let domain = Domain::read(xml).map_err(|why| named(why.into()))?;
     let alike = alike(uri, &domain)?;
+    reading::agrees(xml, &domain).map_err(named)?;
     judge(&domain, rules, &alike).map_err(named)
 }
 
@@ -129,16 +138,46 @@ fn link(uri: &str) -> Link {
     Link::new(uri, events)
 }
 
-/// A guest of a description that nothing speaks against.
-fn ready(xml: &str, rules: &Rules, alike: &[Found]) -> Result<Ready, String> {
-    let domain = Domain::read(xml)?;
-    let notes = judge(&domain, rules, alike)?;
+/// A guest of a description that nothing speaks against. The machine it names is written by its
+/// full name, as the libvirt at `uri` has it.
+fn ready(
+    xml: &str,
+    domain: Domain,
+    uri: Option<&str>,
+    rules: &Rules,
+    alike: &[Found],
+) -> Result<Ready, String> {
+    let mut notes = judge(&domain, rules, alike)?;
+    let mut xml = xml.to_owned();
+    if let Some(uri) = uri {
+        let link = link(uri);
+        if link.kind() == Kind::Qemu {
+            match reading::resolved(&link, &xml) {
+                Ok(resolved) => xml = resolved,
+                Err(f) => notes.push(format!(
+                    "the machine's full name is not known, so a host with another QEMU may give \
+                     the guest other devices: {}",
+                    f.why
+                )),
+            }
+        }
+    }
+    let qemu = QEMU_MIB
+        + QEMU_MIB_PER_CPU * u64::from(domain.needs.vcpus)
+        + domain.needs.memory_mib / QEMU_SHARE;
+    let needs = Needs {
+        memory_mib: domain.needs.memory_mib.saturating_add(qemu),
+        ..domain.needs
+    };
+    notes.push(format!(
+        "it is counted with {} MiB: {} MiB of its own and {qemu} MiB for QEMU; `[needs]` of a file \
+         given by --with says otherwise",
+        needs.memory_mib, domain.needs.memory_mib
+    ));
     let spec = GuestSpec {
-        name: domain.name.clone(),
-        definition: Definition::Domain {
-            xml: xml.to_owned(),
-        },
-        needs: domain.needs,
+        name: domain.name,
+        definition: Definition::Domain { xml },
+        needs,
         priority: 0,
         policy: Policy::default(),
         probe: None,
@@ -150,12 +189,13 @@ fn ready(xml: &str, rules: &Rules, alike: &[Found]) -> Result<Ready, String> {
 /// Judges a domain and what libvirt here has of the same name or UUID: what the operator should
 /// know.
 fn judge(domain: &Domain, rules: &Rules, alike: &[Found]) -> Result<Vec<String>, String> {
-    domain.check_shared(&rules.shared).map_err(|why| {
+    domain.check_shared(&rules.shared).map_err(|why: Refusal| {
         format!(
             "{why}; put it where every host reaches it, and name that place in `shared` of \
              [libvirt] in every host's configuration"
         )
     })?;
+    let mut others = Vec::new();
     for other in &rules.protected {
         if other.name == domain.name {
             return Err(format!("a guest {} is protected already", other.name));
@@ -163,10 +203,14 @@ fn judge(domain: &Domain, rules: &Rules, alike: &[Found]) -> Result<Vec<String>,
         if let Definition::Domain { xml } = &other.definition {
             // What is protected was read when it was added.
             let theirs = Domain::read(xml).map_err(|why| format!("guest {}: {why}", other.name))?;
-            domain.check_against(&other.name, &theirs)?;
+            others.push((&other.name, theirs));
         }
     }
-    let mut notes = domain.notes.clone();
+    let images = Images::of(others.iter().map(|(_, d)| d).chain([domain]))?;
+    for (name, theirs) in &others {
+        domain.check_beside(name, theirs, &|a, b| images.same(a, b))?;
+    }
+    let mut notes = domain.remarks(&rules.shared);
     for one in alike {
         standing(domain, one, &mut notes)?;
     }
@@ -175,7 +219,7 @@ fn judge(domain: &Domain, rules: &Rules, alike: &[Found]) -> Result<Vec<String>,
 
 /// What libvirt here has of the same name or UUID.
 fn standing(domain: &Domain, one: &Found, notes: &mut Vec<String>) -> Result<(), String> {
-    let name = &one.name;
+    let name = quoted(&one.name);
     if one.uuid != domain.uuid || one.name != domain.name {
         return Err(format!(
             "libvirt here has {name} with UUID {}: name and UUID must both be the same or both differ",

@@ -6,7 +6,7 @@
 //! his data, and whoever started it is asked to end it, by the command that does so.
 
 use super::survey::Found;
-use quorate_recovery::domain::{Domain, uuid};
+use quorate_recovery::domain::{Domain, quoted, uuid};
 use quorate_recovery::guest::{Definition, GuestSpec};
 
 /// A protected guest, as far as the log and this host matter.
@@ -70,7 +70,7 @@ pub fn judge(
                 continue;
             };
             let guest_name = &guest.spec.name;
-            let name = &one.name;
+            let name = quoted(&one.name);
             if one.autostart {
                 out.push(Strange {
                     key: format!("autostart {guest_name} {}", uuid(one.uuid)),

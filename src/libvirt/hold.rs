@@ -28,7 +28,7 @@ fn gone() -> Failure {
 impl Inner {
     /// Refuses what would let a guest run that has no lease. The guardian would end it; better not
     /// to begin at all.
-    fn leased(&self) -> Result<(), String> {
+    pub(super) fn leased(&self) -> Result<(), String> {
         if self.qemu() && Clock.now() >= self.registry.run.lease_end(self.registry.boot)? {
             return Err("the lease is over".into());
         }

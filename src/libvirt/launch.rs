@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::hypervisor::Gate;
 use crate::hypervisor::lock;
 use quorate_membership::Time;
-use quorate_recovery::domain::{Domain, uuid};
+use quorate_recovery::domain::{Domain, quoted, uuid};
 use std::sync::Arc;
 use std::time::Duration;
 use virt::sys;
@@ -143,11 +143,16 @@ impl Inner {
     }
 
     /// Waits for the process of a created domain and registers it.
+    ///
+    /// libvirt was asked in time, and may take minutes to create what it was asked for: it looks at
+    /// its emulators, or gathers much memory. The lease is renewed meanwhile, so its record is read
+    /// anew; the bound that came with the order was the lease of that moment.
     pub(super) fn enrol(&self, life: Life, draw: u64, id: u128, gate: &Gate) -> Result<(), String> {
         if !self.qemu() {
             return Ok(());
         }
-        gate.pass()?;
+        gate.awaited()?;
+        self.leased()?;
         self.registry.enrol(life, draw, id).map(|_| ())
     }
 
@@ -202,7 +207,8 @@ impl Inner {
                 return Err(format!(
                     "libvirt starts domain {} by itself when this host boots: \
                      `virsh autostart --disable {}`",
-                    one.name, one.name
+                    one.name,
+                    quoted(&one.name)
                 ));
             }
             let Some(activity) = one.activity else {
@@ -231,5 +237,50 @@ impl Inner {
             });
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::{self, Clock};
+    use crate::guardian::records::{self, LeaseRecord, RunDir};
+    use crate::libvirt::{Libvirt, Settings};
+    use quorate_membership::{BootId, Incarnation};
+    use std::time::Duration;
+
+    #[test]
+    fn a_start_goes_by_the_lease_as_it_is_and_not_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let run = RunDir::create(&dir.path().join("run")).expect("made");
+        let boot = clock::boot_id(clock::BOOT_ID_FILE.as_ref()).expect("Linux");
+        let driver = Libvirt::new(Settings {
+            uri: "qemu:///system".into(),
+            run: run.clone(),
+            boot,
+            host: "here".into(),
+            cluster: "c1".into(),
+            evidence: None,
+        })
+        .expect("a driver");
+        let renew = |boot: BootId, end| {
+            let incarnation = Incarnation {
+                counter: 1,
+                random: 1,
+            };
+            let record = LeaseRecord {
+                boot,
+                incarnation,
+                end,
+            };
+            records::write(&run.lease(), &record).expect("written");
+        };
+        let leased = || driver.inner.leased();
+        assert!(leased().is_err(), "no record is no lease");
+        renew(boot, Clock.now() + Duration::from_secs(60));
+        assert_eq!(leased(), Ok(()));
+        renew(boot, Clock.now());
+        assert_eq!(leased(), Err("the lease is over".into()));
+        renew(BootId(boot.0 ^ 1), Clock.now() + Duration::from_secs(60));
+        assert!(leased().is_err(), "a lease of another boot is none");
     }
 }

@@ -409,11 +409,11 @@ fn adding_says_what_a_new_user_needs_to_hear() {
         ready.spec.needs,
         Needs {
             vcpus: 1,
-            memory_mib: 64
+            memory_mib: 64 + 200
         }
     );
     assert_eq!(ready.spec.check(), Ok(()));
-    assert_eq!(ready.notes.len(), 1, "{:?}", ready.notes);
+    assert_eq!(ready.notes.len(), 2, "{:?}", ready.notes);
 
     domain.set_autostart(true).expect("set");
     let why = from_domain().expect_err("autostart");

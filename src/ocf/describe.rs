@@ -29,7 +29,7 @@ pub(super) type Version = (PathBuf, u64, i64, u64);
 impl Inner {
     /// What the operator should know of a resource.
     pub(super) fn notes(&self, of: &Registration, metadata: &Metadata) -> Vec<String> {
-        let mut notes = self.unknown(of, metadata);
+        let mut notes = metadata.strange(&of.agent, &of.parameters);
         let stop = Duration::from_millis(of.stop_ms);
         notes.extend(match self.settings.kill {
             Some(kill) if stop > kill => Some(format!(
@@ -87,13 +87,7 @@ impl Inner {
         of.start_ms = ms(metadata.timeout("start"));
         of.stop_ms = ms(metadata.timeout("stop"));
         of.monitor_ms = ms(metadata.timeout("monitor"));
-        let given = |name: &&String| !of.parameters.contains_key(*name);
-        let missing: Vec<&str> = metadata
-            .required
-            .iter()
-            .filter(given)
-            .map(String::as_str)
-            .collect();
+        let missing = metadata.missing(&of.parameters);
         if !missing.is_empty() {
             return Err(format!(
                 "agent {agent} needs the parameter {}",
@@ -101,22 +95,6 @@ impl Inner {
             ));
         }
         Ok((of, metadata))
-    }
-
-    /// Parameters the agent says nothing of.
-    fn unknown(&self, of: &Registration, metadata: &Metadata) -> Vec<String> {
-        let strange = of.parameters.keys();
-        let strange = strange.filter(|name| !metadata.parameters.contains(*name));
-        strange
-            .map(|name| {
-                let known: Vec<&str> = metadata.parameters.iter().map(String::as_str).collect();
-                format!(
-                    "agent {} does not name the parameter {name}; it names {}",
-                    of.agent,
-                    known.join(", ")
-                )
-            })
-            .collect()
     }
 
     fn metadata(&self, of: &Registration, give_up: Time) -> Result<Metadata, String> {

@@ -71,6 +71,28 @@ impl Metadata {
         Ok(found)
     }
 
+    /// The required parameters that are not given.
+    #[must_use]
+    pub fn missing(&self, given: &BTreeMap<String, String>) -> Vec<&str> {
+        let missing = self.required.iter().filter(|n| !given.contains_key(*n));
+        missing.map(String::as_str).collect()
+    }
+
+    /// Given parameters that the agent says nothing of, in words.
+    #[must_use]
+    pub fn strange(&self, agent: &str, given: &BTreeMap<String, String>) -> Vec<String> {
+        let known: Vec<&str> = self.parameters.iter().map(String::as_str).collect();
+        let strange = given.keys().filter(|name| !self.parameters.contains(*name));
+        strange
+            .map(|name| {
+                format!(
+                    "agent {agent} does not name the parameter {name}; it names {}",
+                    known.join(", ")
+                )
+            })
+            .collect()
+    }
+
     /// How long an action may take.
     #[must_use]
     pub fn timeout(&self, action: &str) -> Duration {

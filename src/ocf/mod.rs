@@ -5,6 +5,7 @@
 //! all that stopping it needs, so the guardian and a restarted daemon can stop it. No exit status
 //! of a `stop` is believed: the agent's own `monitor` must say that nothing runs.
 
+pub mod add;
 mod agent;
 mod call;
 mod describe;
