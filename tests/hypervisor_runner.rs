@@ -22,7 +22,7 @@ impl Rig {
     fn new(driver: impl Driver, limits: Limits) -> Rig {
         let (orders, theirs) = mpsc::unbounded_channel();
         let (tell, facts) = mpsc::channel(64);
-        tokio::spawn(Runner::run(Arc::new(driver), limits, theirs, tell));
+        tokio::spawn(Runner::run(Arc::new(driver), limits, None, theirs, tell));
         Rig {
             orders,
             facts,

@@ -57,6 +57,11 @@ fn golden(name: &str, bytes: &[u8], expected: &str) {
     );
 }
 
+fn failed() -> Closure {
+    let how = String::new();
+    Closure::Failed { how, ran_ms: 0 }
+}
+
 #[test]
 fn datagrams_have_these_bytes() {
     for (name, body, expected) in [
@@ -588,9 +593,11 @@ fn small_enums_are_numbered_as_the_page_says() {
         "Closure",
         &[
             ("Told", Closure::Told),
-            ("Failed", Closure::Failed(String::new())),
+            ("Failed", failed()),
             ("LeaseEnded", Closure::LeaseEnded),
             ("ShutDown", Closure::ShutDown),
+            ("Refused", Closure::Refused(String::new())),
+            ("NotBegun", Closure::NotBegun(String::new())),
         ],
     );
     row("HoldReason", &wire_support::hold_reasons());
@@ -656,9 +663,9 @@ fn small_enums_are_numbered_as_the_page_says() {
 
 // Format version 1. Each of these stands in WIRE.md as well.
 const BEAT: &str = "\
-    517201016700000025570443feffeeddccbbaa99887766554433221100010207fd88776655443322 \
+    51720101690000004b45255cfeffeeddccbbaa99887766554433221100010207fd88776655443322 \
     11fbe80300fb2c01001ffc0065cd1d00fc0065cd1dfd0000000000000100010004fb921001fd0500 \
-    000000000100fd09000000000001000201fd0600000000000100fd0c00000000000100";
+    000000000100fd09000000000001000201fd0600000000000100fd0c000000000001000000";
 const ACK: &str = "\
     517201013100000020eb489efeffeeddccbbaa99887766554433221100010207fd88776655443322 \
     11fbe803020207fd8877665544332211fb2c010301";

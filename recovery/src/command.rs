@@ -83,11 +83,21 @@ pub enum Closure {
     /// It was told to stop it, or the record says it belongs elsewhere.
     Told,
     /// It failed, and restarting here did not help.
-    Failed(String),
+    Failed {
+        /// How, in words.
+        how: String,
+        /// How long it had run under this epoch before the failures that used up its budget here,
+        /// in milliseconds.
+        ran_ms: u64,
+    },
     /// The lease ended.
     LeaseEnded,
     /// It was shut down from inside, and its policy takes that for its owner's wish.
     ShutDown,
+    /// It could not be created here, or lost its disk here: another host may run it.
+    Refused(String),
+    /// Nothing of it was begun, since the hypervisor of this host does not answer.
+    NotBegun(String),
 }
 
 /// What a host says about its guests with each beat.
@@ -97,4 +107,8 @@ pub struct GuestStatus {
     pub closed: Vec<(GuestId, Token, Closure)>,
     /// Guests that run.
     pub running: Vec<(GuestId, Token)>,
+    /// The hypervisor does not answer: no guest may be given to this host.
+    pub blind: bool,
+    /// Guests here lost their disks, or the last creation here failed, and none has started since.
+    pub unfit: bool,
 }

@@ -307,7 +307,9 @@ pub struct GuestOrder {
     pub epoch: Token,
     /// What to do.
     pub action: GuestAction,
-    /// Compared with the clock immediately before acting: not later. `End` has none.
+    /// Compared with the clock immediately before acting: not later. `End` has none. A `Create` may
+    /// act until the lease end told last ([`Effect::Lease`]), if that is later: it may have waited
+    /// for a write, or take minutes, while the lease went on.
     pub not_after: Option<Time>,
 }
 

@@ -4,7 +4,7 @@
 //! promise is durable before its first effect, and the host's word *closed* is said only when the
 //! process is gone and the refusal of its epoch is on disk (C8).
 
-use crate::command::{Closure, GuestStatus};
+use crate::command::Closure;
 use crate::contract::{GuestAction, GuestOrder, GuestSeen};
 use crate::guest::{GuestId, OnShutdown};
 use crate::lrmd::{HostWatch, Watch};
@@ -19,7 +19,9 @@ mod care;
 mod memory;
 mod reconcile;
 mod sight;
+mod word;
 
+pub(crate) use care::Elsewhere;
 pub(crate) use sight::{Deed, Surroundings};
 use sight::{Phase, Process};
 
@@ -54,6 +56,8 @@ pub(crate) struct Executor {
     closures: BTreeMap<GuestId, (Token, Closure, Option<u64>)>,
     processes: BTreeMap<GuestId, Process>,
     failures: BTreeMap<GuestId, Vec<Time>>,
+    /// When a guest first ran under its newest epoch here.
+    ran: BTreeMap<GuestId, (Token, Time)>,
     resets: BTreeMap<GuestId, Vec<Time>>,
     /// What is kept for people of guests whose process has ended.
     kept: BTreeMap<GuestId, VecDeque<(Time, String)>>,
@@ -65,6 +69,10 @@ pub(crate) struct Executor {
     astray: bool,
     emptied: Option<Option<u64>>,
     blind: Option<String>,
+    /// What runs here was once what the log gives to this incarnation.
+    settled: bool,
+    /// A guest lost its disk here or could not be created, and none has started since.
+    unfit: bool,
     /// The store failed: nothing more can be promised durably, so nothing new is started.
     store_failed: bool,
     deeds: Vec<Deed>,
@@ -83,6 +91,7 @@ impl Executor {
             closures: BTreeMap::new(),
             processes: BTreeMap::new(),
             failures: BTreeMap::new(),
+            ran: BTreeMap::new(),
             resets: BTreeMap::new(),
             kept: BTreeMap::new(),
             host: HostWatch::default(),
@@ -92,6 +101,8 @@ impl Executor {
             astray: true,
             emptied: None,
             blind: None,
+            settled: false,
+            unfit: false,
             store_failed: false,
             deeds: Vec::new(),
         };
@@ -105,6 +116,7 @@ impl Executor {
         let phase = if seen.paused {
             Phase::Held
         } else {
+            self.ran.insert(seen.guest, (seen.epoch, now));
             Phase::Running
         };
         self.enter(now, seen.guest, seen.epoch, phase);
@@ -139,7 +151,7 @@ impl Executor {
         for guest in unsent {
             if let Some(process) = self.processes.remove(guest) {
                 self.astray = true;
-                let why = Closure::Failed("the store of this host failed".into());
+                let why = Closure::Refused("the store of this host failed".into());
                 self.close(*guest, process.epoch, why);
             }
         }
@@ -237,20 +249,24 @@ impl Executor {
         }
     }
 
-    /// Notes a failure; gives whether the budget for restarts on this host is used up.
-    fn failed(&mut self, s: &Surroundings<'_>, guest: GuestId) -> bool {
+    /// Notes a failure. If that uses up the budget for restarts on this host, gives for how many
+    /// milliseconds the guest had run under this epoch before the first failure that counts.
+    fn failed(&mut self, s: &Surroundings<'_>, guest: GuestId, epoch: Token) -> Option<u64> {
         let Some(policy) = s.guests.guests.get(&guest).map(|r| r.spec.policy) else {
-            return true;
+            return Some(0);
         };
         let window = Duration::from_millis(policy.window_ms);
         let failures = self.failures.entry(guest).or_default();
         failures.retain(|at| s.now.since(*at) < window);
         failures.push(s.now);
-        let used_up = failures.len() > policy.restarts_here as usize;
-        if used_up {
-            failures.clear();
+        if failures.len() <= policy.restarts_here as usize {
+            return None;
         }
-        used_up
+        let first = failures.first().copied().unwrap_or(s.now);
+        failures.clear();
+        let ran = self.ran.get(&guest).filter(|(of, _)| *of == epoch);
+        let ran = ran.map_or(Duration::ZERO, |(_, since)| first.since(*since));
+        Some(u64::try_from(ran.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// A guest process ended by itself.
@@ -283,8 +299,9 @@ impl Executor {
         if cause == Cause::ShutDown && leaves {
             return self.close(guest, epoch, Closure::ShutDown);
         }
-        if self.failed(s, guest) {
-            self.close(guest, epoch, Closure::Failed(how.to_owned()));
+        if let Some(ran_ms) = self.failed(s, guest, epoch) {
+            let how = how.to_owned();
+            self.close(guest, epoch, Closure::Failed { how, ran_ms });
         }
     }
 
@@ -298,11 +315,11 @@ impl Executor {
         if let Some(follows) = self.aside_done(s, order, &result) {
             return follows;
         }
-        let Some((guest, phase)) = self
+        let Some((guest, phase, epoch)) = self
             .processes
             .iter()
             .find(|(_, p)| p.order.is_some_and(|(o, _)| o == order))
-            .map(|(g, p)| (*g, p.phase))
+            .map(|(g, p)| (*g, p.phase, p.epoch))
         else {
             return false;
         };
@@ -314,7 +331,10 @@ impl Executor {
             (Phase::Creating | Phase::Pausing, Ok(())) => process.phase = Phase::Held,
             (Phase::Continuing, Ok(())) => {
                 process.runs(s.now);
-                let epoch = process.epoch;
+                self.unfit = false;
+                if self.ran.get(&guest).is_none_or(|(of, _)| *of != epoch) {
+                    self.ran.insert(guest, (epoch, s.now));
+                }
                 self.deeds.push(Deed::Started(guest, epoch));
             }
             (Phase::Ending, Ok(())) => self.gone(guest, "ended when told to"),
@@ -322,8 +342,9 @@ impl Executor {
                 // What a failed creation left behind is ended before anything else is tried.
                 self.deeds
                     .push(Deed::Alert(guest, format!("could not be created: {why}")));
-                let closing = self.failed(s, guest).then_some(Closure::Failed(why));
-                self.end(s.now, guest, closing);
+                self.unfit |= !self.processes.values().any(|p| p.phase == Phase::Running);
+                let used_up = self.failed(s, guest, epoch);
+                self.end(s.now, guest, used_up.map(|_| Closure::Refused(why)));
             }
             (Phase::Continuing, Err(why)) => {
                 process.phase = Phase::Held;
@@ -395,11 +416,19 @@ impl Executor {
             .all(|(g, p)| p.epoch > self.promise(*g).closed)
     }
 
-    /// Whether everything that runs here is what the log gives to this incarnation (reading 2).
-    pub(crate) fn settled(&self, s: &Surroundings<'_>) -> bool {
-        self.processes
+    /// Whether everything that runs here is what the log gives to this incarnation (reading 2), or
+    /// was once: what was inherited is settled then. One that appears later and does not end is
+    /// ended alone; the others here are not to pay for it with their lease.
+    pub(crate) fn settled(&mut self, s: &Surroundings<'_>) -> bool {
+        if self.settled {
+            return true;
+        }
+        let settled = self
+            .processes
             .iter()
-            .all(|(g, p)| s.mine(*g).is_some_and(|r| r.epoch == p.epoch))
+            .all(|(g, p)| s.mine(*g).is_some_and(|r| r.epoch == p.epoch));
+        self.settled = settled && s.admitted();
+        settled
     }
 
     /// Whether the word *emptied* is true and durable (reading 3).
@@ -420,44 +449,6 @@ impl Executor {
             .iter()
             .filter(|(_, p)| p.phase == Phase::Running)
             .map(|(g, p)| (*g, p.epoch))
-    }
-
-    /// What beats say about guests.
-    pub(crate) fn status(&self, s: &Surroundings<'_>) -> GuestStatus {
-        let closed = self
-            .closures
-            .iter()
-            .filter(|(_, (_, _, batch))| batch.is_some_and(|b| b <= self.durable))
-            .filter(|(g, (epoch, ..))| {
-                // Only what the log still holds open here needs saying.
-                s.guests
-                    .guests
-                    .get(g)
-                    .is_some_and(|r| r.open() && r.host == Some(s.me) && r.epoch <= *epoch)
-            })
-            .map(|(g, (epoch, why, _))| (*g, *epoch, why.clone()))
-            .collect();
-        GuestStatus {
-            closed,
-            running: self.running().collect(),
-        }
-    }
-
-    pub(crate) fn batched(&mut self, batch: u64) {
-        for (_, _, at) in self.closures.values_mut() {
-            at.get_or_insert(batch);
-        }
-        if let Some(at) = &mut self.emptied {
-            at.get_or_insert(batch);
-        }
-    }
-
-    /// A batch is durable; gives whether anything that rests on it may be said from now on.
-    pub(crate) fn persisted(&mut self, batch: u64) -> bool {
-        let before = self.durable;
-        self.durable = before.max(batch);
-        let sayable = |at: Option<u64>| at.is_some_and(|b| b > before && b <= batch);
-        self.closures.values().any(|(_, _, at)| sayable(*at)) || self.emptied.is_some_and(sayable)
     }
 
     /// What the log says of guests or hosts may have changed.

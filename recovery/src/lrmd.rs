@@ -38,7 +38,9 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// An agent that was silent for longer than this while the guest was seen to live is gone for
 /// reasons of its own; its silence says nothing about the guest.
 const TOGETHER: Duration = Duration::from_secs(30);
-/// A disk that fails here, and is not just full, may work elsewhere: after so long it is tried.
+/// A disk that fails here, and is not just full, may work elsewhere: after so long it is tried, if
+/// some host is there that is not known to lack it too. Held, the guest simply goes on once the disk
+/// is back; ended, it would have to be started.
 const IO_PATIENCE: Duration = Duration::from_secs(300);
 /// First and longest time between two tries to let a guest go on after an I/O error.
 const IO_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -54,6 +56,8 @@ pub(crate) struct Context<'a> {
     pub(crate) steady: Option<Time>,
     /// Far more wants to run on this host than it has CPUs.
     pub(crate) crowded: bool,
+    /// A disk that fails here may work on another host.
+    pub(crate) elsewhere: bool,
 }
 
 /// How a guest has failed.

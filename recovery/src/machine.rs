@@ -38,11 +38,34 @@ pub struct GuestRecord {
     pub epoch: Token,
     /// How that epoch ended; `None` while the guest may run there.
     pub closed: Option<Closed>,
-    /// Failures in a row that no restart on the spot helped.
+    /// Failures in a row that no restart on the spot helped. One that comes after the guest has run
+    /// for the window of its policy begins a new row.
     pub failures: u32,
     /// What keeps it from being placed; at most one of each kind.
     pub holds: Vec<Hold>,
+    /// Hosts in a row that could not start it.
+    pub refused: u32,
+    /// The hosts that failed it in this row, oldest first.
+    pub tried: Vec<NodeId>,
+    /// The newest entry that closed it by a failure; zero if none did in this row.
+    pub failed_at: Token,
 }
+
+/// Whose fault it was that an epoch of a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Blame {
+    /// Nobody's: it was told to end, or its host or lease ended.
+    Nobody,
+    /// The guest failed.
+    Guest,
+    /// The host could not run it.
+    Host,
+}
+
+/// The most hosts of a row of failures that are remembered.
+const TRIED: usize = 32;
+/// The longest words of a closing that are kept, in characters.
+const WORDS: usize = 300;
 
 /// How an epoch of a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +74,8 @@ pub struct Closed {
     pub at: Token,
     /// By an expired lease, whose wait contains the drain time already (V1).
     pub drained: bool,
+    /// Whose fault it was.
+    pub blame: Blame,
     /// In words.
     pub why: String,
 }
@@ -62,9 +87,73 @@ impl GuestRecord {
         self.closed.is_none()
     }
 
-    fn close(&mut self, at: Token, drained: bool, why: String) {
-        self.closed = Some(Closed { at, drained, why });
+    fn close(&mut self, at: Token, drained: bool, blame: Blame, why: String) {
+        self.closed = Some(Closed {
+            at,
+            drained,
+            blame,
+            why,
+        });
     }
+
+    /// A failure of the present row, on the guest's last host.
+    fn fails(&mut self, at: Token) {
+        self.failed_at = at;
+        let Some(host) = self.host else { return };
+        self.tried.retain(|tried| *tried != host);
+        self.tried.push(host);
+        if self.tried.len() > TRIED {
+            self.tried.remove(0);
+        }
+    }
+
+    /// What failed before says nothing about what comes.
+    fn begins_a_new_row(&mut self) {
+        self.failures = 0;
+        self.refused = 0;
+        self.tried.clear();
+        self.failed_at = Token::NONE;
+    }
+
+    /// Closes the epoch by the host's word.
+    fn closed_by(&mut self, at: Token, why: &Closure) {
+        let (mut blame, mut drained) = (Blame::Nobody, false);
+        let words = match why {
+            Closure::Told => "stopped when told to".to_owned(),
+            Closure::LeaseEnded => "ended with the lease of its host".to_owned(),
+            Closure::ShutDown => {
+                self.wanted = Wanted::Stopped;
+                "shut down from inside".to_owned()
+            }
+            Closure::Failed { how, ran_ms } => {
+                if *ran_ms >= self.spec.policy.window_ms && !planted("failures-never-forgotten") {
+                    self.begins_a_new_row();
+                }
+                blame = Blame::Guest;
+                self.refused = 0;
+                self.failures = self.failures.saturating_add(1);
+                self.fails(at);
+                format!("failed: {}", short(how))
+            }
+            Closure::Refused(how) => {
+                blame = Blame::Host;
+                self.refused = self.refused.saturating_add(1);
+                self.fails(at);
+                format!("could not run there: {}", short(how))
+            }
+            Closure::NotBegun(how) => {
+                // It never ran, and what ran before had drained when it was placed.
+                drained = true;
+                format!("not begun there: {}", short(how))
+            }
+        };
+        self.close(at, drained, blame, words);
+    }
+}
+
+/// Words of others, bounded.
+fn short(words: &str) -> String {
+    words.chars().take(WORDS).collect()
 }
 
 impl Guests {
@@ -119,10 +208,14 @@ impl Application for Guests {
                     closed: Some(Closed {
                         at,
                         drained: true,
+                        blame: Blame::Nobody,
                         why: "new".into(),
                     }),
                     failures: 0,
                     holds: Vec::new(),
+                    refused: 0,
+                    tried: Vec::new(),
+                    failed_at: Token::NONE,
                 };
                 self.guests.insert(GuestId(at.0), record);
                 if let Err(why) = placement::survivable(cluster, self) {
@@ -141,16 +234,13 @@ impl Application for Guests {
             }
             Command::SetWanted { guest, wanted } => {
                 let r = self.record(*guest)?;
-                let before = r.wanted;
+                let begins = r.wanted == Wanted::Stopped && *wanted == Wanted::Running;
                 r.wanted = *wanted;
-                r.failures = 0;
-                if let Err(why) = placement::survivable(cluster, self)
-                    && *wanted == Wanted::Running
-                    && before == Wanted::Stopped
-                {
-                    self.record(*guest)?.wanted = before;
+                if begins && let Err(why) = placement::survivable(cluster, self) {
+                    self.record(*guest)?.wanted = Wanted::Stopped;
                     return Err(why);
                 }
+                self.record(*guest)?.begins_a_new_row();
                 Ok(())
             }
             Command::Placed {
@@ -194,19 +284,7 @@ impl Application for Guests {
                 if !holds || *epoch < r.epoch {
                     return Err("no open epoch of that guest on that host".into());
                 }
-                let words = match why {
-                    Closure::Told => "stopped when told to".to_owned(),
-                    Closure::LeaseEnded => "ended with the lease of its host".to_owned(),
-                    Closure::ShutDown => {
-                        r.wanted = Wanted::Stopped;
-                        "shut down from inside".to_owned()
-                    }
-                    Closure::Failed(how) => {
-                        r.failures = r.failures.saturating_add(1);
-                        format!("failed: {how}")
-                    }
-                };
-                r.close(at, false, words);
+                r.closed_by(at, why);
                 Ok(())
             }
             Command::SetFencing { host, levels } => {
@@ -232,7 +310,8 @@ impl Application for Guests {
     fn ended(&mut self, at: Token, host: NodeId, last: Incarnation, how: Ended) {
         for r in self.guests.values_mut() {
             if r.open() && r.host == Some(host) && r.incarnation <= last {
-                r.close(at, how == Ended::Lease, "its host ended".into());
+                let drained = how == Ended::Lease;
+                r.close(at, drained, Blame::Nobody, "its host ended".into());
             }
         }
     }

@@ -86,6 +86,38 @@ pub const BUGS: &[(&str, &str)] = &[
         "stranded-guest-waits",
         "L1: a guest given to a host that gets no log any more waits until it does",
     ),
+    (
+        "placed-on-blind-host",
+        "L1: a host whose hypervisor does not answer is given guests",
+    ),
+    (
+        "hung-host-keeps-guests",
+        "L1: a host keeps what it was given for as long as its hypervisor hangs",
+    ),
+    (
+        "failed-hosts-first",
+        "L1: a host that failed a guest, or could run no other, is chosen for the room it has",
+    ),
+    (
+        "failures-never-forgotten",
+        "L1: what failed long ago delays the start after the loss of a host",
+    ),
+    (
+        "empty-host-is-cut",
+        "S7: a device cuts a host that runs nothing, and takes the brake's place of another",
+    ),
+    (
+        "storage-gone-everywhere",
+        "S9: guests are ended for a storage that no other host has either",
+    ),
+    (
+        "busy-once-is-usual",
+        "S9: a guest or host that was busy once makes a dead guest look usual",
+    ),
+    (
+        "computing-is-hung",
+        "S9: a guest without an agent that only computes is taken for dead",
+    ),
 ];
 
 pub use quorate_membership::mutants::planted;

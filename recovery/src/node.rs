@@ -429,6 +429,9 @@ impl Node {
             }
             _ => {}
         }
+        if !replayed {
+            self.planner.note(now, *token, &entry.body);
+        }
         if !replayed && let Some(event) = self.describe(*token, &entry.body) {
             out.push(Effect::Event(event));
         }

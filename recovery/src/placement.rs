@@ -3,7 +3,8 @@
 use crate::guest::{GuestId, Wanted};
 use crate::machine::Guests;
 use quorate_membership::entry::Capacity;
-use quorate_membership::{Cluster, NodeId};
+use quorate_membership::{Cluster, HostState, NodeId};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Room left per host that may take guests.
@@ -36,19 +37,18 @@ fn fits(left: Capacity, needs: Capacity) -> bool {
     left.vcpus >= needs.vcpus && left.memory_mib >= needs.memory_mib
 }
 
-/// The host with most room left afterwards; of equals the lowest number. `avoid` is taken only
-/// if no other has room.
+/// The host that stands least against, by `against`; of those the one with most room left, of
+/// equals the lowest number. What stands against a host only puts it behind the others.
 #[must_use]
-pub fn choose(room: &Room, needs: Capacity, avoid: Option<NodeId>) -> Option<NodeId> {
+pub fn choose(room: &Room, needs: Capacity, against: impl Fn(NodeId) -> u32) -> Option<NodeId> {
     room.iter()
         .filter(|(_, left)| fits(**left, needs))
         .max_by_key(|(node, left)| {
-            let other = Some(**node) != avoid;
             (
-                other,
+                Reverse(against(**node)),
                 left.memory_mib,
                 left.vcpus,
-                std::cmp::Reverse(**node),
+                Reverse(**node),
             )
         })
         .map(|(node, _)| *node)
@@ -57,8 +57,8 @@ pub fn choose(room: &Room, needs: Capacity, avoid: Option<NodeId>) -> Option<Nod
 /// Whether every guest wanted running would still find room if any one host were lost.
 ///
 /// Guests are packed largest first onto the host with most room (worst fit decreasing): a set it
-/// accepts does fit; a set it refuses might fit if packed more cleverly. A cluster with a single
-/// host promises nothing.
+/// accepts does fit; a set it refuses might fit if packed more cleverly. Only members count: a host
+/// that is lost, fenced or away has room for nobody. A cluster with a single host promises nothing.
 ///
 /// # Errors
 /// The host whose loss could not be survived, and the guest that finds no room.
@@ -67,6 +67,7 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
         .hosts
         .iter()
         .filter(|(_, h)| !h.profile.witness)
+        .filter(|(_, h)| h.state() == HostState::Member)
         .map(|(n, h)| (*n, h.profile.capacity))
         .collect();
     let mut wanted: Vec<(Capacity, GuestId)> = guests
@@ -75,7 +76,7 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
         .filter(|(_, r)| r.wanted == Wanted::Running)
         .map(|(id, r)| (r.spec.needs.capacity(), *id))
         .collect();
-    wanted.sort_by_key(|(c, id)| (std::cmp::Reverse((c.memory_mib, c.vcpus)), *id));
+    wanted.sort_by_key(|(c, id)| (Reverse((c.memory_mib, c.vcpus)), *id));
     let lost: Vec<Option<NodeId>> = match whole.len() {
         0 => return Ok(()),
         1 => vec![None],
@@ -87,7 +88,7 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
             room.remove(&lost);
         }
         for (needs, id) in &wanted {
-            let Some(host) = choose(&room, *needs, None) else {
+            let Some(host) = choose(&room, *needs, |_| 0) else {
                 let name = &guests.guests[id].spec.name;
                 return Err(match lost {
                     Some(lost) => format!(

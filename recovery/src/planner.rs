@@ -7,12 +7,13 @@ use crate::machine::Guests;
 use crate::mutants::planted;
 use quorate_fencing::{Next, Tried, brake, next_level};
 use quorate_membership::cluster::Attempt;
-use quorate_membership::entry::{AttemptEnd, Away, Entry, Proof, ProposalId};
+use quorate_membership::entry::{AttemptEnd, Away, Entry, Ground, Proof, ProposalId};
 use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 mod place;
+mod standing;
 mod stranded;
 
 /// Kinds of cooldowns of this crate (the membership's own are below 64).
@@ -56,8 +57,16 @@ pub(crate) struct Planner {
     pub(crate) waiting: BTreeMap<GuestId, String>,
     /// Why a lost host is not being cut by a device, for people.
     pub(crate) fencing: BTreeMap<NodeId, String>,
-    /// Since when hosts have got no log that were given guests in it.
+    /// When the newest failure of a guest was applied here.
+    failed: BTreeMap<Token, Time>,
+    /// When the end of an attempt was applied here.
+    ended: BTreeMap<Token, Time>,
+    /// What stands against hosts.
+    standing: standing::Standing,
+    /// Since when hosts have run nothing of what they were given: they get no log, or are blind.
     stranded: BTreeMap<NodeId, Time>,
+    /// When hosts were last looked through for that.
+    looked: Time,
     /// When this node had applied how many entries, oldest first.
     history: VecDeque<(Time, u64)>,
     /// The epoch and the number of entries that were applied when the state was looked through.
@@ -130,7 +139,20 @@ impl Planner {
                 }
             }
         }
+        let failures = guests.values().map(|r| r.failed_at);
+        let failures: BTreeSet<Token> = failures.filter(|at| *at != Token::NONE).collect();
+        self.failed.retain(|at, _| failures.contains(at));
+        for at in failures {
+            self.failed.entry(at).or_insert(now);
+        }
+        self.standing.observe(now, member);
         let hosts = &member.cluster().hosts;
+        let tried = hosts.values().filter_map(|h| h.tried.last());
+        let tried: BTreeSet<Token> = tried.map(|(a, _)| a.token).collect();
+        self.ended.retain(|token, _| tried.contains(token));
+        for token in tried {
+            self.ended.entry(token).or_insert(now);
+        }
         let open = |token: &Token| hosts.values().any(|h| h.attempts.contains_key(token));
         let latest = |token: &Token| hosts.values().any(|h| h.last_attempt == Some(*token));
         for h in hosts.values() {
@@ -311,6 +333,12 @@ impl Planner {
                 "its daemon was stopped by an operator: only its lease is waited for".into(),
             );
         }
+        let ordered = matches!(record.revoke, Some((_, Ground::Ordered)));
+        if !ordered && !member.app().holds_open(host) && !planted("empty-host-is-cut") {
+            return Err(
+                "no guest can run on it: there is nothing that a device could prove".into(),
+            );
+        }
         let levels = member.app().fencing.get(&host).cloned().unwrap_or_default();
         if levels.is_empty() {
             return Err("it has no fence device: only its lease is left".into());
@@ -328,16 +356,18 @@ impl Planner {
             if record.armed.is_some() && heard.beat.lease_left.is_zero() {
                 return Err("it is heard, and says that its lease is over".into());
             }
-            if record.armed.is_some() && stranded::stranded(now, member, host) {
-                return Err("it is heard, gets no log and runs no guest: its lease is left".into());
+            let deaf = matches!(record.revoke, Some((_, Ground::Deaf)));
+            let idle =
+                stranded::stranded(now, member, host) || deaf && stranded::idle(now, member, host);
+            if record.armed.is_some() && idle {
+                return Err("it is heard and runs no guest: its lease is left".into());
             }
         }
         // Which level comes next depends on when the last one ended; only the log's order of
-        // attempts is shared, so ages are measured from when this node saw the newest.
-        let age = record
-            .last_attempt
-            .and_then(|a| self.logged.get(&a))
-            .map(|at| now.since(*at));
+        // attempts is shared, so ages are measured from when this node saw the newest end.
+        let last = record.tried.last().map(|(a, _)| a.token);
+        let seen = last.and_then(|token| self.ended.get(&token));
+        let age = seen.map(|at| now.since(*at));
         let tried: Vec<Tried> = record
             .tried
             .iter()
@@ -417,7 +447,14 @@ impl Planner {
             .filter(|p| Some(p.term) == term && now < p.not_after && !planted("brake-by-log-alone"))
             .map(|p| (p.host.0, Duration::ZERO));
         attempts.extend(coming);
-        let n = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        // Hosts that can run guests and are there, the ones that are being lost among them: what was
+        // lost long ago, or was never more than a vote, makes no cluster larger.
+        let counted = |(node, h): &(&NodeId, &Host)| {
+            let cut = |(n, age): &(u32, Duration)| *n == node.0 && *age <= brake::WINDOW;
+            let there = h.away.is_none() && (h.proved.is_none() || attempts.iter().any(cut));
+            !h.profile.witness && there
+        };
+        let n = u32::try_from(hosts.iter().filter(counted).count()).unwrap_or(u32::MAX);
         brake::allows(n, 1, brake::WINDOW, &attempts, host.0)
     }
 

@@ -113,6 +113,38 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("placed-just-before-the-log-is-lost.toml")],
     ),
     (
+        "placed-on-blind-host",
+        &[story!("hung-hypervisor-gets-no-guests.toml")],
+    ),
+    (
+        "hung-host-keeps-guests",
+        &[story!("hypervisor-hangs-as-guests-are-placed.toml")],
+    ),
+    (
+        "failed-hosts-first",
+        &[story!("two-bad-hosts-are-left-for-a-good-one.toml")],
+    ),
+    (
+        "failures-never-forgotten",
+        &[story!("failures-of-long-ago-delay-nothing.toml")],
+    ),
+    (
+        "empty-host-is-cut",
+        &[story!("witness-without-guests-is-not-cut.toml")],
+    ),
+    (
+        "storage-gone-everywhere",
+        &[story!("storage-gone-everywhere-for-ten-minutes.toml")],
+    ),
+    (
+        "busy-once-is-usual",
+        &[story!("rule-a-hang-is-seen-after-busy-times.toml")],
+    ),
+    (
+        "computing-is-hung",
+        &[story!("computing-alone-is-no-hang.toml")],
+    ),
+    (
         "proved-life-goes-on",
         &[story!("paused-daemon-past-lease.toml")],
     ),

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::guardian::{Guardian, Lease};
 use crate::hypervisor::Driver as _;
-use crate::hypervisor::{Limits, Runner};
+use crate::hypervisor::{LeaseEnd, Limits, Runner};
 use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use crate::store::{Committer, NodeIdentity, Store};
 use quorate_membership::Token;
@@ -261,9 +261,12 @@ impl Life {
                 create: kinds.create_limit(),
                 ..start::limits(&founding.timing, Limits::default())
             };
+            let lease = Lease::new(run_dir.clone(), boot, incarnation);
+            let lease = LeaseEnd::new(move || lease.end().ok());
             tasks.push(tokio::spawn(Runner::run(
                 kinds,
                 limits,
+                Some(lease),
                 order_queue,
                 tell.clone(),
             )));

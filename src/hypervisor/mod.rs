@@ -47,10 +47,32 @@ pub enum Notice {
     Seen(GuestId, Token, Observation),
 }
 
+/// The end of the host's lease as its record has it, read anew at each call.
+#[derive(Clone)]
+pub struct LeaseEnd(Arc<dyn Fn() -> Option<Time> + Send + Sync>);
+
+impl LeaseEnd {
+    /// `read` gives the end of the lease as it stands; nothing if it cannot be read.
+    pub fn new(read: impl Fn() -> Option<Time> + Send + Sync + 'static) -> LeaseEnd {
+        LeaseEnd(Arc::new(read))
+    }
+
+    fn now(&self) -> Option<Time> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for LeaseEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LeaseEnd({:?})", self.now())
+    }
+}
+
 /// Permission to act, which a driver asks for immediately before each effect.
 #[derive(Clone, Debug)]
 pub struct Gate {
     not_after: Option<Time>,
+    lease: Option<LeaseEnd>,
     give_up: Time,
     abandoned: Arc<AtomicBool>,
 }
@@ -61,9 +83,24 @@ impl Gate {
     pub fn new(not_after: Option<Time>, give_up: Time) -> Gate {
         Gate {
             not_after,
+            lease: None,
             give_up,
             abandoned: Arc::default(),
         }
+    }
+
+    /// The same permission for as long as the host's lease goes on, as it stands at the moment of
+    /// acting: what takes minutes is not too late because the lease was renewed meanwhile.
+    #[must_use]
+    pub fn under(self, lease: Option<LeaseEnd>) -> Gate {
+        Gate { lease, ..self }
+    }
+
+    /// The last moment for an effect, by the lease as it stands now.
+    fn bound(&self) -> Option<Time> {
+        let renewed = self.lease.as_ref().and_then(LeaseEnd::now);
+        self.not_after
+            .map(|fixed| renewed.map_or(fixed, |end| fixed.max(end)))
     }
 
     /// The same permission for a call that must be done by `give_up` at the latest.
@@ -78,7 +115,7 @@ impl Gate {
     /// Not later than this may the effect be, on this host's clock.
     #[must_use]
     pub fn not_after(&self) -> Time {
-        self.not_after.unwrap_or(Time::NEVER).min(self.give_up)
+        self.bound().unwrap_or(Time::NEVER).min(self.give_up)
     }
 
     /// When the call must have answered.
@@ -109,9 +146,10 @@ impl Gate {
     /// "too late", or that nobody waits for it any more.
     pub fn pass(&self) -> Result<(), String> {
         self.awaited()?;
+        let bound = self.bound();
         // The clock last: nothing lies between it and the effect.
         let now = Clock.now();
-        if self.not_after.is_some_and(|bound| now > bound) {
+        if bound.is_some_and(|bound| now > bound) {
             return Err("too late".into());
         }
         Ok(())

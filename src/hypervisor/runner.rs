@@ -1,6 +1,6 @@
 //! Carries orders to a driver and facts back, whatever the driver does.
 
-use super::{Driver, Gate, Gone, Notice};
+use super::{Driver, Gate, Gone, LeaseEnd, Notice};
 use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
@@ -53,6 +53,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Runner<D> {
     driver: Arc<D>,
     limits: Limits,
+    lease: Option<LeaseEnd>,
     facts: mpsc::Sender<Fact>,
     /// Orders behind the one that is carried out, by guest. A guest without an entry is idle.
     waiting: BTreeMap<GuestId, VecDeque<GuestOrder>>,
@@ -76,10 +77,12 @@ enum Done {
 impl<D: Driver> Runner<D> {
     /// Carries out `orders` until their sender is gone, saying `GuestDone` to each, `Guests` or
     /// `HypervisorBlind` after each poll, and `GuestGone` for guests that end by themselves.
-    /// What is said of one guest is never older than what was said before.
+    /// What is said of one guest is never older than what was said before. Creations are bound by
+    /// `lease` as it stands when they act.
     pub async fn run(
         driver: Arc<D>,
         limits: Limits,
+        lease: Option<LeaseEnd>,
         mut orders: mpsc::UnboundedReceiver<GuestOrder>,
         facts: mpsc::Sender<Fact>,
     ) {
@@ -91,6 +94,7 @@ impl<D: Driver> Runner<D> {
         let mut runner = Runner {
             driver,
             limits,
+            lease,
             facts,
             waiting: BTreeMap::new(),
             done,
@@ -222,7 +226,9 @@ impl<D: Driver> Runner<D> {
             GuestAction::Capture { .. } => self.limits.capture,
             GuestAction::Probe(_) => return,
         };
-        let gate = Gate::new(order.not_after, Clock.now() + limit);
+        let lease = self.lease.clone();
+        let lease = lease.filter(|_| matches!(order.action, GuestAction::Create(_)));
+        let gate = Gate::new(order.not_after, Clock.now() + limit).under(lease);
         let driver = Arc::clone(&self.driver);
         let theirs = gate.clone();
         let (guest, number) = (order.guest, order.order);

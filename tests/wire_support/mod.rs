@@ -41,6 +41,8 @@ pub(crate) fn beat() -> Beat<GuestStatus> {
         status: GuestStatus {
             closed: vec![(GuestId(token(5).0), token(9), Closure::LeaseEnded)],
             running: vec![(GuestId(token(6).0), token(12))],
+            blind: false,
+            unfit: false,
         },
     }
 }

@@ -25,6 +25,17 @@ const RESET_PATIENCE: Duration = Duration::from_secs(60);
 /// A probe that is not answered so long after its limit was not run.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whether a guest whose disk fails here may find it on another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Elsewhere {
+    /// Every other host lacks it too, or takes no guests.
+    None,
+    /// A host takes guests, and runs none that would show.
+    Unknown,
+    /// A host runs guests, and their disks work.
+    Known,
+}
+
 /// What the judge must know besides what was seen of a guest.
 fn context<'a>(now: Time, process: &Process, spec: &'a GuestSpec, host: &HostWatch) -> Context<'a> {
     let running = process.phase == Phase::Running && process.reset.is_none();
@@ -34,6 +45,7 @@ fn context<'a>(now: Time, process: &Process, spec: &'a GuestSpec, host: &HostWat
         probe_failures: spec.probe.as_ref().map(|p| p.failures),
         steady: running.then_some(process.steady),
         crowded: host.crowded(),
+        elsewhere: process.elsewhere || planted("storage-gone-everywhere"),
     }
 }
 
@@ -85,7 +97,16 @@ impl Executor {
         }
         let context = context(s.now, process, &record.spec, &self.host);
         process.watch.take(&context, seen);
+        let lost = process.watch.without_storage();
+        let runs = matches!(seen, Observation::Sample(s) if s.held.is_none())
+            && process.phase == Phase::Running;
         let failed = process.watch.failure(&context).is_some();
+        if lost {
+            self.unfit = true;
+        } else if runs && self.unfit {
+            let others = self.processes.values();
+            self.unfit = others.into_iter().any(|p| p.watch.without_storage());
+        }
         if *seen == Observation::Event(GuestEvent::Ending) {
             self.deeds.push(Deed::Health(guest, GONE.into()));
         }
@@ -176,8 +197,12 @@ impl Executor {
             let capture = GuestAction::Capture { why: why.clone() };
             self.aside(guest, capture, until);
         }
+        if matches!(failure, Failure::IoError(_)) {
+            // Its disk is what is gone here: nothing of it is to be tried here again.
+            return self.ends(s, guest, &why, Some(Closure::Refused(why.clone())));
+        }
         // What is outside the guest is not mended by starting its operating system anew.
-        let inside = !matches!(failure, Failure::Monitor(_) | Failure::IoError(_));
+        let inside = !matches!(failure, Failure::Monitor(_));
         if inside && self.may_reset(s.now, guest, policy) {
             if let Some(order) = self.aside(guest, GuestAction::Reset, until)
                 && let Some(process) = self.processes.get_mut(&guest)
@@ -206,8 +231,22 @@ impl Executor {
 
     /// Ends a guest that failed, to be started again: here as long as the budget lasts.
     fn restart(&mut self, s: &Surroundings<'_>, guest: GuestId, why: &str) {
-        let elsewhere = self.failed(s, guest);
-        let text = if elsewhere {
+        let epoch = self.processes.get(&guest).map(|p| p.epoch);
+        let used_up = self.failed(s, guest, epoch.unwrap_or(Token::NONE));
+        self.ends(
+            s,
+            guest,
+            why,
+            used_up.map(|ran_ms| {
+                let how = why.to_owned();
+                Closure::Failed { how, ran_ms }
+            }),
+        );
+    }
+
+    /// Ends a guest, to be started elsewhere if it is closed so.
+    fn ends(&mut self, s: &Surroundings<'_>, guest: GuestId, why: &str, closing: Option<Closure>) {
+        let text = if closing.is_some() {
             format!("is ended, to be started elsewhere: {why}")
         } else {
             format!("is ended and started again here: {why}")
@@ -216,7 +255,6 @@ impl Executor {
             process.watch.note(s.now, text.clone());
         }
         self.deeds.push(Deed::Health(guest, text));
-        let closing = elsewhere.then(|| Closure::Failed(why.to_owned()));
         self.end(s.now, guest, closing);
     }
 
@@ -323,6 +361,22 @@ impl Executor {
     pub(crate) fn evidence(&self, now: Time, guest: GuestId) -> Vec<String> {
         let process = self.processes.get(&guest);
         process.map_or_else(Vec::new, |p| p.watch.evidence(now))
+    }
+
+    /// Whether guests here are held by I/O errors, or were last.
+    pub(crate) fn lacks_storage(&self) -> bool {
+        self.unfit
+    }
+
+    /// The other hosts were looked through for one that has the disks which fail here. Where that is
+    /// not known of any, one guest alone may find it out.
+    pub(crate) fn looked_elsewhere(&mut self, found: Elsewhere) {
+        let mut held = self.processes.values_mut();
+        let mut may = found != Elsewhere::None;
+        held.by_ref().for_each(|p| {
+            p.elsewhere = may && p.watch.without_storage();
+            may &= found == Elsewhere::Known || !p.elsewhere;
+        });
     }
 
     /// What stands against this host.

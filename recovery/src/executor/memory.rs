@@ -43,6 +43,7 @@ impl Executor {
             self.promises.remove(&guest);
             self.closures.remove(&guest);
             self.failures.remove(&guest);
+            self.ran.remove(&guest);
             self.resets.remove(&guest);
             self.kept.remove(&guest);
             self.deeds.push(Deed::Write(ExecutorWrite {

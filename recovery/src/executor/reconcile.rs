@@ -148,8 +148,24 @@ impl Executor {
             if s.lease_left() <= s.cluster.timing.pause_margin {
                 continue;
             }
-            if self.store_failed && promise.promised < r.epoch {
-                let why = Closure::Failed("the store of this host failed".into());
+            let begun = promise.promised >= r.epoch;
+            if self.store_failed && !begun {
+                let why = Closure::NotBegun("the store of this host failed".into());
+                self.close(guest, r.epoch, why);
+                continue;
+            }
+            if let Some(why) = self
+                .blind
+                .clone()
+                .filter(|_| !planted("hung-host-keeps-guests"))
+            {
+                // Another host can start it, and this one cannot. What it did here before is over.
+                let why = format!("the hypervisor does not answer: {why}");
+                let why = if begun {
+                    Closure::Refused(why)
+                } else {
+                    Closure::NotBegun(why)
+                };
                 self.close(guest, r.epoch, why);
                 continue;
             }

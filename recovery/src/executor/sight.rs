@@ -75,6 +75,8 @@ pub(super) struct Process {
     /// A reset under way, and a probe.
     pub(super) reset: Option<(u64, Time)>,
     pub(super) probe: Option<(u64, Time)>,
+    /// Its disk fails here, and another host may have it.
+    pub(super) elsewhere: bool,
     pub(super) watch: Watch,
 }
 
@@ -90,6 +92,7 @@ impl Process {
             ran: phase == Phase::Running,
             reset: None,
             probe: None,
+            elsewhere: false,
             watch,
         }
     }

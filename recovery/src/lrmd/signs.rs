@@ -18,9 +18,11 @@ const USUAL: u32 = 10;
 const LEARNED_WITH_AGENT: u32 = 5;
 /// Learned time before counters alone can be a sign, and the share of it with activity.
 const LEARNED_ALONE: (Duration, u32) = (Duration::from_secs(30), 90);
-/// Learned intervals without a single quiet and idle one before such a stretch, alone, is a sign:
-/// a guest that has finished its work looks the same.
+/// Learned intervals without a single quiet one of the kind before such a stretch, alone, is a sign:
+/// a guest that has finished its work, or has begun to compute, looks the same.
 const LEARNED_BUSY: u32 = 300;
+/// A CPU that is pinned is evidence alone only after so long: there is work that only computes.
+const ALONE: Duration = Duration::from_secs(120);
 
 /// What is odd about a guest's CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,17 +92,21 @@ struct Usual {
     pinned: u64,
     quiet_pinned: u64,
     quiet_idle: u64,
+    /// Those in which the agent was asked and silent as well.
+    dumb_pinned: u64,
+    dumb_idle: u64,
     learned: u32,
     /// Learned since the time to boot was over.
     since_boot: Duration,
-    /// Whether any interval was quiet and idle.
+    /// Whether any interval was quiet and idle, or quiet and pinned.
     ever_idle: bool,
+    ever_pinned: bool,
     /// Disk requests a second, in thousandths, smoothed.
     disk_milli: u64,
 }
 
 impl Usual {
-    fn learn(&mut self, i: &Interval, booted: bool) {
+    fn learn(&mut self, i: &Interval, dumb: bool, booted: bool) {
         let extreme = i.extreme();
         let push = |bits: &mut u64, bit: bool| *bits = *bits << 1 | u64::from(bit);
         push(&mut self.active, i.active());
@@ -108,7 +114,10 @@ impl Usual {
         let quiet = |e| i.quiet() && extreme == Some(e);
         push(&mut self.quiet_pinned, quiet(Extreme::Pinned));
         push(&mut self.quiet_idle, quiet(Extreme::Idle));
+        push(&mut self.dumb_pinned, dumb && quiet(Extreme::Pinned));
+        push(&mut self.dumb_idle, dumb && quiet(Extreme::Idle));
         self.ever_idle |= quiet(Extreme::Idle);
+        self.ever_pinned |= quiet(Extreme::Pinned);
         self.learned = self.learned.saturating_add(1);
         if booted {
             self.since_boot += i.length;
@@ -132,13 +141,19 @@ impl Usual {
         }
     }
 
-    /// Whether being quiet with such a CPU is nothing new.
-    fn knows(&self, extreme: Extreme) -> bool {
-        match extreme {
-            Extreme::Pinned => self.share(self.quiet_pinned) > USUAL,
-            Extreme::Idle => self.share(self.quiet_idle) > USUAL,
-            Extreme::Unwell => false,
-        }
+    /// Whether being quiet with such a CPU is nothing new; with the agent silent (`dumb`), whether
+    /// that is nothing new besides. A guest that computed while its agent answered is not known to
+    /// live when it spins and the agent is silent.
+    fn knows(&self, extreme: Extreme, dumb: bool) -> bool {
+        let dumb = dumb && !planted("busy-once-is-usual");
+        let bits = match (extreme, dumb) {
+            (Extreme::Pinned, false) => self.quiet_pinned,
+            (Extreme::Idle, false) => self.quiet_idle,
+            (Extreme::Pinned, true) => self.dumb_pinned,
+            (Extreme::Idle, true) => self.dumb_idle,
+            (Extreme::Unwell, _) => 0,
+        };
+        self.share(bits) > USUAL
     }
 
     /// Whether counters alone may speak.
@@ -147,7 +162,8 @@ impl Usual {
         let worked = self.since_boot >= time && self.share(self.active) >= share;
         worked
             && match extreme {
-                Extreme::Pinned => self.share(self.pinned) <= USUAL,
+                Extreme::Pinned if planted("computing-is-hung") => self.share(self.pinned) <= USUAL,
+                Extreme::Pinned => self.learned >= LEARNED_BUSY && !self.ever_pinned,
                 Extreme::Idle => self.learned >= LEARNED_BUSY && !self.ever_idle,
                 Extreme::Unwell => false,
             }
@@ -164,8 +180,8 @@ struct Stretch {
     silent: Duration,
     /// Least and most CPU, in thousandths of one.
     cpu: (u64, u64),
-    /// Learned as usual if it ends well.
-    pending: Vec<Interval>,
+    /// Learned as usual if it ends well; and whether the agent was silent.
+    pending: Vec<(Interval, bool)>,
 }
 
 /// Everything that is known of one life of a guest's operating system.
@@ -180,6 +196,8 @@ pub(super) struct Signs {
     /// Whether its disk requests and packets were ever known in this life.
     known: (bool, bool),
     stretch: Option<Stretch>,
+    /// What it did while it was last seen to live, if that was quiet.
+    doing: Option<Extreme>,
     /// When the agent last answered in this life.
     answered: Option<Time>,
     pub(super) silent_since: Option<Time>,
@@ -211,6 +229,7 @@ impl Signs {
             usual: Usual::default(),
             known: (false, false),
             stretch: None,
+            doing: None,
             answered: None,
             silent_since: None,
             lived: now,
@@ -268,6 +287,7 @@ impl Signs {
         let answers = s.agent == Agent::Answered;
         let life = if i.active() || answers {
             self.lived = s.at;
+            self.doing = i.extreme().filter(|_| i.quiet());
             Sign::Life
         } else {
             Sign::None
@@ -296,17 +316,35 @@ impl Signs {
         // `None`: it was not asked this time, which says nothing either way.
         let silent = (s.agent != Agent::None)
             .then(|| s.agent == Agent::Silent && before.agent != Agent::Answered);
+        let dumb = silent == Some(true);
         let odd = i
             .extreme()
-            .or((unwell && silent == Some(true)).then_some(Extreme::Unwell))
-            .filter(|e| i.quiet() && !answers && !self.usual.knows(*e));
+            .or((unwell && dumb).then_some(Extreme::Unwell))
+            .filter(|_| i.quiet() && !answers);
+        // One that did the same while its agent still answered has changed nothing but its agent.
+        let usual = odd.is_some_and(|e| {
+            self.usual.knows(e, dumb) || self.doing == odd && self.usual.knows(e, false)
+        });
         match odd {
-            Some(extreme) => self.odd(c, s, i, extreme, silent),
-            None => {
+            // Usual for it, which is no evidence; but nothing to learn from either, or a hang would
+            // teach that it is usual.
+            Some(_) if usual && !planted("busy-once-is-usual") => {
+                self.stretch = None;
+                self.lived = s.at;
+                life
+            }
+            Some(extreme) if !usual => self.odd(c, s, i, extreme, silent),
+            // It lived, but what it would have done with a CPU nobody knows: nothing to learn.
+            None if starved(c, &i) && !planted("busy-once-is-usual") => {
+                self.stretch = None;
+                self.lived = s.at;
+                Sign::Life
+            }
+            _ => {
                 let booted = s.at >= self.boots_until;
                 let pending = self.stretch.take().map(|x| x.pending).unwrap_or_default();
-                for i in pending.iter().chain([&i]) {
-                    self.usual.learn(i, booted);
+                for (i, dumb) in pending.iter().chain([&(i, dumb)]) {
+                    self.usual.learn(i, *dumb, booted);
                 }
                 self.lived = s.at;
                 Sign::Life
@@ -343,7 +381,7 @@ impl Signs {
         }
         stretch.cpu = (stretch.cpu.0.min(i.cpu), stretch.cpu.1.max(i.cpu));
         if stretch.pending.len() < 64 {
-            stretch.pending.push(i);
+            stretch.pending.push((i, silent == Some(true)));
         }
         // It answered until the guest was last seen to live, or nearly: the two went together.
         let together = self
@@ -351,12 +389,17 @@ impl Signs {
             .is_some_and(|at| self.lived.since(at) <= TOGETHER);
         let with_agent = together && self.usual.learned >= LEARNED_WITH_AGENT;
         let alone = self.usual.speaks(extreme);
-        let counted = match (alone, with_agent) {
-            (true, _) => stretch.seen,
-            (false, true) => stretch.silent,
-            (false, false) => Duration::ZERO,
+        let hang = Duration::from_millis(c.policy.hang_ms);
+        let long = match extreme {
+            Extreme::Pinned if !planted("computing-is-hung") => hang.max(ALONE),
+            _ => hang,
         };
-        let enough = Duration::from_millis(c.policy.hang_ms);
+        let (counted, enough) = match (alone, with_agent) {
+            (_, true) if stretch.silent >= hang => (stretch.silent, hang),
+            (true, _) => (stretch.seen, long),
+            (false, true) => (stretch.silent, hang),
+            (false, false) => (Duration::ZERO, hang),
+        };
         let evidence = self.evidence(s, &stretch, with_agent);
         self.stretch = Some(stretch);
         if counted >= enough {

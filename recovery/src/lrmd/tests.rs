@@ -138,6 +138,7 @@ impl Story {
             probe_failures: Some(3),
             steady,
             crowded,
+            elsewhere: true,
         };
         self.watch.take(&c, seen);
         self.reports.extend(self.watch.report(self.now));
@@ -210,13 +211,57 @@ fn a_hang_is_said_when_signs_agree_and_never_else() {
             Some((20, 28)),
         ),
         (
-            "kernel dead, spinning, agent never there",
+            "kernel dead, spinning, agent never there, always at work for longer than ten minutes",
+            vec![
+                alone(700),
+                Phase {
+                    agent: Agent::None,
+                    ..dead(140)
+                },
+            ],
+            Some((120, 128)),
+        ),
+        (
+            "a guest without an agent begins to compute after two minutes of work",
             vec![
                 alone(120),
                 Phase {
                     agent: Agent::None,
-                    ..dead(40)
+                    ..dead(600)
                 },
+            ],
+            None,
+        ),
+        (
+            "a guest without an agent computes for a minute and a half after long work",
+            vec![
+                alone(700),
+                Phase {
+                    agent: Agent::None,
+                    ..dead(90)
+                },
+                alone(60),
+            ],
+            None,
+        ),
+        (
+            "it computed for a while with its agent answering, and dies spinning later",
+            vec![well(60), computing(20), well(60), dead(40)],
+            Some((20, 28)),
+        ),
+        (
+            "its host was busy and its agent answered now and then; later it dies spinning",
+            vec![
+                well(60),
+                starved(computing(2)),
+                starved(dead(8)),
+                starved(computing(2)),
+                starved(dead(8)),
+                starved(computing(2)),
+                starved(dead(8)),
+                starved(computing(2)),
+                well(20),
+                dead(40),
             ],
             Some((20, 28)),
         ),
@@ -645,37 +690,4 @@ fn silence_alone_is_a_word_and_an_answer_ends_it() {
     let told: Vec<&str> = story.reports.iter().map(|r| r.text.as_str()).collect();
     assert_eq!(told, ["suspect: agent silent for 6 s", "recovered"]);
     assert!(story.reports.iter().all(|r| !r.alert));
-}
-
-#[test]
-fn what_the_guest_says_itself_counts_at_once() {
-    for (event, failure) in [
-        (GuestEvent::Panicked, Failure::Panicked),
-        (GuestEvent::Watchdog, Failure::Watchdog),
-        (GuestEvent::Held(Held::Watchdog), Failure::Watchdog),
-        (
-            GuestEvent::Failed("not running".into()),
-            Failure::Monitor("not running".into()),
-        ),
-    ] {
-        let mut story = Story::new();
-        story.live(well(10));
-        assert_eq!(story.event(event.clone()), Some(failure), "{event:?}");
-        story.watch.begins(story.now);
-        assert_eq!(story.live(well(10)), None, "{event:?}: it began anew");
-    }
-}
-
-#[test]
-fn a_reboot_from_inside_is_a_new_life() {
-    let mut story = Story::new();
-    story.live(well(120));
-    assert_eq!(story.event(GuestEvent::Rebooted), None);
-    // It boots for longer than a hang may last: spins, and its agent is not there yet.
-    assert_eq!(story.live(dead(58)), None);
-    assert_eq!(story.live(well(60)), None);
-    assert!(matches!(
-        story.live(dead(40)),
-        Some((20..=28, Failure::Hung(_)))
-    ));
 }

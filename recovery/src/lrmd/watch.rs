@@ -31,6 +31,8 @@ struct Io {
     delay: Duration,
     /// Since when it runs again.
     runs: Option<Time>,
+    /// Since when its disk may work on another host.
+    elsewhere: Option<Time>,
 }
 
 /// What is known of one process of a guest.
@@ -192,6 +194,7 @@ impl Watch {
             next: now + IO_RETRY.0,
             delay: IO_RETRY.0,
             runs: None,
+            elsewhere: None,
         });
         if let Some((what, full)) = found {
             (io.what, io.full) = (what, full);
@@ -334,8 +337,12 @@ impl Watch {
 
     /// What calls for a remedy now. Evidence of a hang does not keep.
     pub(crate) fn failure(&mut self, c: &Context<'_>) -> Option<Failure> {
+        self.compare_disks(c);
         if let Some(io) = self.io.as_ref().filter(|io| io.held && !io.full)
             && c.now.since(io.since) >= IO_PATIENCE
+            && io
+                .elsewhere
+                .is_some_and(|since| c.now.since(since) >= SETTLE)
         {
             let failure = Failure::IoError(io.what.clone());
             self.fails(failure);
@@ -355,6 +362,29 @@ impl Watch {
             self.signs.restart(c.now);
         }
         self.failed.clone()
+    }
+
+    /// Once its disk may work on another host it is tried here first: what was gone everywhere may be
+    /// back everywhere.
+    fn compare_disks(&mut self, c: &Context<'_>) {
+        let Some(io) = self.io.as_mut().filter(|io| io.held && !io.full) else {
+            return;
+        };
+        match (c.elsewhere, io.elsewhere) {
+            (true, None) if c.now.since(io.since) < SETTLE => io.elsewhere = Some(c.now),
+            (true, None) => {
+                io.elsewhere = Some(c.now);
+                io.next = io.next.min(c.now);
+                io.delay = IO_RETRY.0;
+            }
+            (false, _) => io.elsewhere = None,
+            (true, Some(_)) => {}
+        }
+    }
+
+    /// Whether it is held because a disk failed, and is not just full.
+    pub(crate) fn without_storage(&self) -> bool {
+        self.io.as_ref().is_some_and(|io| io.held && !io.full)
     }
 
     /// Whether a guest held by an I/O error should be let go on now; reckons when to try next.

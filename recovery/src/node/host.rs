@@ -2,11 +2,37 @@
 
 use super::{Node, created, surroundings};
 use crate::contract::{Effect, EventKind, GuestAction, NodeWrite};
-use crate::executor::{Deed, Surroundings};
+use crate::executor::{Deed, Elsewhere, Surroundings};
 use quorate_membership::entry::Away;
-use quorate_membership::{Time, Token};
+use quorate_membership::{NodeId, Time, Token};
 
 impl Node {
+    /// A guest whose disk fails here is tried elsewhere only if another host can take guests and does
+    /// not lack the storage itself.
+    fn look_elsewhere(&mut self, now: Time) {
+        if !self.executor.lacks_storage() {
+            return;
+        }
+        let t = &self.member.cluster().timing;
+        let fine = |node: &NodeId| match self.member.heard(now, *node) {
+            Some((h, silent)) if silent < t.heartbeat * 2 + t.jitter => {
+                let s = &h.beat.status;
+                match (s.blind || s.unfit, s.running.is_empty()) {
+                    (true, _) => Elsewhere::None,
+                    (false, true) => Elsewhere::Unknown,
+                    (false, false) => Elsewhere::Known,
+                }
+            }
+            _ => Elsewhere::None,
+        };
+        let me = self.member.me();
+        let hosts = self.member.cluster().hosts.iter();
+        let others = hosts.filter(|(node, h)| **node != me && h.usable());
+        let found = others.map(|(node, _)| fine(node)).max();
+        self.executor
+            .looked_elsewhere(found.unwrap_or(Elsewhere::None));
+    }
+
     /// Brings what runs here in line with the log and the lease, and says what that calls for.
     pub(super) fn host_part(
         &mut self,
@@ -15,6 +41,7 @@ impl Node {
         writes: &mut Vec<NodeWrite>,
         resting: &mut Vec<Effect>,
     ) {
+        self.look_elsewhere(now);
         let s = surroundings!(self, now);
         self.executor.reconcile(&s);
         let status = self.executor.status(&s);

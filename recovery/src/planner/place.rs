@@ -1,17 +1,22 @@
 //! Which free guest goes to which host, and when.
 
+use super::standing::ready;
 use super::{Planner, kind, secs};
 use crate::command::Command;
 use crate::guest::{GuestId, Wanted};
-use crate::machine::Guests;
+use crate::machine::{Blame, GuestRecord, Guests};
 use crate::mutants::planted;
 use crate::placement;
 use quorate_membership::entry::Entry;
-use quorate_membership::{Member, Time, Timing};
+use quorate_membership::{Member, NodeId, Time, Timing};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A guest whose failures repeat is tried again after at most this long.
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// One that no host could run is tried again after at most this long: that is no failure of its
+/// own, and what the hosts miss may be back at any time.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 
 impl Planner {
     /// Gives every free guest that should run to a host with room, highest priority first.
@@ -35,12 +40,15 @@ impl Planner {
         // `room` holds usable hosts only; of those, the ones that say they can take guests now.
         room.retain(|host, _| {
             member.heard(now, *host).is_some_and(|(heard, silent)| {
-                silent < t.heartbeat * 2 + t.jitter
-                    && !heard.beat.lease_left.is_zero()
-                    && heard.beat.armed.is_some()
-                    && self.follows(heard.beat.applied, now, &t)
+                ready(heard, silent, &t) && self.follows(heard.beat.applied, now, &t)
             })
         });
+        let against = self.standing.against(now, member);
+        let share = self.standing.share(now, member);
+        let mut given = given(member.app());
+        for (host, _) in self.placing.values() {
+            *given.entry(*host).or_default() += 1;
+        }
         for (guest, (host, _)) in &self.placing {
             if let (Some(r), Some(left)) = (member.app().guests.get(guest), room.get_mut(host)) {
                 placement::take(left, r.spec.needs.capacity());
@@ -49,16 +57,30 @@ impl Planner {
         free.sort_by_key(|(priority, id)| (std::cmp::Reverse(*priority), *id));
         for (_, guest) in free {
             let r = member.app().guests[&guest].clone();
-            if let Some(wait) = self.holdback(now, member, guest) {
+            let row = self.row(now, &r);
+            let full = |host: NodeId| {
+                share.is_some_and(|most| given.get(&host).is_some_and(|n| *n >= most))
+            };
+            let weigh = |host: NodeId| {
+                let tried = row.iter().position(|tried| *tried == host);
+                let tried = tried.map_or(0, |at| 1 + u32::try_from(at).unwrap_or(u32::MAX));
+                against.get(&host).copied().unwrap_or(0) + tried + u32::from(full(host)) * 100_000
+            };
+            let host = placement::choose(&room, r.spec.needs.capacity(), weigh);
+            let again = host.is_none_or(|host| row.contains(&host));
+            if let Some(wait) = self.holdback(now, member, guest, again) {
                 self.waiting.insert(guest, wait);
                 continue;
             }
-            let avoid = r.host.filter(|_| r.failures > 0);
-            let Some(host) = placement::choose(&room, r.spec.needs.capacity(), avoid) else {
-                self.waiting
-                    .insert(guest, "no usable host has room for it".into());
+            let Some(host) = host else {
+                self.waiting.insert(guest, no_room(now, member));
                 continue;
             };
+            if full(host) {
+                let why = "other hosts are waited for: most of the cluster is not back yet";
+                self.waiting.insert(guest, why.into());
+                continue;
+            }
             if !member.cool(now, kind::PLACED, guest.0, t.election) {
                 continue;
             }
@@ -66,6 +88,7 @@ impl Planner {
                 placement::take(left, r.spec.needs.capacity());
             }
             self.placing.insert(guest, (host, now));
+            *given.entry(host).or_default() += 1;
             self.waiting
                 .insert(guest, format!("going to {}", member.cluster().name(host)));
             let incarnation = member.cluster().hosts[&host].incarnation;
@@ -79,8 +102,27 @@ impl Planner {
         }
     }
 
-    /// Why a free guest must wait still: writes under way (V1), or its own repeated failures.
-    fn holdback(&self, now: Time, member: &Member<Guests>, guest: GuestId) -> Option<String> {
+    /// The hosts that failed a guest in its present row of failures. A row is over when the window of
+    /// its policy has passed since the last failure.
+    fn row<'a>(&self, now: Time, r: &'a GuestRecord) -> &'a [NodeId] {
+        let window = Duration::from_millis(r.spec.policy.window_ms);
+        let seen = self.failed.get(&r.failed_at);
+        match seen {
+            Some(at) if now.since(*at) >= window => &[],
+            _ if planted("failed-hosts-first") => &[],
+            _ => &r.tried,
+        }
+    }
+
+    /// Why a free guest must wait still: writes under way (V1), or its own repeated failures. `again`:
+    /// no host is left that has not failed it in this row.
+    fn holdback(
+        &self,
+        now: Time,
+        member: &Member<Guests>,
+        guest: GuestId,
+        again: bool,
+    ) -> Option<String> {
         let r = &member.app().guests[&guest];
         if let Some(hold) = r.held() {
             return Some(format!("held: {}", hold.reason));
@@ -97,17 +139,24 @@ impl Planner {
                 secs(drain - since)
             ));
         }
+        let (times, most) = match closed.blame {
+            Blame::Nobody if planted("failures-never-forgotten") => (r.failures, RETRY_MAX),
+            // What failed before says nothing about a host that was lost.
+            Blame::Nobody => return None,
+            Blame::Guest => (r.failures, RETRY_MAX),
+            // A host that has not been tried yet is tried at once.
+            Blame::Host if !again => return None,
+            Blame::Host => (r.refused, REFUSED_MAX),
+        };
         // One that failed on one host is tried on another at once.
-        if r.failures > 1 {
+        if times > 1 {
             let first = Duration::from_millis(r.spec.policy.retry_ms);
-            let delay = first
-                .saturating_mul(1 << (r.failures - 2).min(20))
-                .min(RETRY_MAX);
+            let delay = first.saturating_mul(1 << (times - 2).min(20)).min(most);
             if since < delay {
                 let left = secs(delay - since);
                 return Some(format!(
-                    "{} ({} times); tried again in {left}",
-                    closed.why, r.failures
+                    "{} ({times} times); tried again in {left}",
+                    closed.why
                 ));
             }
         }
@@ -139,6 +188,42 @@ impl Planner {
             _ => true,
         }
     }
+}
+
+/// How many guests belong to each host.
+fn given(guests: &Guests) -> BTreeMap<NodeId, usize> {
+    let mut given = BTreeMap::new();
+    for host in guests
+        .guests
+        .values()
+        .filter(|r| r.open())
+        .filter_map(|r| r.host)
+    {
+        *given.entry(host).or_default() += 1;
+    }
+    given
+}
+
+/// Why a guest finds no place, for people.
+fn no_room(now: Time, member: &Member<Guests>) -> String {
+    let c = member.cluster();
+    let blind = |host: &NodeId| {
+        let heard = member.heard(now, *host);
+        heard.is_some_and(|(h, _)| h.beat.status.blind)
+    };
+    let usable = c.hosts.iter().filter(|(_, h)| h.usable());
+    let blind: Vec<String> = usable
+        .filter(|(n, _)| blind(n))
+        .map(|(n, _)| c.name(*n))
+        .collect();
+    let mut why = "no usable host has room for it".to_owned();
+    if !blind.is_empty() {
+        why = format!(
+            "{why} (the hypervisor of {} does not answer)",
+            blind.join(", ")
+        );
+    }
+    why
 }
 
 /// Two beats, their delay, and a change of the leader.

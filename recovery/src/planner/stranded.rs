@@ -1,28 +1,52 @@
-//! Hosts that keep their lease, get no log any more, and were given a guest just before.
+//! Hosts that keep their lease and run nothing of what they were given: they get no log any more,
+//! their hypervisor does not answer, or its creations do not end.
 
 use super::{Planner, kind};
+use crate::guest::Wanted;
 use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
 use quorate_membership::entry::{Entry, Ground};
 use quorate_membership::{Incarnation, Member, NodeId, Time};
+use std::time::Duration;
 
 impl Planner {
     /// `Placed` in the log is the order, and it may still come: nobody else may start the guest
     /// before it is proved that this host cannot. A host whose log stands still for T_d, and that
-    /// was given nothing else, is therefore lost like one that hears nobody. The verdict ends no
-    /// guest, since none can run there. A host that runs others is left alone: to end those for
-    /// the one that waits would be worse.
+    /// was given nothing else, is therefore lost like one that hears nobody. So is one that runs none
+    /// of its guests and whose hypervisor has not answered for T_d: a creation it was given may still
+    /// be carried out. One that is only slow is given longer, and only if a better host is there. The
+    /// verdict ends no guest, since none runs there. A host that runs others is left alone: to end
+    /// those for the one that waits would be worse.
     pub(super) fn judge_stranded(&mut self, now: Time, member: &mut Member<Guests>) {
         if planted("stranded-guest-waits") {
             return;
         }
         let t = member.cluster().timing.clone();
+        if now.since(self.looked) < t.election {
+            return;
+        }
+        self.looked = now;
         // Who has the newest placement lacks none.
         let given = member.app().guests.values().map(|r| r.epoch.index());
         let newest = given.max().unwrap_or(0);
+        let against = self.standing.against(now, member);
+        let better = member
+            .cluster()
+            .hosts
+            .iter()
+            .any(|(host, h)| h.usable() && !against.contains_key(host));
+        let slow = if better {
+            self.standing.slow(now, member, SLOW)
+        } else {
+            Default::default()
+        };
         let lacks = |host| {
-            let heard = member.heard(now, host);
-            heard.is_some_and(|(h, _)| h.beat.applied < newest) && stranded(now, member, host)
+            let Some((heard, _)) = member.heard(now, host) else {
+                return false;
+            };
+            let hung = heard.beat.status.blind || slow.contains(&host);
+            heard.beat.applied < newest && stranded(now, member, host)
+                || hung && idle(now, member, host) && !planted("hung-host-keeps-guests")
         };
         let stranded: Vec<(NodeId, Incarnation)> = member
             .cluster()
@@ -43,6 +67,27 @@ impl Planner {
             }
         }
     }
+}
+
+/// A creation that is not answered for so long is given up, if the host has nothing else to do.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// Whether `host` is heard, was given guests that are to run, and runs none of them.
+pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
+    let t = &member.cluster().timing;
+    let Some((heard, silent)) = member.heard(now, host) else {
+        return false;
+    };
+    let Some(record) = member.cluster().hosts.get(&host) else {
+        return false;
+    };
+    let status = &heard.beat.status;
+    let mut given = member.app().on(host).peekable();
+    silent < t.heartbeat * 2 + t.jitter
+        && heard.incarnation == record.incarnation
+        && status.running.is_empty()
+        && given.peek().is_some()
+        && given.all(|(_, r)| r.wanted == Wanted::Running)
 }
 
 /// Whether `host` is heard, was given guests, and has none of the entries that gave them.

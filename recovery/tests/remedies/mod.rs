@@ -212,8 +212,15 @@ fn a_full_disk_is_tried_again_and_again_and_a_broken_one_given_up() {
         reason: "eio".into(),
     };
     rig.see("g1", Observation::Event(broken));
-    rig.run(2_000);
+    let mut s = sample();
+    for _ in 0..15 {
+        rig.run(1_000);
+        s.at = rig.now();
+        s.held = Some(Held::IoError);
+        rig.see("g1", Observation::Sample(s.clone()));
+    }
     assert!(rig.done.contains(&"end"));
+    rig.run(2_000);
     assert_eq!(rig.starts("g1"), 2);
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Rig {
     /// Whether a hypervisor resets when told to, and answers probes.
     pub(crate) resets: bool,
     pub(crate) probes: bool,
+    /// A guest that no hypervisor can end.
+    pub(crate) never_ends: Option<GuestId>,
 }
 
 impl Rig {
@@ -109,6 +111,7 @@ impl Rig {
             said: Vec::new(),
             resets: false,
             probes: false,
+            never_ends: None,
         };
         for i in 1..=n {
             rig.start_daemon(NodeId(i));
@@ -343,6 +346,13 @@ impl Rig {
         host
     }
 
+    /// A creation of an earlier life comes to its end: a process of that guest, held.
+    pub(crate) fn late_creation(&mut self, host: NodeId, guest: GuestId, epoch: Token) {
+        let m = self.machines.get_mut(&host).expect("known");
+        m.procs.insert(guest, (epoch, true));
+        self.poll(host);
+    }
+
     /// One complete poll of a host's hypervisor.
     pub(crate) fn poll(&mut self, host: NodeId) {
         let seen = self.machines[&host]
@@ -537,6 +547,7 @@ impl Rig {
                 let why = "a process has none".to_owned();
                 self.resets.then_some(()).ok_or(why)
             }
+            GuestAction::End if self.never_ends == Some(order.guest) => return,
             GuestAction::End => {
                 self.done.push("end");
                 m.procs.remove(&order.guest);

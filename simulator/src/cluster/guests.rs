@@ -75,7 +75,11 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         let clock = Time(self.world.reading(host));
-        let late = order.not_after.is_some_and(|t| clock > t);
+        // A creation is bound by the lease as it stands now.
+        let lease = self.hosts[host].guardian.end;
+        let creates = matches!(order.action, GuestAction::Create(_));
+        let renewed = |end: Time| lease.map_or(end, |now| if creates { end.max(now) } else { end });
+        let late = order.not_after.is_some_and(|t| clock > renewed(t));
         if late && !mutants::host("late-order-obeyed") {
             let late = format!("too late: it is {clock}");
             self.done(host, life, order.order, Err(late));

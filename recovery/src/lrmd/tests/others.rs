@@ -219,8 +219,42 @@ fn evidence_does_not_keep() {
         probe_failures: None,
         steady: Some(story.running_since),
         crowded: false,
+        elsewhere: true,
     };
     assert_eq!(story.watch.failure(&c), None, "ten seconds old");
     c.now = c.now + Duration::from_secs(1);
     assert_eq!(story.watch.failure(&c), None);
+}
+
+#[test]
+fn what_the_guest_says_itself_counts_at_once() {
+    for (event, failure) in [
+        (GuestEvent::Panicked, Failure::Panicked),
+        (GuestEvent::Watchdog, Failure::Watchdog),
+        (GuestEvent::Held(Held::Watchdog), Failure::Watchdog),
+        (
+            GuestEvent::Failed("not running".into()),
+            Failure::Monitor("not running".into()),
+        ),
+    ] {
+        let mut story = Story::new();
+        story.live(well(10));
+        assert_eq!(story.event(event.clone()), Some(failure), "{event:?}");
+        story.watch.begins(story.now);
+        assert_eq!(story.live(well(10)), None, "{event:?}: it began anew");
+    }
+}
+
+#[test]
+fn a_reboot_from_inside_is_a_new_life() {
+    let mut story = Story::new();
+    story.live(well(120));
+    assert_eq!(story.event(GuestEvent::Rebooted), None);
+    // It boots for longer than a hang may last: spins, and its agent is not there yet.
+    assert_eq!(story.live(dead(58)), None);
+    assert_eq!(story.live(well(60)), None);
+    assert!(matches!(
+        story.live(dead(40)),
+        Some((20..=28, Failure::Hung(_)))
+    ));
 }

@@ -1,0 +1,206 @@
+//! What stands against a host as the place of a guest: it is hung, it flaps, it could not run
+//! others.
+//!
+//! All of it is this node's own memory of what it saw in the log and in beats. It only orders the
+//! hosts that have room, so losing it with the role costs a try, and nothing else.
+
+use super::Planner;
+use crate::command::{Closure, Command, GuestStatus};
+use crate::guest::{GuestId, Wanted};
+use crate::machine::{GuestRecord, Guests};
+use crate::mutants::planted;
+use quorate_membership::entry::{Entry, Ground, Proof};
+use quorate_membership::{Heard, Host, Member, NodeId, Time, Timing, Token};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A host whose lease ended, or that was judged lost, is the last choice for so long after.
+const STEADY: Duration = Duration::from_secs(300);
+/// A host that could not run a guest is the last choice for so long, unless one starts there.
+const REFUSED: Duration = Duration::from_secs(300);
+/// A guest that was given to a host so long ago and does not run there: creations are slow there.
+const SLOW: Duration = Duration::from_secs(10);
+/// After a cold start the hosts that are there first take their share only, until more than half are
+/// there or so long after the first of them was admitted; or T_d, if that is longer.
+const COLD: Duration = Duration::from_secs(30);
+
+/// What was seen of hosts, and when.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    /// When a host was last seen to lose its lease or to be judged lost.
+    unsteady: BTreeMap<NodeId, Time>,
+    /// When a host was last seen to fail to run a guest, and the entry that says so.
+    refused: BTreeMap<NodeId, (Token, Time)>,
+    /// Since when the present epoch of a guest is open.
+    opened: BTreeMap<GuestId, (Token, Time)>,
+    /// When the present incarnation of a host was seen admitted.
+    admitted: BTreeMap<NodeId, (Token, Time)>,
+}
+
+/// Hosts by what stands against each; absent if nothing does.
+pub(super) type Against = BTreeMap<NodeId, u32>;
+
+impl Standing {
+    /// An entry was applied that says something of a host.
+    pub(super) fn note(&mut self, now: Time, at: Token, entry: &Entry<Command>) {
+        match entry {
+            Entry::Revoke { hosts } => {
+                let judged = hosts.iter().filter(|(.., why)| *why != Ground::Ordered);
+                self.unsteady.extend(judged.map(|(host, ..)| (*host, now)));
+            }
+            Entry::Proof {
+                host,
+                proof: Proof::LeaseExpired,
+                ..
+            }
+            | Entry::App(Command::Closed {
+                host,
+                why: Closure::LeaseEnded,
+                ..
+            }) => {
+                self.unsteady.insert(*host, now);
+            }
+            Entry::App(Command::Closed {
+                host,
+                why: Closure::Refused(_),
+                ..
+            }) => {
+                self.refused.insert(*host, (at, now));
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks the applied state through.
+    pub(super) fn observe(&mut self, now: Time, member: &Member<Guests>) {
+        let (guests, hosts) = (&member.app().guests, &member.cluster().hosts);
+        self.opened
+            .retain(|g, _| guests.get(g).is_some_and(GuestRecord::open));
+        for (id, r) in guests.iter().filter(|(_, r)| r.open()) {
+            if self.opened.get(id).is_none_or(|(at, _)| *at != r.epoch) {
+                self.opened.insert(*id, (r.epoch, now));
+            }
+        }
+        for (node, h) in hosts {
+            if self
+                .admitted
+                .get(node)
+                .is_none_or(|(at, _)| *at != h.admitted)
+            {
+                self.admitted.insert(*node, (h.admitted, now));
+            }
+        }
+    }
+
+    /// For how long the present epoch of a guest has been open.
+    pub(super) fn open_for(&self, now: Time, guest: GuestId) -> Duration {
+        let opened = self.opened.get(&guest);
+        opened.map_or(Duration::ZERO, |(_, at)| now.since(*at))
+    }
+
+    /// What stands against each host now.
+    pub(super) fn against(&mut self, now: Time, member: &Member<Guests>) -> Against {
+        self.unsteady.retain(|_, at| now.since(*at) < STEADY);
+        self.refused.retain(|host, (at, seen)| {
+            let started = member.heard(now, *host).is_some_and(|(heard, _)| {
+                heard
+                    .beat
+                    .status
+                    .running
+                    .iter()
+                    .any(|(_, epoch)| epoch > at)
+            });
+            now.since(*seen) < REFUSED && !started
+        });
+        let mut against = Against::new();
+        if planted("failed-hosts-first") {
+            return against;
+        }
+        for host in self.unsteady.keys() {
+            *against.entry(*host).or_default() += 2_000;
+        }
+        for host in self.refused.keys() {
+            *against.entry(*host).or_default() += 4_000;
+        }
+        for (host, _) in member.cluster().hosts.iter().filter(|(_, h)| h.usable()) {
+            let status = member.heard(now, *host).map(|(h, _)| &h.beat.status);
+            if status.is_some_and(|s| s.unfit) {
+                *against.entry(*host).or_default() += 8_000;
+            }
+        }
+        for host in self.slow(now, member, SLOW) {
+            *against.entry(host).or_default() += 1_000;
+        }
+        against
+    }
+
+    /// The hosts that were given a guest so long ago and say that it does not run.
+    pub(super) fn slow(
+        &self,
+        now: Time,
+        member: &Member<Guests>,
+        patience: Duration,
+    ) -> BTreeSet<NodeId> {
+        let heard = |host: NodeId| member.heard(now, host).map(|(h, _)| &h.beat.status);
+        let running: BTreeSet<(GuestId, Token)> = member
+            .cluster()
+            .hosts
+            .keys()
+            .filter_map(|host| heard(*host))
+            .flat_map(|s| s.running.iter().copied())
+            .collect();
+        let guests = member.app().guests.iter();
+        guests
+            .filter(|(_, r)| r.open() && r.wanted == Wanted::Running)
+            .filter(|(id, r)| !running.contains(&(**id, r.epoch)))
+            .filter(|(id, _)| self.open_for(now, **id) >= patience)
+            .filter_map(|(_, r)| r.host.filter(|host| heard(*host).is_some()))
+            .collect()
+    }
+
+    /// How many guests each host may have while others are still coming back after a cold start;
+    /// `None` once nobody is waited for.
+    pub(super) fn share(&self, now: Time, member: &Member<Guests>) -> Option<usize> {
+        let c = member.cluster();
+        let may = |h: &Host| !h.profile.witness && h.away.is_none();
+        let unknown = c.voters.iter().filter(|(v, _)| !c.hosts.contains_key(v));
+        let known = c.hosts.values().filter(|h| may(h)).count() + unknown.count();
+        let here: Vec<NodeId> = c
+            .hosts
+            .iter()
+            .filter(|(_, h)| h.usable())
+            .map(|(n, _)| *n)
+            .collect();
+        // Most of the cluster is missing, or a few are a moment late.
+        let patience = if here.len() * 2 <= known {
+            COLD.max(c.timing.silence())
+        } else {
+            c.timing.heartbeat * 2 + c.timing.jitter
+        };
+        let cold = here.iter().all(|host| {
+            let admitted = self.admitted.get(host);
+            admitted.is_some_and(|(_, at)| now.since(*at) < patience)
+        });
+        if here.len() >= known || !cold {
+            return None;
+        }
+        let guests = member.app().guests.values();
+        let wanted = guests.filter(|r| r.wanted == Wanted::Running).count();
+        Some(wanted.div_ceil(known.max(1)).max(1))
+    }
+}
+
+impl Planner {
+    /// An entry was applied that says something of a host.
+    pub(crate) fn note(&mut self, now: Time, at: Token, entry: &Entry<Command>) {
+        self.standing.note(now, at, entry);
+    }
+}
+
+/// Whether a host that was heard says that it can take guests now.
+pub(super) fn ready(heard: &Heard<GuestStatus>, silent: Duration, t: &Timing) -> bool {
+    silent < t.heartbeat * 2 + t.jitter
+        && !heard.beat.lease_left.is_zero()
+        && heard.beat.armed.is_some()
+        && (!heard.beat.status.blind || planted("placed-on-blind-host"))
+}
