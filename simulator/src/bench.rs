@@ -74,9 +74,9 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, String> {
         mix: None,
     };
     let begun = cpu_seconds()?;
-    let found = hunt(&Cluster, &order, Hunt::default(), 1, || (), |_, _| Ok(()))?;
+    let found = hunt(&Cluster, &order, Hunt::default(), 1, |_| (), |_, _| Ok(()))?;
     let cpu = (cpu_seconds()? - begun).max(0.01);
-    if let Some(seed) = found.failure {
+    if let Some(seed) = found.failure.map(|f| f.seed) {
         return Err(format!(
             "seed {seed} breaks a promise: quorate-sim replay {seed}"
         ));

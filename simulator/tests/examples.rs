@@ -14,6 +14,9 @@ mod lease;
 #[expect(dead_code, reason = "its main is for who runs it")]
 #[path = "../examples/lock/main.rs"]
 mod lock;
+#[expect(dead_code, reason = "its main is for who runs it")]
+#[path = "../examples/raft/main.rs"]
+mod raft;
 
 fn hunted<S: Subject>(test: &S, seeds: Range<u64>, bug: Option<&'static str>) -> Hunt {
     let order = Order {
@@ -23,14 +26,14 @@ fn hunted<S: Subject>(test: &S, seeds: Range<u64>, bug: Option<&'static str>) ->
         bug,
         mix: None,
     };
-    let found = hunt(test, &order, Hunt::default(), 0, || {}, |_, _| Ok(()));
+    let found = hunt(test, &order, Hunt::default(), 0, |_| {}, |_, _| Ok(()));
     found.expect("nobody ends it")
 }
 
 /// Finds the accident in the first thousand seeds, and cuts it down.
 fn found<S: Subject>(test: &S) -> (Violation, S::Plan) {
-    let seed = hunted(test, 1..1001, None).failure;
-    let plan = test.draw(seed.expect("broken in 1,000 seeds"));
+    let failure = hunted(test, 1..1001, None).failure;
+    let plan = test.draw(failure.expect("broken in 1,000 seeds").seed);
     let shrunk = shrink(test, &plan, RUNS, |_, _| {}).expect("it fails");
     (shrunk.outcome.violation.expect("it fails"), shrunk.plan)
 }
@@ -85,4 +88,22 @@ fn an_election_that_never_ends_is_found_under_one_one_way_cut() {
 #[test]
 fn an_election_in_which_beats_are_passed_on_is_clean() {
     clean(&election::test());
+}
+
+#[test]
+fn the_four_classic_mistakes_in_raft_are_found_in_a_thousand_seeds() {
+    let test = raft::test();
+    let bugs: Vec<&str> = test.bugs().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(bugs.len(), 4);
+    for bug in bugs {
+        let found = hunted(&test, 1..1001, Some(bug));
+        test.plant(None);
+        assert!(found.failure.is_some(), "{bug}: {} seeds", found.seeds);
+    }
+}
+
+#[test]
+fn raft_as_it_should_be_is_clean() {
+    let found = hunted(&raft::test(), 1..201, None);
+    assert_eq!((found.seeds, found.kinds), (200, Default::default()));
 }

@@ -17,7 +17,7 @@ fn every_mix_is_clean_and_makes_trouble() {
             bug: None,
             mix: subject.mix,
         };
-        let found = hunt(&subject, &order, Hunt::default(), 1, || (), |_, _| Ok(()));
+        let found = hunt(&subject, &order, Hunt::default(), 1, |_| (), |_, _| Ok(()));
         let found = found.expect("nothing is written");
         assert_eq!(found.failure, None, "--mix {mix}: {:?}", found.kinds);
         assert_eq!(found.seeds, 3);

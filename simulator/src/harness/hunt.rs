@@ -36,14 +36,48 @@ pub struct Hunt {
     pub simulated: u64,
     /// How much was exercised.
     pub exposure: Counts,
-    /// The lowest seed that broke a promise, of those that were run.
-    pub failure: Option<u64>,
+    /// The failure of the lowest seed that broke a promise, of those that were run.
+    pub failure: Option<Failure>,
     /// Which promises were broken, how often, and by which seed first.
     pub kinds: BTreeMap<String, (u64, u64)>,
 }
 
+/// A seed that broke a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The promise.
+    pub property: String,
+    /// Hash of that run: one that differs when the seed runs again is another run.
+    pub hash: u64,
+}
+
+/// Property of a finding that a plan did not run twice in the same way.
+pub const DETERMINISM: &str = "determinism";
+
+/// Every so many seeds one is run a second time, and both runs must be equal.
+const TWICE_IN: u64 = 100;
+
+/// What a thread of a hunt is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// This seed begins on the thread of this number.
+    Begins {
+        /// The thread, from 0.
+        job: usize,
+        /// The seed.
+        seed: u64,
+    },
+    /// The seed of the thread of this number is done.
+    Done {
+        /// The thread, from 0.
+        job: usize,
+    },
+}
+
 /// Runs the seeds of `order` from `from` on and adds to `total`. `progress` is called with every
-/// seed that is done; `whole` after every stretch, with what was found up to the seed given.
+/// seed that begins and is done; `whole` after every stretch, with what was found up to the seed given.
 ///
 /// # Errors
 /// What `whole` returns ends the hunt.
@@ -52,7 +86,7 @@ pub fn hunt<S: Subject>(
     order: &Order,
     mut total: Hunt,
     from: u64,
-    progress: impl Fn() + Sync,
+    progress: impl Fn(Progress) + Sync,
     mut whole: impl FnMut(&Hunt, u64) -> Result<(), String>,
 ) -> Result<Hunt, String> {
     let jobs = order.jobs.max(1);
@@ -71,14 +105,15 @@ fn stretch<S: Subject>(
     order: &Order,
     seeds: Range<u64>,
     jobs: usize,
-    progress: &(impl Fn() + Sync),
+    progress: &(impl Fn(Progress) + Sync),
 ) -> Hunt {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
     let all = Mutex::new(Hunt::default());
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
+        for job in 0..jobs {
+            let (next, stop, all) = (&next, &stop, &all);
+            scope.spawn(move || {
                 subject.plant(order.bug);
                 let mut mine = Hunt::default();
                 while !stop.load(Ordering::Relaxed) {
@@ -86,11 +121,16 @@ fn stretch<S: Subject>(
                     if seed >= seeds.end {
                         break;
                     }
-                    mine.take(&run(subject, &subject.draw(seed), false));
+                    progress(Progress::Begins { job, seed });
+                    let outcome = run(subject, &subject.draw(seed), false);
+                    if seed.is_multiple_of(TWICE_IN) && outcome.violation.is_none() {
+                        mine.compare(&outcome, &run(subject, &subject.draw(seed), false));
+                    }
+                    mine.take(&outcome);
                     if mine.failure.is_some() && !order.go_on {
                         stop.store(true, Ordering::Relaxed);
                     }
-                    progress();
+                    progress(Progress::Done { job });
                 }
                 all.lock()
                     .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -109,8 +149,24 @@ impl Hunt {
         self.simulated += outcome.ended;
         self.exposure.merge(&outcome.exposure);
         if let Some(v) = &outcome.violation {
-            self.broke(v.property, 1, outcome.seed);
+            self.fails(v.property, outcome);
         }
+    }
+
+    /// Two runs of one plan: a difference is a finding by itself.
+    fn compare(&mut self, first: &Outcome, second: &Outcome) {
+        if first.hash != second.hash {
+            self.fails(DETERMINISM, first);
+        }
+    }
+
+    fn fails(&mut self, property: &str, outcome: &Outcome) {
+        self.broke(property, 1, outcome.seed);
+        self.lowest(Failure {
+            seed: outcome.seed,
+            property: property.to_owned(),
+            hash: outcome.hash,
+        });
     }
 
     /// Adds what another hunt of other seeds came to.
@@ -122,11 +178,23 @@ impl Hunt {
         self.events += other.events;
         self.simulated += other.simulated;
         self.exposure.merge(&other.exposure);
+        if let Some(failure) = other.failure {
+            self.lowest(failure);
+        }
+    }
+
+    fn lowest(&mut self, failure: Failure) {
+        if self
+            .failure
+            .as_ref()
+            .is_none_or(|known| failure.seed < known.seed)
+        {
+            self.failure = Some(failure);
+        }
     }
 
     fn broke(&mut self, kind: &str, count: u64, seed: u64) {
         let known = self.kinds.entry(kind.to_owned()).or_insert((0, seed));
         *known = (known.0 + count, known.1.min(seed));
-        self.failure = Some(self.failure.map_or(seed, |f| f.min(seed)));
     }
 }

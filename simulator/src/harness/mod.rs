@@ -9,7 +9,7 @@ mod resume;
 mod shrink;
 
 pub use counts::Counts;
-pub use hunt::{Hunt, Order, hunt};
+pub use hunt::{DETERMINISM, Failure, Hunt, Order, Progress, hunt};
 pub use mix::Mixed;
 pub use resume::{Resume, read as read_resume};
 pub use shrink::{RUNS, Shrunk, shrink};

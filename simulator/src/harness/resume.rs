@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The form of the file; another one is refused.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// A hunt that was broken off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +158,11 @@ mod tests {
         };
         found.exposure.add("fault: cut", 3);
         found.kinds.insert("S1".into(), (1, 12));
-        found.failure = Some(12);
+        found.failure = Some(crate::harness::Failure {
+            seed: 12,
+            property: "S1".into(),
+            hash: 7,
+        });
         let state = Resume::new("p 1", &order(), 41, &found);
         state.write(&file).expect("written");
         assert_eq!(read("p 1", &order(), &file), Ok(Some(state)));

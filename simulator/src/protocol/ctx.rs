@@ -42,6 +42,12 @@ impl<P: Protocol> Ctx<'_, P> {
         self.nodes
     }
 
+    /// Every other node. Borrows nothing, so messages can be sent meanwhile.
+    pub fn others(&self) -> impl Iterator<Item = usize> + use<P> {
+        let me = self.id;
+        (0..self.nodes).filter(move |node| *node != me)
+    }
+
     /// What this node's own clock shows, in nanoseconds. It began anywhere and runs a little too
     /// fast or too slow: only differences of readings of one node mean anything.
     #[must_use]
@@ -60,7 +66,7 @@ impl<P: Protocol> Ctx<'_, P> {
 
     /// Sends a message to every other node.
     pub fn broadcast(&mut self, message: P::Message) {
-        for to in (0..self.nodes).filter(|to| *to != self.id) {
+        for to in self.others() {
             let message = message.clone();
             self.out.push(Output::Send { to, message });
         }

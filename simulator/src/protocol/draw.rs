@@ -4,7 +4,7 @@
 //! how long they last, so that rare combinations are not drowned by all kinds at once. All times
 //! are whole milliseconds, which people can read.
 
-use super::{Fault, Kind, Plan, Shape, Side, Step};
+use super::{Fault, Kind, Moment, Plan, Shape, Side, Step};
 use crate::world::{Clock, MS, Rng, SECOND, SESSION_CLASS, Stream};
 use std::ops::RangeInclusive;
 
@@ -34,8 +34,15 @@ pub(super) struct Rules {
 /// The longest way of a message: what a scenario may say.
 const LONG_MAX: u64 = 60 * SECOND;
 
-/// When trouble begins.
+/// When trouble begins, in half of the runs; in the others it begins at once, so that the first
+/// election or the first start is in the middle of it.
 const BEGIN: u64 = SECOND;
+
+/// Of a million runs, so many are short, with one fault to three: races between few steps are met by
+/// many short runs sooner than by one long one.
+const SHORT: u32 = 250_000;
+/// Trouble of a short run, in longest time-outs.
+const SHORT_TIMEOUTS: u64 = 4;
 
 /// The plan of `seed`.
 pub(super) fn plan(rules: &Rules, seed: u64) -> Plan {
@@ -47,9 +54,21 @@ pub(super) fn plan(rules: &Rules, seed: u64) -> Plan {
         (plan.loss, plan.duplicate) = (20_000, 20_000);
     }
     clocks(rules, rng, &mut plan);
-    let heal = BEGIN + rules.trouble;
     let rng = &mut Rng::new(seed, Stream::Faults);
-    trouble(rules, rng, &mut plan, heal);
+    let begin = [0, BEGIN][rng.index(2)];
+    let short = rng.chance(SHORT);
+    let lasts = if short {
+        rules.trouble.min(whole(rules.timeout * SHORT_TIMEOUTS))
+    } else {
+        rules.trouble
+    };
+    let heal = begin + lasts;
+    let most = if short {
+        rng.range(1, 3) as usize
+    } else {
+        usize::MAX
+    };
+    trouble(rules, rng, &mut plan, (begin, heal), most);
     plan.healed = Some(heal);
     plan.end = heal + rules.settle;
     if rules.lasting && rng.chance(300_000) {
@@ -74,31 +93,48 @@ fn clocks(rules: &Rules, rng: &mut Rng, plan: &mut Plan) {
     }
 }
 
-fn trouble(rules: &Rules, rng: &mut Rng, plan: &mut Plan, heal: u64) {
+fn trouble(rules: &Rules, rng: &mut Rng, plan: &mut Plan, (begin, heal): (u64, u64), most: usize) {
     let usable = |k: &&Kind| match k {
         Kind::Ring => plan.nodes >= Shape::Ring.least(),
         Kind::Bridge | Kind::Chain | Kind::Star => plan.nodes >= Shape::Star.least(),
         _ => plan.nodes > 1 || k.alone(),
     };
     let on = rules.kinds.iter().filter(usable).copied();
-    let on: Vec<Kind> = on.filter(|_| rng.chance(400_000)).collect();
+    // Few kinds in some runs: what one kind does alone is drowned where it is one of many.
+    let share = [100_000, 200_000, 400_000][rng.index(3)];
+    let on: Vec<Kind> = on.filter(|_| rng.chance(share)).collect();
     if on.is_empty() {
         return;
     }
     let t = rules.timeout.max(10 * MS);
-    let gap = [t / 2, 2 * t, 6 * t][rng.index(3)];
-    let longest = [t / 2, 2 * t, 8 * t][rng.index(3)];
-    let mut at = BEGIN;
-    loop {
+    let gap = [t / 20, t / 2, 2 * t, 6 * t][rng.index(4)];
+    let longest = [t / 20, t / 2, 2 * t, 8 * t][rng.index(4)];
+    // Lengths of every order from a process that starts again at once, or of the order of time-outs.
+    let any_order = rng.chance(500_000);
+    let mut at = begin;
+    while plan.steps.len() < most {
         at += whole(rng.range(MS, gap));
         if at >= heal {
             return;
         }
         let kind = on[rng.index(on.len())];
-        let lasts = Some(whole(rng.range(t / 10, longest)));
+        let lasts = if any_order {
+            log_uniform(rng, MS, longest)
+        } else {
+            rng.range(longest.min(t / 10), longest)
+        };
+        let lasts = Some(whole(lasts));
         let fault = one(rules, rng, plan, kind);
         plan.steps.push(Step { at, lasts, fault });
     }
+}
+
+/// A number from `low` to `high` of which every order of magnitude is as likely as any other.
+fn log_uniform(rng: &mut Rng, low: u64, high: u64) -> u64 {
+    let low = low.max(1);
+    let doublings = (high / low).max(1).ilog2().into();
+    let floor = low << rng.range(0, doublings);
+    rng.range(floor, (floor * 2 - 1).min(high).max(floor))
 }
 
 /// Whole milliseconds, one at least.
@@ -166,6 +202,11 @@ fn one(rules: &Rules, rng: &mut Rng, plan: &Plan, kind: Kind) -> Fault {
             long_max: whole(rng.range(rules.timeout / 2, rules.timeout * 3)).min(LONG_MAX),
         },
         Kind::Crash => Fault::Crash(node),
+        Kind::CrashAfter => Fault::CrashAfter {
+            node,
+            moment: Moment::ALL[rng.index(Moment::ALL.len())],
+            nth: rng.range(1, 3) as u32,
+        },
         Kind::Pause => Fault::Pause(node),
         Kind::SlowDisk => {
             let delay = (MS, whole(rng.range(10 * MS, rules.timeout)).max(10 * MS));

@@ -107,6 +107,16 @@ pub enum Fault {
     },
     /// A process ends, and starts again at the end with what its disk kept.
     Crash(usize),
+    /// A process ends right after a step of a kind, and starts again after the length of this fault.
+    /// What it sent in that step is on its way; what it wrote may be lost.
+    CrashAfter {
+        /// Which node.
+        node: usize,
+        /// The kind of step.
+        moment: Moment,
+        /// Which of them, counted from 1 from the beginning of this fault on.
+        nth: u32,
+    },
     /// A process stands still, and then finds everything that came waiting.
     Pause(usize),
     /// Writes of a node take this long.
@@ -134,6 +144,32 @@ pub enum Fault {
     Heal,
 }
 
+/// A kind of step of a node, for faults aimed at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// It gave a write to its disk, where it is not durable yet.
+    Writes,
+    /// It learned that a write is durable.
+    Stored,
+    /// It told the promise something.
+    Tells,
+}
+
+impl Moment {
+    /// Every kind.
+    pub const ALL: [Moment; 3] = [Moment::Writes, Moment::Stored, Moment::Tells];
+
+    /// Its word in scenarios.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::Writes => "writes",
+            Moment::Stored => "stored",
+            Moment::Tells => "tells",
+        }
+    }
+}
+
 /// A kind of fault, by the verb that scenarios have for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is the fault of that name")]
@@ -155,6 +191,7 @@ pub enum Kind {
     Noise,
     Delay,
     Crash,
+    CrashAfter,
     Pause,
     SlowDisk,
     ClockJump,
@@ -164,7 +201,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Cut,
         Kind::Isolate,
         Kind::Deaf,
@@ -182,6 +219,7 @@ impl Kind {
         Kind::Noise,
         Kind::Delay,
         Kind::Crash,
+        Kind::CrashAfter,
         Kind::Pause,
         Kind::SlowDisk,
         Kind::ClockJump,
@@ -220,6 +258,7 @@ impl Kind {
             Kind::Noise => "noise",
             Kind::Delay => "delay",
             Kind::Crash => "crash",
+            Kind::CrashAfter => "crash-after",
             Kind::Pause => "pause",
             Kind::SlowDisk => "slow-disk",
             Kind::ClockJump => "clock-jump",
@@ -255,6 +294,7 @@ impl Fault {
             Fault::Noise { .. } => Kind::Noise,
             Fault::Delay { .. } => Kind::Delay,
             Fault::Crash(_) => Kind::Crash,
+            Fault::CrashAfter { .. } => Kind::CrashAfter,
             Fault::Pause(_) => Kind::Pause,
             Fault::SlowDisk { .. } => Kind::SlowDisk,
             Fault::ClockJump { .. } => Kind::ClockJump,
@@ -439,6 +479,10 @@ impl fmt::Display for Fault {
             }
             Fault::Crash(node) | Fault::Pause(node) | Fault::SlowDisk { node, .. } => {
                 write!(f, "{verb} {}", NodeName(*node))
+            }
+            Fault::CrashAfter { node, moment, nth } => {
+                let (node, moment) = (NodeName(*node), moment.name());
+                write!(f, "{verb} {node} {moment}, number {nth}")
             }
             Fault::Heal => f.write_str(verb),
         }

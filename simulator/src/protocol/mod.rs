@@ -70,10 +70,10 @@ mod subject;
 mod tests;
 
 pub use ctx::Ctx;
-pub use fault::{Fault, Kind, Shape, Side};
+pub use fault::{Fault, Kind, Moment, Shape, Side};
 pub use plan::{Plan, Step};
 pub use promise::{Broken, Promise, Told, Truth, Verdict};
-pub use runner::{Alone, Next, Runner};
+pub use runner::{Alone, News, Next, Runner};
 pub use subject::Test;
 
 use std::fmt::{self, Debug};

@@ -64,6 +64,24 @@ pub trait Promise<P: Protocol>: Default {
         Ok(())
     }
 
+    /// The process of a node has begun, for the first time or after a crash.
+    ///
+    /// # Errors
+    /// The promise is broken.
+    fn started(&mut self, node: usize, truth: &Truth<'_, P>) -> Verdict {
+        let _ = (node, truth);
+        Ok(())
+    }
+
+    /// The process of a node has ended: from here on it remembers what its disk kept and no more.
+    ///
+    /// # Errors
+    /// The promise is broken.
+    fn crashed(&mut self, node: usize, truth: &Truth<'_, P>) -> Verdict {
+        let _ = (node, truth);
+        Ok(())
+    }
+
     /// A node has taken a step: everything that can be seen may be looked at.
     ///
     /// # Errors
@@ -97,6 +115,7 @@ impl<P: Protocol> Promise<P> for () {}
 pub struct Truth<'a, P: Protocol> {
     pub(super) runner: &'a Runner<P>,
     pub(super) healed: Option<u64>,
+    pub(super) end: u64,
 }
 
 impl<P: Protocol> Truth<'_, P> {
@@ -139,6 +158,25 @@ impl<P: Protocol> Truth<'_, P> {
     #[must_use]
     pub fn healed(&self) -> Option<u64> {
         self.healed
+    }
+
+    /// Nanoseconds since the trouble of this run ended; `None` while it goes on. A promise about what
+    /// must have happened after it compares this with the time that the protocol needs.
+    #[must_use]
+    pub fn settled_for(&self) -> Option<u64> {
+        Some(self.now().saturating_sub(self.healed?))
+    }
+
+    /// True time of the end of this run, in nanoseconds.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Since when the process of a node runs, in true nanoseconds; `None` while it is down.
+    #[must_use]
+    pub fn up_since(&self, node: usize) -> Option<u64> {
+        self.runner.up_since(node)
     }
 
     /// Whether everything passes from one node to another.

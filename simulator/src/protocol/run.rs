@@ -1,7 +1,7 @@
 //! One run of a plan: faults come and go, nodes step, the promise is judged.
 
 use super::runner::{CLOCK_START, trace};
-use super::{Broken, Fault, Next, Plan, Promise, Protocol, Runner, Truth, Verdict};
+use super::{Broken, Fault, News, Next, Plan, Promise, Protocol, Runner, Truth, Verdict};
 use crate::check::Violation;
 use crate::harness::Outcome;
 use crate::world::{Clock, Link, MS};
@@ -17,6 +17,8 @@ enum Turn {
     End(usize),
     /// What a step does changes.
     Change,
+    /// The process that a step ended right after what it waited for starts again.
+    Back(usize),
     /// A step begins.
     Begin(usize),
     /// The trouble is over.
@@ -30,10 +32,20 @@ pub(super) struct Run<'p, P: Protocol, C> {
     promise: C,
     turns: Vec<Turn>,
     active: Vec<bool>,
+    /// Steps that wait for a node to do something, and how often it still has to.
+    aimed: Vec<(usize, u32)>,
     links: Vec<Link>,
     healed: Option<u64>,
     /// All that happens has happened.
     over: bool,
+}
+
+fn truth<'a, P: Protocol>(runner: &'a Runner<P>, healed: Option<u64>, plan: &Plan) -> Truth<'a, P> {
+    Truth {
+        runner,
+        healed,
+        end: plan.end,
+    }
 }
 
 impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
@@ -50,6 +62,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             let changes = step.fault.changes(lasts);
             planned.extend(changes.iter().map(|t| (step.at + t, 1, Turn::Change)));
             // What is over as it begins, with the healing, has no end of its own.
+            let over = over.filter(|_| !matches!(step.fault, Fault::CrashAfter { .. }));
             planned.extend(over.map(|at| (at.max(step.at), 0, Turn::End(i))));
         }
         planned.extend(plan.healed.map(|at| (at, 3, Turn::Healed)));
@@ -64,6 +77,7 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             promise: C::default(),
             turns: planned.iter().map(|(_, _, turn)| *turn).collect(),
             active: vec![false; plan.steps.len()],
+            aimed: Vec::new(),
             links: vec![Link::default(); plan.nodes * plan.nodes],
             healed: None,
             over: false,
@@ -110,7 +124,12 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
         self.judge(None)?;
         while let Some(next) = self.runner.next(self.plan.end) {
             match next {
-                Next::Node(node) => self.judge(Some(node))?,
+                Next::Node(node) => {
+                    self.judge(Some(node))?;
+                    if self.aims_at(node) {
+                        self.judge(None)?;
+                    }
+                }
                 Next::Event(turn) => {
                     self.turn(turn);
                     self.judge(None)?;
@@ -124,9 +143,8 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             }
         }
         self.over = true;
-        let (healed, runner) = (self.healed, &self.runner);
-        let truth = Truth { runner, healed };
-        if healed.is_some() && self.promise.owed(&truth) {
+        let truth = truth(&self.runner, self.healed, self.plan);
+        if self.healed.is_some() && self.promise.owed(&truth) {
             self.promise.due(&truth)?;
         }
         Ok(())
@@ -134,11 +152,14 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
 
     /// Shows the promise what was told and what has become of the nodes.
     fn judge(&mut self, stepped: Option<usize>) -> Verdict {
-        let told = self.runner.take_told();
-        let (healed, runner) = (self.healed, &self.runner);
-        let truth = Truth { runner, healed };
-        for fact in &told {
-            self.promise.told(fact, &truth)?;
+        let news = self.runner.take_news();
+        let truth = truth(&self.runner, self.healed, self.plan);
+        for one in &news {
+            match one {
+                News::Told(told) => self.promise.told(told, &truth)?,
+                News::Started(node) => self.promise.started(*node, &truth)?,
+                News::Crashed(node) => self.promise.crashed(*node, &truth)?,
+            }
         }
         match stepped {
             Some(node) => self.promise.watch(node, &truth),
@@ -154,13 +175,68 @@ impl<'p, P: Protocol, C: Promise<P>> Run<'p, P, C> {
             Turn::Healed => {
                 trace!(self.runner, "** the trouble is over");
                 self.healed = Some(self.runner.world.now());
+                self.aimed.clear();
+            }
+            Turn::Back(step) => {
+                self.active[step] = false;
+                if let Fault::CrashAfter { node, .. } = self.plan.steps[step].fault
+                    && self
+                        .last(|f| (*f == Fault::Crash(node)).then_some(()))
+                        .is_none()
+                    && self.runner.node(node).is_none()
+                {
+                    self.runner.start(node);
+                }
             }
         }
+    }
+
+    /// Ends the process of a node that has just done what an aimed fault waits for.
+    fn aims_at(&mut self, node: usize) -> bool {
+        let mut hit = None;
+        for (number, left) in &mut self.aimed {
+            if let Fault::CrashAfter {
+                node: n, moment, ..
+            } = self.plan.steps[*number].fault
+                && n == node
+                && self.runner.stepped(moment)
+            {
+                *left -= 1;
+                if *left == 0 {
+                    hit = Some(*number);
+                }
+            }
+        }
+        let Some(number) = hit else { return false };
+        self.aimed.retain(|(_, left)| *left > 0);
+        let step = &self.plan.steps[number];
+        let now = self.runner.world.now();
+        trace!(self.runner, "** {}", step.fault);
+        if self.runner.world.is_recording() {
+            self.runner
+                .world
+                .fault(number, &step.fault.to_string(), None);
+        }
+        self.active[number] = true;
+        self.runner.crash(node);
+        if let Some(lasts) = step.lasts {
+            let back = now
+                .saturating_add(lasts)
+                .min(self.plan.healed.unwrap_or(u64::MAX));
+            let turn = self.turns.len() as u32;
+            self.turns.push(Turn::Back(number));
+            self.runner.world.after(back.saturating_sub(now), turn);
+        }
+        true
     }
 
     fn begin(&mut self, number: usize) {
         let step = &self.plan.steps[number];
         let now = self.runner.world.now();
+        if let Fault::CrashAfter { nth, .. } = step.fault {
+            self.aimed.push((number, nth));
+            return;
+        }
         trace!(self.runner, "** {}", step.fault);
         if self.runner.world.is_recording() {
             let until = self.plan.over(step);

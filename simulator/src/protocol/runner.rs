@@ -1,7 +1,7 @@
 //! Drives the nodes of any protocol through a world.
 
 use super::ctx::{Ctx, Output};
-use super::{NodeName, Protocol, Told};
+use super::{Moment, NodeName, Protocol, Told};
 use crate::check::At;
 use crate::harness::Counts;
 use crate::record::{Names, Sort};
@@ -45,6 +45,17 @@ pub enum Next {
     Event(u32),
 }
 
+/// Something a promise is to hear of.
+#[derive(Clone, Debug)]
+pub enum News<F> {
+    /// A node told a fact.
+    Told(Told<F>),
+    /// The process of this node has begun, with what its disk kept.
+    Started(usize),
+    /// The process of this node has ended: what its disk had not kept is forgotten.
+    Crashed(usize),
+}
+
 /// The nodes of a protocol in a world. Faults are made by whoever holds it, between steps.
 pub struct Runner<P: Protocol> {
     /// The world; cut its links, stop its processes.
@@ -52,17 +63,21 @@ pub struct Runner<P: Protocol> {
     nodes: Vec<Seat<P>>,
     bug: Option<&'static str>,
     out: Vec<Output<P>>,
-    told: Vec<Told<P::Fact>>,
+    news: Vec<News<P::Fact>>,
     /// How much was exercised.
     pub counts: Counts,
     pub(super) lines: Option<Vec<String>>,
     hash: RunHash,
+    /// What the last step was, as bits of [`Moment`].
+    step: u8,
 }
 
 /// Where one node runs.
 struct Seat<P: Protocol> {
     state: Option<P>,
     begun: bool,
+    /// When its process began last.
+    since: u64,
     disk: Vec<P::Write>,
     /// Readings at which timers are over, by their number.
     timers: BTreeMap<u64, u64>,
@@ -106,6 +121,7 @@ impl<P: Protocol> Runner<P> {
         let seat = |node: u64| Seat {
             state: None,
             begun: false,
+            since: 0,
             disk: Vec::new(),
             timers: BTreeMap::new(),
             written: 0,
@@ -124,11 +140,18 @@ impl<P: Protocol> Runner<P> {
             nodes: (0..nodes as u64).map(seat).collect(),
             bug,
             out: Vec::new(),
-            told: Vec::new(),
+            news: Vec::new(),
             counts: Counts::default(),
             lines: None,
             hash: RunHash::default(),
+            step: 0,
         }
+    }
+
+    /// Whether the last step of a node was of this kind.
+    #[must_use]
+    pub fn stepped(&self, moment: Moment) -> bool {
+        self.step & 1 << moment as u8 != 0
     }
 
     /// How many nodes there are.
@@ -155,9 +178,16 @@ impl<P: Protocol> Runner<P> {
         self.hash.finish()
     }
 
-    /// What nodes told since this was asked last, oldest first.
-    pub fn take_told(&mut self) -> Vec<Told<P::Fact>> {
-        std::mem::take(&mut self.told)
+    /// What nodes told, and which processes began and ended, since this was asked last; oldest first.
+    pub fn take_news(&mut self) -> Vec<News<P::Fact>> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Since when the process of a node runs, in true nanoseconds; `None` while it is down.
+    #[must_use]
+    pub fn up_since(&self, node: usize) -> Option<u64> {
+        let seat = &self.nodes[node];
+        seat.state.as_ref().map(|_| seat.since)
     }
 
     /// Keeps one line per event from now on.
@@ -193,6 +223,8 @@ impl<P: Protocol> Runner<P> {
         self.world.start(node);
         let seat = &mut self.nodes[node];
         let again = std::mem::replace(&mut seat.begun, true);
+        seat.since = self.world.now();
+        self.news.push(News::Started(node));
         let disk = std::mem::take(&mut seat.disk);
         trace!(
             self,
@@ -221,7 +253,9 @@ impl<P: Protocol> Runner<P> {
         let seat = &mut self.nodes[node];
         seat.disk.extend(kept);
         seat.timers.clear();
-        seat.state = None;
+        if seat.state.take().is_some() {
+            self.news.push(News::Crashed(node));
+        }
     }
 
     /// Sets a node's clock; its timers follow.
@@ -233,6 +267,7 @@ impl<P: Protocol> Runner<P> {
     /// Moves on to what happens next up to true time `until`; `None` if nothing does.
     pub fn next(&mut self, until: u64) -> Option<Next> {
         while let Some(h) = self.world.next(until) {
+            self.step = 0;
             self.hash.add(self.world.now());
             match h {
                 Happening::Datagram {
@@ -279,6 +314,7 @@ impl<P: Protocol> Runner<P> {
                 Happening::Local { node, fact } => {
                     trace!(self, "{} has write {fact} on its disk", NodeName(node));
                     self.take_in("s", node, fact, &());
+                    self.step |= 1 << Moment::Stored as u8;
                     self.give(node, |p, ctx| p.stored(ctx, fact));
                     return Some(Next::Node(node));
                 }
@@ -366,17 +402,19 @@ impl<P: Protocol> Runner<P> {
                 }
                 Output::Persist { number, write } => {
                     trace!(self, "{name} writes {number}: {write:?}");
+                    self.step |= 1 << Moment::Writes as u8;
                     self.world.persist(node, 0, number, write);
                 }
                 Output::Tell(fact) => {
                     trace!(self, "{name} tells: {fact:?}");
+                    self.step |= 1 << Moment::Tells as u8;
                     if self.world.is_recording() {
                         let text = format!("tells {fact:?}");
                         self.world.mark(node as u32, Sort::Truth, &text);
                     }
                     let _ = write!(Hashed(&mut self.hash), "{fact:?}");
                     let at = now;
-                    self.told.push(Told { node, at, fact });
+                    self.news.push(News::Told(Told { node, at, fact }));
                 }
                 Output::Reached(what) => self.counts.add(format!("reached: {what}"), 1),
             }

@@ -3,8 +3,10 @@
 use super::{Fault, Kind, Plan, Side, Step};
 use crate::world::{Clock, MS, SECOND};
 
-/// Plans one step plainer than this one, the most drastic first; never fewer nodes than `least`.
-pub(super) fn simpler(plan: &Plan, least: usize) -> Vec<Plan> {
+/// Plans one step plainer than this one, the most drastic first; never fewer nodes than `least`, and
+/// never less than `settle` nanoseconds between the healing and the end: with less, a promise of
+/// progress breaks for want of time and not by any fault.
+pub(super) fn simpler(plan: &Plan, least: usize, settle: u64) -> Vec<Plan> {
     let mut out = Vec::new();
     if plan.nodes > least {
         out.extend((0..plan.nodes).rev().map(|node| without(plan, node)));
@@ -20,7 +22,26 @@ pub(super) fn simpler(plan: &Plan, least: usize) -> Vec<Plan> {
     with(&|p| p.clocks.fill(Clock::default()));
     with(&|p| p.delay = (p.delay.0.max(MS) / MS * MS, 0));
     with(&|p| p.healed = None);
-    with(&|p| p.end = shorter(p.end, p.steps.last().map_or(0, |s| s.at)));
+    with(&|p| {
+        let least = p
+            .healed
+            .map_or(0, |at| at.saturating_add(settle))
+            .min(p.end);
+        let last = p.steps.last().map_or(0, |s| s.at);
+        p.end = shorter(p.end, last).max(least);
+    });
+    // The healing and the end, both earlier by as much.
+    with(&|p| {
+        let last = p
+            .steps
+            .last()
+            .map_or(0, |s| s.at.saturating_add(s.lasts.unwrap_or(0)));
+        if let Some(healed) = p.healed {
+            let earlier = healed.saturating_sub(shorter(healed, last));
+            p.healed = Some(healed - earlier);
+            p.end -= earlier;
+        }
+    });
     for (i, step) in plan.steps.iter().enumerate() {
         for fault in weaker(&step.fault, plan.nodes) {
             with(&|p| p.steps[i].fault = fault.clone());
@@ -175,6 +196,7 @@ fn rename(fault: &Fault, gone: usize) -> Option<Fault> {
         Fault::Isolate { node, .. }
         | Fault::Clog(node)
         | Fault::Crash(node)
+        | Fault::CrashAfter { node, .. }
         | Fault::Pause(node)
         | Fault::SlowDisk { node, .. }
         | Fault::ClockJump { node, .. }

@@ -162,7 +162,7 @@ impl<P: Protocol, C: Promise<P>> Subject for Test<P, C> {
     }
 
     fn simpler(&self, plan: &Plan) -> Vec<Plan> {
-        simpler::simpler(plan, *self.rules.nodes.start())
+        simpler::simpler(plan, *self.rules.nodes.start(), self.rules.settle)
     }
 
     fn with_seed(&self, plan: &Plan, seed: u64) -> Option<Plan> {

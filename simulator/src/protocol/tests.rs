@@ -385,6 +385,13 @@ fn simpler_plans_are_sound_and_come_to_an_end() {
                     "{offer:?}"
                 );
                 assert_ne!(*offer, plan);
+                // A promise of progress keeps its time to settle.
+                assert!(
+                    offer
+                        .healed
+                        .is_none_or(|healed| offer.end - healed >= 10 * SECOND),
+                    "{offer:?}"
+                );
             }
             match offers.into_iter().next_back() {
                 Some(offer) => plan = offer,

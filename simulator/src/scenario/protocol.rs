@@ -18,7 +18,7 @@
 use super::fields::{Fields, decimal, wrong};
 use super::steps::{fraction, millis, seconds};
 use super::{Bad, BadScenario};
-use crate::protocol::{Fault, NodeName, Plan, Shape, Side, Step};
+use crate::protocol::{Fault, Moment, NodeName, Plan, Shape, Side, Step};
 use crate::world::{Clock, MS, SECOND, SESSION_CLASS};
 use std::fmt::Write;
 use toml::Spanned;
@@ -48,6 +48,10 @@ const VERBS: &[(&str, &str)] = &[
     ("noise", "loss, duplicate"),
     ("delay", "jitter-ms [, long, long-ms]"),
     ("crash", "node"),
+    (
+        "crash-after",
+        "node, moment = writes | stored | tells [, nth]",
+    ),
     ("pause", "node"),
     ("slow-disk", "node, from-ms, to-ms"),
     ("clock-jump", "node, by"),
@@ -305,6 +309,19 @@ fn fault(f: &mut Fields<'_, '_>, nodes: usize, classes: &[&str]) -> Result<Fault
             long_max: f.millis("long-ms")?.unwrap_or(0),
         },
         "crash" => Fault::Crash(node!("node")),
+        "crash-after" => {
+            let (word, at) = f.word("moment")?.ok_or_else(|| missing("moment"))?;
+            let known = Moment::ALL.into_iter().find(|m| m.name() == word);
+            let moment = known.ok_or_else(|| {
+                let allowed = Moment::ALL.map(Moment::name).join(", ");
+                (at, format!("moment {word:?}; allowed: {allowed}"))
+            })?;
+            Fault::CrashAfter {
+                node: node!("node"),
+                moment,
+                nth: f.whole("nth", 1, 1_000_000)?.unwrap_or(1) as u32,
+            }
+        }
         "pause" => Fault::Pause(node!("node")),
         "slow-disk" => {
             let low = f.millis("from-ms")?.ok_or_else(|| missing("from-ms"))?;
@@ -405,6 +422,11 @@ fn keys(fault: &Fault, classes: &[&str]) -> Vec<(&'static str, String)> {
         }
         Fault::Isolate { node, .. } | Fault::Clog(node) => vec![("node", one(node))],
         Fault::Crash(node) | Fault::Pause(node) => vec![("node", one(node))],
+        Fault::CrashAfter { node, moment, nth } => vec![
+            ("node", one(node)),
+            ("moment", format!("{:?}", moment.name())),
+            ("nth", nth.to_string()),
+        ],
         Fault::Partition(groups) => {
             vec![("groups", lists(groups.iter().map(|g| list(g)).collect()))]
         }

@@ -1,14 +1,19 @@
 //! `hunt`: many seeds.
 
+use super::watch::Watch;
 use super::{Again, Source, bug, line, mix, print, program, seeds};
-use crate::harness::{Hunt, Mixed, Order, Resume, Subject, hunt, read_resume, run};
+use crate::harness::{
+    DETERMINISM, Failure, Hunt, Mixed, Order, Outcome, Progress, Resume, Subject, hunt,
+    read_resume, run,
+};
 use clap::Args;
 use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 /// Which seeds, and how.
 #[derive(Debug, Args)]
@@ -22,7 +27,7 @@ pub struct HuntArgs {
     /// Go on after a failure and list every kind that was found.
     #[arg(long)]
     keep_going: bool,
-    /// Plant this bug first (needs a build with the feature `mutants`).
+    /// Plant this bug first (`bugs` lists those that this build can carry).
     #[arg(long)]
     bug: Option<String>,
     /// Draw from this mix of faults (`bugs` lists them) instead of the swarm.
@@ -31,6 +36,9 @@ pub struct HuntArgs {
     /// Threads; as many as there are cores if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
+    /// Seconds one run may take before it counts as one that never ends.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    run_limit: u64,
     /// Keep the state of the hunt in this file, and go on where it says.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -60,34 +68,41 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
     // A panic of the code under test is a finding and is printed as one.
     std::panic::set_hook(Box::new(|_| {}));
     let bar = Bar::new(&order, from, args.json);
+    let longest = Duration::from_secs(args.run_limit);
+    let watch = Watch::new(&order, longest);
     let begun = Instant::now();
     let before = (total.seeds, total.simulated);
-    let found = hunt(
-        subject,
-        &order,
-        total,
-        from,
-        || bar.one(),
-        |found, next| match &args.resume {
-            Some(file) => Resume::new(&name, &order, next, found).write(file),
-            None => Ok(()),
-        },
-    );
+    let (over, told) = mpsc::channel();
+    let found = std::thread::scope(|scope| {
+        let watching = &watch;
+        let (mix, bug) = (&args.mix, order.bug);
+        scope.spawn(move || watching.look(&told, mix, bug));
+        let found = hunt(
+            subject,
+            &order,
+            total,
+            from,
+            |progress| {
+                watch.heard(progress);
+                if matches!(progress, Progress::Done { .. }) {
+                    bar.one();
+                }
+            },
+            |found, next| match &args.resume {
+                Some(file) => Resume::new(&name, &order, next, found).write(file),
+                None => Ok(()),
+            },
+        );
+        drop::<mpsc::Sender<()>>(over);
+        found
+    });
     bar.end();
     let found = found?;
-    if let Some(seed) = found.failure {
-        if !args.json {
-            line(format_args!("after {} seeds:", found.seeds));
-            if args.keep_going {
-                for (kind, (count, first)) in &found.kinds {
-                    line(format_args!("{count:>6} x {kind}, first by seed {first}"));
-                }
-            }
-        }
+    if let Some(failure) = &found.failure {
         subject.plant(order.bug);
-        let outcome = run(subject, &subject.draw(seed), false);
-        let source = Source::Seed(args.mix.clone(), seed);
-        return Ok(print(&outcome, args.json, &Again::of(&source, order.bug)));
+        let again = run(subject, &subject.draw(failure.seed), false);
+        fails(&found, failure, &again, args, order.bug);
+        return Ok(ExitCode::FAILURE);
     }
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
     let speed = (found.simulated - before.1) as f64 / 1e9 / seconds;
@@ -105,6 +120,51 @@ pub(super) fn chase<S: Subject>(subject: &S, args: &HuntArgs) -> Result<ExitCode
         line(&found.exposure);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a hunt found. Its first failure was run again: a run that does not repeat is a finding
+/// too, and is never taken for a clean one.
+fn fails(found: &Hunt, failure: &Failure, again: &Outcome, args: &HuntArgs, bug: Option<&str>) {
+    let same = again.hash == failure.hash && failure.property != DETERMINISM;
+    let source = Source::Seed(args.mix.clone(), failure.seed);
+    let commands = Again::of(&source, bug);
+    let diff = format!("{} diff {source}", program());
+    if args.json {
+        let kinds = found.kinds.iter().map(|(kind, (count, first))| {
+            serde_json::json!({ "promise": kind, "count": count, "first_seed": first })
+        });
+        line(serde_json::json!({
+            "seeds": found.seeds, "kinds": kinds.collect::<Vec<_>>(), "seed": failure.seed,
+            "promise": failure.property, "repeated": same, "violation": again.violation,
+            "hash": format!("{:016x}", failure.hash), "events": found.events,
+            "exposure": found.exposure, "version": env!("CARGO_PKG_VERSION"),
+            "replay": commands.replay, "shrink": commands.shrink, "view": commands.view,
+            "diff": diff,
+        }));
+        return;
+    }
+    line(format_args!("after {} seeds:", found.seeds));
+    for (kind, (count, first)) in &found.kinds {
+        line(format_args!("{count:>6} x {kind}, first by seed {first}"));
+    }
+    if same {
+        print(again, false, &commands);
+    } else if failure.property == DETERMINISM {
+        line(format_args!(
+            "seed {}: two runs of one plan differ: what is run is not deterministic\n  see: {diff}",
+            failure.seed
+        ));
+    } else {
+        line(format_args!(
+            "seed {} broke {}, and another run of it {}: what is run is not deterministic\n  see: {diff}",
+            failure.seed,
+            failure.property,
+            match &again.violation {
+                Some(v) => format!("broke {} in another way", v.property),
+                None => "broke nothing".to_owned(),
+            }
+        ));
+    }
 }
 
 /// The line on a terminal that says how far a hunt has come.

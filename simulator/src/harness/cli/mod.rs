@@ -14,6 +14,10 @@ mod run;
 mod shrink;
 mod source;
 mod view;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use print::{line, print};
 pub use source::{Again, Source};

@@ -1,7 +1,7 @@
 //! `mutants`: every planted bug is looked for until it is found or the time is up.
 
 use super::{chosen, line};
-use crate::harness::{Hunt, Mixed, Order, Outcome, Subject, Way, hunt, run};
+use crate::harness::{Hunt, Mixed, Order, Subject, Way, hunt, run};
 use clap::Args;
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -32,7 +32,7 @@ struct Row {
     /// Promises it should break, as its meaning begins.
     promise: &'static str,
     /// What broke.
-    broke: Option<&'static str>,
+    broke: Option<String>,
     /// The last way that was tried.
     by: String,
     seed: Option<u64>,
@@ -112,9 +112,8 @@ fn find<S: Subject>(
         };
         row.by = by;
         row.seeds += seeds;
-        if let Some(outcome) = broken {
-            row.broke = outcome.violation.as_ref().map(|v| v.property);
-            row.seed = Some(outcome.seed);
+        if let Some((property, seed)) = broken {
+            (row.broke, row.seed) = (Some(property), Some(seed));
             break;
         }
     }
@@ -122,15 +121,15 @@ fn find<S: Subject>(
     Ok(row)
 }
 
-/// Hunts until a promise breaks or the time is up; gives the seeds run and what the lowest one that
-/// broke a promise comes to.
+/// Hunts until a promise breaks or the time is up; gives the seeds run, the promise and the lowest
+/// seed that broke it.
 fn search<S: Subject>(
     subject: &S,
     mix: Option<&'static str>,
     bug: &'static str,
     limit: Duration,
     jobs: usize,
-) -> Result<(u64, Option<Outcome>), String> {
+) -> Result<(u64, Option<(String, u64)>), String> {
     let begun = Instant::now();
     let subject = &Mixed { subject, mix };
     let step = 4 * jobs as u64;
@@ -144,20 +143,20 @@ fn search<S: Subject>(
             bug: Some(bug),
             mix,
         };
-        all = hunt(subject, &order, all, next, || (), |_, _| Ok(()))?;
+        all = hunt(subject, &order, all, next, |_| (), |_, _| Ok(()))?;
         next += step;
     }
-    let broken = all.failure.map(|seed| {
-        subject.plant(Some(bug));
-        let outcome = run(subject, &subject.draw(seed), false);
-        subject.plant(None);
-        outcome
-    });
+    let broken = all.failure.map(|f| (f.property, f.seed));
     Ok((all.seeds, broken))
 }
 
 /// Runs one scenario with the bug planted; a scenario that cannot be read finds nothing.
-fn tell<S: Subject>(subject: &S, file: &str, text: &str, bug: &'static str) -> Option<Outcome> {
+fn tell<S: Subject>(
+    subject: &S,
+    file: &str,
+    text: &str,
+    bug: &'static str,
+) -> Option<(String, u64)> {
     let plan = match subject.read(file, text) {
         Ok(plan) => plan,
         Err(why) => {
@@ -168,12 +167,13 @@ fn tell<S: Subject>(subject: &S, file: &str, text: &str, bug: &'static str) -> O
     subject.plant(Some(bug));
     let outcome = run(subject, &plan, false);
     subject.plant(None);
-    outcome.violation.is_some().then_some(outcome)
+    let seed = outcome.seed;
+    outcome.violation.map(|v| (v.property.to_owned(), seed))
 }
 
 fn print(row: &Row) {
     let seed = row.seed.map_or("-".to_owned(), |s| s.to_string());
-    let broke = row.broke.unwrap_or("NOT FOUND");
+    let broke = row.broke.as_deref().unwrap_or("NOT FOUND");
     line(format_args!(
         "{:<28} {:<10} {:<12} {:<46} {:>6} {:>6} {:>8.1}",
         row.bug, row.promise, broke, row.by, seed, row.seeds, row.seconds
