@@ -269,6 +269,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         present: Vec::new(),
         fencing: Vec::new(),
         snapshot_every: SNAPSHOT_EVERY,
+        links: links.counters().into_iter().map(|l| l.name).collect(),
     };
     let node = Node::new(Clock.now(), setup).map_err(DaemonError)?;
     let (tell, facts) = mpsc::channel(64);

@@ -28,7 +28,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
-use wire_support::{LIFE, ack, beat, entry, frame, header, invite, observation, placed, token};
+use wire_support::{
+    LIFE, ack, beat, bulletin, entry, frame, header, invite, observation, placed, token,
+};
+
+fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
+    codec::encode(kind, value).expect("fits")
+}
 
 fn wire_md() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/WIRE.md");
@@ -73,21 +79,22 @@ fn datagrams_have_these_bytes() {
             OBSERVATION,
         ),
         ("invite", Datagram::Join(invite()), INVITE),
+        ("bulletin", Datagram::Bulletin(bulletin()), BULLETIN),
     ] {
-        let bytes = codec::encode(Kind::Frame, &frame(body));
+        let bytes = encode(Kind::Frame, &frame(body));
         golden(name, &bytes, expected);
         let back: NodeFrame = codec::decode(Kind::Frame, &bytes).expect("a frame");
-        assert_eq!(codec::encode(Kind::Frame, &back), bytes, "{name}");
+        assert_eq!(encode(Kind::Frame, &back), bytes, "{name}");
     }
 }
 
 #[test]
 fn a_proposal_on_a_session_has_these_bytes() {
     let message: NodeStream = Stream::Propose(vec![entry(3, Entry::App(placed()))]);
-    let bytes = codec::encode(Kind::Stream, &message);
+    let bytes = encode(Kind::Stream, &message);
     golden("propose", &bytes, PROPOSE);
     let back: NodeStream = codec::decode(Kind::Stream, &bytes).expect("a message");
-    assert_eq!(codec::encode(Kind::Stream, &back), bytes);
+    assert_eq!(encode(Kind::Stream, &back), bytes);
 }
 
 #[test]
@@ -101,10 +108,7 @@ fn a_sealed_datagram_has_these_bytes() {
     // Everybody else who holds the key opens it, and finds what was sealed.
     let mut opener = Opener::new(&key, NodeId(1), Incarnation::default());
     let opened = opener.open(&bytes).expect("opened");
-    assert_eq!(
-        codec::encode(Kind::Frame, &opened),
-        codec::encode(Kind::Frame, &frame)
-    );
+    assert_eq!(encode(Kind::Frame, &opened), encode(Kind::Frame, &frame));
 }
 
 #[test]
@@ -158,12 +162,12 @@ fn records_of_the_store_have_these_bytes() {
         closed: token(9),
     };
     let round: Round = from_json(json!({"config_id": 1, "n": 3, "priority": 0, "pid": 2}));
-    golden("stop", &codec::encode(Kind::Record, &stop), STOP);
-    golden("promise", &codec::encode(Kind::Record, &promise), PROMISE);
-    golden("round", &codec::encode(Kind::Record, &round), ROUND);
+    golden("stop", &encode(Kind::Record, &stop), STOP);
+    golden("promise", &encode(Kind::Record, &promise), PROMISE);
+    golden("round", &encode(Kind::Record, &round), ROUND);
     golden(
         "entry",
-        &codec::encode(Kind::Record, &entry(300_000, renew(300_000))),
+        &encode(Kind::Record, &entry(300_000, renew(300_000))),
         RENEWAL,
     );
 }
@@ -175,25 +179,10 @@ fn renew(number: u64) -> Entry<Command> {
     }
 }
 
-#[test]
-fn a_token_is_packed_this_way() {
-    for (epoch, index, expected) in [
-        (1, 1, "0001000000000001"),
-        (3, 4242, "0003000000001092"),
-        (65_535, (1 << 48) - 1, "ffffffffffffffff"),
-    ] {
-        let token = Token::new(Epoch(epoch), index);
-        assert_eq!(format!("{:016x}", token.0), expected);
-        let row = format!("| `{token}` | `{expected}` |");
-        assert!(wire_md().contains(&row), "WIRE.md lacks the row {row}");
-    }
-}
-
 /// What `ARCHITECTURE.md` reckons with: how fast renewals alone make the log grow.
 #[test]
 fn a_renewal_takes_as_many_bytes_as_the_limits_reckon() {
-    let codec = codec::HEADER;
-    let bytes = codec::encode(Kind::Record, &entry(300_000, renew(300_000))).len() - codec;
+    let bytes = encode(Kind::Record, &entry(300_000, renew(300_000))).len() - codec::HEADER;
     let line = format!("a renewal takes {bytes} bytes");
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md");
     let page = std::fs::read_to_string(page).expect("ARCHITECTURE.md");
@@ -223,7 +212,7 @@ fn variants<T: Serialize>(heading: &str, values: &[(&str, T)]) {
         .collect();
     assert_eq!(table.len(), values.len(), "rows under {heading:?}");
     for (number, ((name, value), row)) in values.iter().zip(table).enumerate() {
-        let bytes = codec::encode(Kind::Record, value);
+        let bytes = encode(Kind::Record, value);
         let tag = usize::from(bytes[codec::HEADER]);
         assert_eq!(tag, number, "{heading}: {name}");
         let cells = format!("| {number} | `{name}` |");
@@ -259,6 +248,14 @@ fn datagrams_are_numbered_as_the_page_says() {
                 },
             ),
             ("Join", Datagram::Join(invite())),
+            ("Bulletin", Datagram::Bulletin(bulletin())),
+            (
+                "RelayedBulletin",
+                Datagram::RelayedBulletin {
+                    header: header(1),
+                    part: bulletin(),
+                },
+            ),
         ],
     );
     let founding = Founding {
@@ -317,6 +314,7 @@ fn session_messages_are_numbered_as_the_page_says() {
                     bytes: vec![1],
                 },
             ),
+            ("Datagram", Stream::Datagram(vec![1, 2])),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});
@@ -356,7 +354,7 @@ fn session_messages_are_numbered_as_the_page_says() {
     let page = wire_md();
     for (number, (name, fields)) in kinds.into_iter().enumerate() {
         let message = log(json!({ name: fields }));
-        let bytes = codec::encode(Kind::Stream, &message);
+        let bytes = encode(Kind::Stream, &message);
         assert_eq!(usize::from(bytes[codec::HEADER + 2]), number, "{name}");
         let row = format!("| {number} | `{name}` |");
         assert!(page.contains(&row), "WIRE.md lacks the row {row}");
@@ -378,7 +376,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
         emptied: true,
     };
     assert_eq!(
-        codec::encode(Kind::Record, &hello).last(),
+        encode(Kind::Record, &hello).last(),
         Some(&1),
         "emptied comes last"
     );
@@ -535,7 +533,7 @@ fn small_enums_are_numbered_as_the_page_says() {
             .iter()
             .enumerate()
             .map(|(number, (word, value))| {
-                let bytes = codec::encode(Kind::Record, value);
+                let bytes = encode(Kind::Record, value);
                 assert_eq!(usize::from(bytes[codec::HEADER]), number, "{name}::{word}");
                 format!("{number} {word}")
             })
@@ -663,31 +661,36 @@ fn small_enums_are_numbered_as_the_page_says() {
 
 // Format version 1. Each of these stands in WIRE.md as well.
 const BEAT: &str = "\
-    51720101690000004b45255cfeffeeddccbbaa99887766554433221100010207fd88776655443322 \
-    11fbe80300fb2c01001ffc0065cd1d00fc0065cd1dfd0000000000000100010004fb921001fd0500 \
-    000000000100fd09000000000001000201fd0600000000000100fd0c000000000001000000";
+    5172010145000000e6e7fe07feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030000 \
+    fb2c01001ffc0065cd1d00fc0065cd1dfd000000000000010001000403fb9210000001";
+const BULLETIN: &str = "\
+    517201014e00000071083465feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030006 \
+    060002040200fd0500000000000100fd09000000000001000201fd0600000000000100fd0c00000000000100";
 const ACK: &str = "\
-    517201013100000020eb489efeffeeddccbbaa99887766554433221100010207fd88776655443322 \
-    11fbe803020207fd8877665544332211fb2c010301";
+    5172010132000000be1b6f21feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030002 \
+    0207fd8877665544332211fb2c010301";
 const OBSERVATION: &str = "\
-    517201013c00000053a69f80feffeeddccbbaa99887766554433221100010207fd88776655443322 \
-    11fbe8030303040001050900fb00080105fd460000000000010001fc80b2e60e";
+    51720101490000000de71c06feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030003 \
+    03040000fc00093d0000fcffffffff01050900fb00080105fd460000000000010001fc80b2e60e";
 const INVITE: &str = "\
-    51720101270000005e0e4271feffeeddccbbaa99887766554433221100010207fd88776655443322 \
-    11fbe80305010903010203";
+    5172010128000000e277b16cfeffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030005 \
+    010903010203";
 const PROPOSE: &str = "\
-    5172010224000000bbf58bfe01010407030c03fd0500000000000100fd09000000000001000407fd \
-    8877665544332211";
+    5172010224000000bbf58bfe01010407030c03fd0500000000000100fd09000000000001000407fd887766554433 \
+    2211";
 const SEALED: &str = "\
-    516401010200000007000000000000008877665544332211e8030000000000003426e05dfa7c8c15 \
-    ff16e2b9211119b6da02221fe07c01ca32c51bf2dd96823d11dad830d25422383467f619f856bffd \
-    08aa0bcebdc0fc7e25c9e9b3bca33f2ed032b56d6cf964db0d2eae82bb";
+    516401010200000007000000000000008877665544332211e8030000000000003426e05df97c8c1561e6c5062111 \
+    19b6da02221fe07c01ca32c51bf2dd96823d11dad830d25422383467f619fa56ba077d551afdacb7ed4dcf1ec4b1 \
+    bee01285aa4370152b16b06bfd9201778a0a";
 const LEASE: &str = "\
-    71756f72617465206c65617365203120333338353533633130333930343966643238613064393931 \
-    30303232366136370a7b22626f6f74223a34333938312c22696e6361726e6174696f6e223a7b2263 \
-    6f756e746572223a372c2272616e646f6d223a313233343630353631363433363530383535327d2c \
-    22656e64223a3132333435363738393031327d0a";
-const STOP: &str = "5172010314000000ef9be9de0507fd8877665544332211fd4600000000000100";
-const PROMISE: &str = "517201031200000059cbc8c6fd0c00000000000100fd0900000000000100";
+    71756f72617465206c65617365203120333338353533633130333930343966643238613064393931303032323661 \
+    36370a7b22626f6f74223a34333938312c22696e6361726e6174696f6e223a7b22636f756e746572223a372c2272 \
+    616e646f6d223a313233343630353631363433363530383535327d2c22656e64223a313233343536373839303132 \
+    7d0a";
+const STOP: &str = "\
+    5172010314000000ef9be9de0507fd8877665544332211fd4600000000000100";
+const PROMISE: &str = "\
+    517201031200000059cbc8c6fd0c00000000000100fd0900000000000100";
 const ROUND: &str = "51720103040000000c67b07501030002";
-const RENEWAL: &str = "5172010316000000dc04059b0407fce093040002fd2a00000000000100fce0930400";
+const RENEWAL: &str = "\
+    5172010316000000dc04059b0407fce093040002fd2a00000000000100fce0930400";

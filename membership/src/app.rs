@@ -1,6 +1,7 @@
 //! The deterministic state machine that lives in the same log as the membership.
 
 use crate::cluster::Cluster;
+use crate::frame::Words;
 use crate::id::{Incarnation, NodeId, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,8 +12,9 @@ use std::fmt::Debug;
 pub trait Application: Clone + Debug + Default + Serialize + DeserializeOwned {
     /// A change, carried by `Entry::App`.
     type Command: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
-    /// What a node says with each beat about its part of the application.
-    type Status: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned;
+    /// What a node says about its part of the application: a few bytes with each beat, the rest in
+    /// bulletins.
+    type Status: Words;
 
     /// Applies `command`, whose entry has token `at`. A command that does not hold is refused
     /// with the reason and must change nothing.

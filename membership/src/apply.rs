@@ -205,6 +205,10 @@ impl<A: Application> State<A> {
         {
             return Err(format!("incarnation {incarnation} of {node} is over"));
         }
+        let held = self.cluster.term.map(|t| (t.node, t.incarnation));
+        if held == Some((node, incarnation)) {
+            return Err(format!("{node} holds the term already"));
+        }
         let waived = std::mem::take(&mut self.cluster.clear);
         self.cluster.term = Some(Term {
             node,

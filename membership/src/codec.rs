@@ -20,6 +20,11 @@ use serde::de::DeserializeOwned;
 pub const VERSION: u8 = 1;
 /// Length of the header in bytes.
 pub const HEADER: usize = 12;
+/// No datagram is longer than this many bytes, sealed: it fits the smallest packet that every network
+/// must carry whole (1,280 bytes of IPv6, less 48 of headers), so none ever travels as fragments.
+pub const DATAGRAM: usize = 1232;
+/// What sealing adds to a datagram: a clear header of 32 bytes and a tag of 16.
+pub const SEALING: usize = 48;
 const MAGIC: [u8; 2] = *b"Qr";
 
 /// Kinds of values, each with its own limit.
@@ -49,7 +54,7 @@ impl Kind {
     #[must_use]
     pub fn limit(self) -> usize {
         match self {
-            Kind::Frame => 60_000,
+            Kind::Frame => DATAGRAM - SEALING - HEADER,
             Kind::Stream | Kind::Record => 16 << 20,
             Kind::State => 64 << 20,
         }
@@ -90,26 +95,38 @@ pub enum DecodeError {
     Rest(usize),
 }
 
-/// The bytes of `value`.
-///
-/// # Panics
-/// If the value is longer than its kind's limit; every sender bounds what it collects. Where it
-/// cannot, there is [`try_encode`].
-pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
-    match try_encode(kind, value) {
-        Some(bytes) => bytes,
-        None => panic!("a {kind:?} is above its limit of {} bytes", kind.limit()),
+/// A value is longer than its kind may be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {kind:?} of {found} bytes is above the limit of {}", kind.limit())]
+pub struct TooLong {
+    /// The kind of value.
+    pub kind: Kind,
+    /// Bytes of its body.
+    pub found: usize,
+}
+
+/// The bytes of the body of `value`, without its header.
+fn body<T: Serialize>(value: &T) -> Vec<u8> {
+    match bincode::serde::encode_to_vec(value, bincode::config::standard()) {
+        Ok(body) => body,
+        Err(e) => panic!("our own types always encode: {e}"),
     }
 }
 
-/// The bytes of `value`; none if it is longer than its kind's limit.
-pub fn try_encode<T: Serialize>(kind: Kind, value: &T) -> Option<Vec<u8>> {
-    let body = match bincode::serde::encode_to_vec(value, bincode::config::standard()) {
-        Ok(body) => body,
-        Err(e) => panic!("our own types always encode: {e}"),
-    };
+/// The length of the body of `value`; none if it is longer than its kind may be.
+pub fn size<T: Serialize>(kind: Kind, value: &T) -> Option<usize> {
+    Some(body(value).len()).filter(|n| *n <= kind.limit())
+}
+
+/// The bytes of `value`.
+///
+/// # Errors
+/// The value is longer than its kind may be.
+pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, TooLong> {
+    let body = body(value);
     if body.len() > kind.limit() {
-        return None;
+        let found = body.len();
+        return Err(TooLong { kind, found });
     }
     let mut out = Vec::with_capacity(HEADER + body.len());
     out.extend_from_slice(&MAGIC);
@@ -118,7 +135,7 @@ pub fn try_encode<T: Serialize>(kind: Kind, value: &T) -> Option<Vec<u8>> {
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
     out.extend_from_slice(&body);
-    Some(out)
+    Ok(out)
 }
 
 /// The value in `bytes`, all of them.

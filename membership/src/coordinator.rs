@@ -93,8 +93,9 @@ impl Office {
         Some((held.term, number))
     }
 
-    /// A Renew of ours was decided under our current term: we hold until its *send* + L_c.
-    pub(crate) fn renewed(&mut self, now: Time, term: Token, number: u64, timing: &Timing) {
+    /// A Renew of ours was decided under our current term: we hold until its *send* + L_c. Gives
+    /// whether we had lapsed and hold again.
+    pub(crate) fn renewed(&mut self, now: Time, term: Token, number: u64, timing: &Timing) -> bool {
         if let Some(held) = self.held.as_mut().filter(|h| h.term == term)
             && let Some(sent) = held.sent.get(&number)
         {
@@ -104,8 +105,11 @@ impl Office {
                 *sent
             };
             let until = from + timing.coordinator_lease;
+            let lapsed = held.until.is_some_and(|u| u <= now) && until > now;
             held.until = Some(held.until.map_or(until, |u| u.max(until)));
+            return lapsed;
         }
+        false
     }
 
     /// For the rest of this life we order nothing and take no term. Gives the term we still hold,
@@ -157,8 +161,13 @@ mod tests {
         let mut office = Office::default();
         office.term(now, ME, LIFE, Some(term(5)), &timing);
         let (held, number) = office.renewal(now, &timing).expect("due");
-        office.renewed(now, held, number, &timing);
+        assert!(!office.renewed(now, held, number, &timing));
         assert!(office.acting(now).is_some());
+        let late = now + timing.coordinator_lease * 2;
+        let (held, number) = office.renewal(late, &timing).expect("due");
+        assert!(office.acting(late).is_none());
+        assert!(office.renewed(late, held, number, &timing), "it resumes");
+        assert!(office.acting(late).is_some());
 
         assert_eq!(office.resign(now), Some((held, true)));
         assert!(office.acting(now).is_none() && !office.sought());

@@ -17,46 +17,66 @@ pub struct Heard<S> {
     pub beat: Beat<S>,
 }
 
-/// What one node has heard since it last was able to hear.
+/// What one node has heard, and for how long it has listened since.
+///
+/// Silence is measured in *listened* time: a pause of this node, and the time it then takes to read
+/// what came meanwhile, is nobody's silence, and takes nothing away from a silence before it. So a
+/// node that pauses now and then still notices who is gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Ears<S> {
-    /// Start, or end of the last pause: nobody is called silent for time we did not listen.
+    /// Start of this node, later by all time in which it did not listen.
     since: Time,
-    heard: BTreeMap<NodeId, Heard<S>>,
+    /// What came meanwhile is read by then: end of the last pause, and a grace.
+    listens_from: Time,
+    heard: BTreeMap<NodeId, (Heard<S>, Time)>,
 }
 
 impl<S> Ears<S> {
     pub(crate) fn new(now: Time) -> Ears<S> {
         Ears {
             since: now,
+            listens_from: now,
             heard: BTreeMap::new(),
         }
     }
 
-    /// We were paused until now, so no silence before this moment counts.
-    pub(crate) fn reopened(&mut self, now: Time) {
+    /// This node was paused from `from` to `now`, and takes up to `grace` to read what came meanwhile.
+    pub(crate) fn paused(&mut self, from: Time, now: Time, grace: Duration) {
+        let from = from.max(self.listens_from);
+        let end = now + grace.min(now.since(from));
+        let lost = end.since(from);
+        self.listens_from = self.listens_from.max(end);
+        self.since = self.since + lost;
+        for (_, since) in self.heard.values_mut() {
+            *since = *since + lost;
+        }
+    }
+
+    /// Every window begins anew at `now`: the rule before listened time, planted as a bug.
+    pub(crate) fn restart_windows(&mut self, now: Time) {
         self.since = now;
+        for (_, since) in self.heard.values_mut() {
+            *since = now;
+        }
     }
 
     /// Records a beat; one that is not newer than the newest heard refreshes nothing.
     pub(crate) fn hear(&mut self, now: Time, node: NodeId, by: Incarnation, beat: Beat<S>) {
-        if let Some(h) = self.heard.get(&node)
+        if let Some((h, _)) = self.heard.get(&node)
             && (by.counter, beat.sequence) <= (h.incarnation.counter, h.beat.sequence)
         {
             return;
         }
-        self.heard.insert(
-            node,
-            Heard {
-                at: now,
-                incarnation: by,
-                beat,
-            },
-        );
+        let heard = Heard {
+            at: now,
+            incarnation: by,
+            beat,
+        };
+        self.heard.insert(node, (heard, now));
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Heard<S>> {
-        self.heard.get(&node)
+        self.heard.get(&node).map(|(h, _)| h)
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
@@ -68,14 +88,84 @@ impl<S> Ears<S> {
         now.since(self.silent_since(node))
     }
 
-    /// Since when nothing was heard of `node` while we listened.
+    /// Since when nothing was heard of `node`, later by all time in which we did not listen.
     pub(crate) fn silent_since(&self, node: NodeId) -> Time {
-        let last = self.heard.get(&node).map_or(Time::ZERO, |h| h.at);
+        let last = self
+            .heard
+            .get(&node)
+            .map_or(Time::ZERO, |(_, since)| *since);
         last.max(self.since)
     }
 
-    /// Whether we have not listened for `window` yet.
+    /// Whether we are still reading what came during a pause, or have not listened for more than
+    /// `window` since our start.
     pub(crate) fn blind(&self, now: Time, window: Duration) -> bool {
-        now.since(self.since) < window
+        now < self.listens_from || now.since(self.since) <= window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Token;
+
+    const NODE: NodeId = NodeId(2);
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn hear(ears: &mut Ears<()>, now: u64, sequence: u64) {
+        let beat = Beat {
+            sequence,
+            hello: None,
+            lease_left: Duration::ZERO,
+            renewed_ago: Duration::ZERO,
+            timing: Token::NONE,
+            armed: None,
+            unheard: 0,
+            hears: 0,
+            applied: 0,
+            status: (),
+        };
+        ears.hear(at(now), NODE, Incarnation::default(), beat);
+    }
+
+    #[test]
+    fn a_pause_is_nobodys_silence_and_takes_none_away() {
+        let mut ears = Ears::new(at(0));
+        hear(&mut ears, 1000, 1);
+        assert_eq!(ears.silent(at(3000), NODE), ms(2000));
+        // Stopped for 4 s; half a second more to read what came.
+        ears.paused(at(3000), at(7000), ms(500));
+        assert!(ears.blind(at(7400), ms(100)) && !ears.blind(at(7500), ms(100)));
+        assert_eq!(ears.silent(at(7500), NODE), ms(2000));
+        assert_eq!(ears.silent(at(8500), NODE), ms(3000));
+        hear(&mut ears, 8600, 2);
+        assert_eq!(ears.silent(at(8700), NODE), ms(100));
+    }
+
+    #[test]
+    fn pauses_up_to_half_of_the_time_let_silence_grow() {
+        let mut ears = Ears::new(at(0));
+        hear(&mut ears, 0, 1);
+        for turn in 1..=10 {
+            // 0.3 s in each second, and never more grace than the pause was long.
+            ears.paused(at(turn * 1000 - 300), at(turn * 1000), ms(700));
+        }
+        assert_eq!(ears.silent(at(10_300), NODE), ms(4300));
+    }
+
+    #[test]
+    fn a_start_is_blind_until_it_listened() {
+        let mut ears = Ears::<()>::new(at(1000));
+        assert!(ears.blind(at(1700), ms(700)) && !ears.blind(at(1701), ms(700)));
+        ears.paused(at(1200), at(1500), ms(700));
+        assert!(ears.blind(at(2300), ms(700)), "paused meanwhile");
+        assert!(!ears.blind(at(2301), ms(700)));
     }
 }

@@ -1,17 +1,35 @@
 //! What nodes send each other.
 
+pub use crate::bulletin::Part;
 use crate::consensus::{Command, ElectionMessage, LogMessage};
 use crate::entry::{ArmedClass, LogEntry, Profile};
 use crate::founding::Founding;
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, Slot, StoreId, Token};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
 use std::time::Duration;
+
+/// What nodes say of an application: a little with each beat, the rest in bulletins.
+pub trait Words: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
+    /// One thing that is said in a bulletin.
+    type Item: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
+}
+
+/// An application that says nothing.
+impl Words for () {
+    type Item = ();
+}
 
 /// A datagram: authenticated, possibly lost, late or repeated, on every link.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Frame<S> {
+#[serde(bound(serialize = "S: Words", deserialize = "S: Words"))]
+pub struct Frame<S: Words> {
     /// Who sent it; equal to what the key says.
     pub header: Header,
+    /// Whom it is for; none means everyone. On a multicast link others overhear it, and do nothing
+    /// with it.
+    pub to: Vec<NodeId>,
     /// What it says.
     pub body: Datagram<S>,
 }
@@ -33,7 +51,8 @@ pub struct Header {
 
 /// The body of a datagram.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Datagram<S> {
+#[serde(bound(serialize = "S: Words", deserialize = "S: Words"))]
+pub enum Datagram<S: Words> {
     /// The lease beat of a host.
     Beat(Beat<S>),
     /// A voter passes on the beat of a host that another voter does not hear.
@@ -56,9 +75,18 @@ pub enum Datagram<S> {
     },
     /// The forming of a cluster and the welcome of its members.
     Join(Join),
+    /// A part of what a node says of its part of the application.
+    Bulletin(Part<S::Item>),
+    /// A voter passes on a part of a bulletin, as it does with beats.
+    RelayedBulletin {
+        /// The header the part came with.
+        header: Header,
+        /// The part.
+        part: Part<S::Item>,
+    },
 }
 
-/// The lease beat: small, frequent, resting on no disk write.
+/// The lease beat: small whatever runs, frequent, resting on no disk write.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Beat<S> {
     /// Rises with every beat of the incarnation; what an acknowledgement names.
@@ -75,9 +103,11 @@ pub struct Beat<S> {
     pub armed: Option<ArmedClass>,
     /// Bit i−1 is set if the voter in slot i has acknowledged nothing lately: relay to it, please.
     pub unheard: u8,
+    /// Bit i−1 is set if a beat of the voter in slot i came lately: the sender can hear.
+    pub hears: u8,
     /// Index of the last entry the sender applied.
     pub applied: u64,
-    /// The application's part.
+    /// The application's part; of fixed size.
     pub status: S,
 }
 
@@ -93,7 +123,8 @@ pub struct Hello {
 /// The acknowledgement of one beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// The host whose beat it was (an acknowledgement may come through another voter).
+    /// The host whose beat it was. The frame of an acknowledgement is addressed to that host, and to
+    /// the voter that relayed the beat, if one did, which passes it on.
     pub host: NodeId,
     /// The incarnation acknowledged.
     pub incarnation: Incarnation,
@@ -112,13 +143,17 @@ pub struct Observation {
     pub slot: Slot,
     /// Its incarnation's counter.
     pub incarnation: u64,
-    /// It started, paused or was cut off too recently for its silence reports to count.
+    /// It started or paused so recently that its silence reports do not count.
     pub blind: bool,
-    /// Hosts unheard for more than a heartbeat plus jitter, and for how long.
+    /// How long its store takes for a write: the longer of the last write and the one under way.
+    pub disk: Duration,
+    /// The hosts this is about, first and last: a long observation travels in several.
+    pub about: (NodeId, NodeId),
+    /// Hosts of them unheard for more than a heartbeat plus jitter, and for how long.
     pub silent: Vec<(NodeId, Duration)>,
     /// Index up to which its state snapshot is durable; the log may be trimmed to the least.
     pub durable: u64,
-    /// Its answers to standing revokes.
+    /// Its answers to standing revokes of them.
     pub answers: Vec<Answer>,
 }
 
@@ -191,4 +226,113 @@ pub enum Stream<C: Command> {
         /// The state as the store holds it.
         bytes: Vec<u8>,
     },
+    /// A datagram, encoded as on a link: where datagrams do not pass, leases go by sessions too.
+    Datagram(Vec<u8>),
+}
+
+/// Bytes of what one observation says of hosts, as it is cut.
+const OBSERVED_BYTES: usize = 850;
+/// The longest that one host silent takes, and one answer.
+const SILENT_BYTES: usize = 24;
+const ANSWER_BYTES: usize = 32;
+
+impl Observation {
+    /// The same in parts that each fit one datagram: each about a range of hosts, all hosts together.
+    #[must_use]
+    pub fn in_parts(self) -> Vec<Observation> {
+        let mut bytes: std::collections::BTreeMap<NodeId, usize> = Default::default();
+        for (host, _) in &self.silent {
+            *bytes.entry(*host).or_default() += SILENT_BYTES;
+        }
+        for answer in &self.answers {
+            *bytes.entry(answer.host).or_default() += ANSWER_BYTES;
+        }
+        let (mut starts, mut room) = (vec![self.about.0], OBSERVED_BYTES);
+        for (host, needs) in bytes {
+            if needs > room {
+                starts.push(host);
+                room = OBSERVED_BYTES;
+            }
+            room = room.saturating_sub(needs);
+        }
+        if starts.len() == 1 {
+            return vec![self];
+        }
+        let last = |at: usize| starts.get(at + 1).map_or(self.about.1, |n| NodeId(n.0 - 1));
+        let ranges = starts
+            .iter()
+            .enumerate()
+            .map(|(at, from)| (*from, last(at)));
+        ranges
+            .map(|about| Observation {
+                about,
+                silent: within(&self.silent, about, |(host, _)| *host),
+                answers: within(&self.answers, about, |a| a.host),
+                ..self
+            })
+            .collect()
+    }
+
+    /// Whether it says anything of `host`.
+    #[must_use]
+    pub fn covers(&self, host: NodeId) -> bool {
+        (self.about.0..=self.about.1).contains(&host)
+    }
+}
+
+fn within<T: Clone>(all: &[T], about: (NodeId, NodeId), host: impl Fn(&T) -> NodeId) -> Vec<T> {
+    let inside = |t: &&T| (about.0..=about.1).contains(&host(t));
+    all.iter().filter(inside).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Kind, size};
+
+    #[test]
+    fn a_long_observation_is_cut_by_hosts_and_nothing_of_it_is_lost() {
+        let silent: Vec<_> = (1..=1000)
+            .map(|n| (NodeId(u32::MAX - 2000 + n), Duration::MAX))
+            .collect();
+        let answers: Vec<_> = silent
+            .iter()
+            .step_by(3)
+            .map(|(host, age)| Answer {
+                host: *host,
+                revoke: Token(u64::MAX),
+                age: *age,
+            })
+            .collect();
+        let whole = Observation {
+            slot: Slot(7),
+            incarnation: u64::MAX,
+            blind: false,
+            disk: Duration::MAX,
+            about: (NodeId(0), NodeId(u32::MAX)),
+            silent: silent.clone(),
+            durable: u64::MAX,
+            answers: answers.clone(),
+        };
+        let parts = whole.in_parts();
+        assert!(parts.len() > 10, "{}", parts.len());
+        assert!(
+            parts
+                .iter()
+                .all(|p| size(Kind::Frame, p).is_some_and(|n| n <= 1000))
+        );
+        assert!(
+            parts
+                .windows(2)
+                .all(|w| w[0].about.1.0 + 1 == w[1].about.0.0)
+        );
+        assert_eq!(
+            (parts[0].about.0.0, parts[parts.len() - 1].about.1.0),
+            (0, u32::MAX)
+        );
+        let said: Vec<_> = parts.iter().flat_map(|p| p.silent.clone()).collect();
+        assert_eq!(said, silent);
+        let said: Vec<_> = parts.iter().flat_map(|p| p.answers.clone()).collect();
+        assert_eq!(said, answers);
+    }
 }

@@ -6,11 +6,13 @@
 
 pub mod app;
 pub mod apply;
+mod bulletin;
 
 pub mod cluster;
 pub mod codec;
 pub mod consensus;
 mod coordinator;
+mod disk;
 mod ears;
 pub mod entry;
 pub mod founding;

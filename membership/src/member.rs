@@ -6,12 +6,14 @@
 
 use crate::app::Application;
 use crate::apply::{Outcome, State};
+use crate::bulletin::{Bulletin, Told};
 use crate::codec;
 use crate::consensus::{Replica, ReplicaConfig};
 use crate::coordinator::Office;
+use crate::disk::DiskLag;
 use crate::ears::Ears;
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
-use crate::frame::{Ack, Beat, Datagram, Frame, Header, Hello, Observation, Stream};
+use crate::frame::{Datagram, Frame, Header, Observation, Stream, Words};
 use crate::id::{Incarnation, NodeId, StoreId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
@@ -23,6 +25,7 @@ use crate::voter::Grantor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+mod beats;
 mod duties;
 mod follow;
 mod incoming;
@@ -40,6 +43,9 @@ pub const SNAPSHOT_EVERY: u64 = 1024;
 /// Entries read from the log at once.
 const APPLY_BATCH: usize = 256;
 
+/// What a bulletin of the application says.
+type Item<A> = <<A as Application>::Status as Words>::Item;
+
 /// One member of a cluster.
 #[derive(Debug)]
 pub struct Member<A: Application> {
@@ -51,6 +57,8 @@ pub struct Member<A: Application> {
     countable: bool,
     presentable: bool,
     status: A::Status,
+    bulletin: Bulletin<Item<A>>,
+    told: BTreeMap<NodeId, Told<Item<A>>>,
     state: State<A>,
     replica: Option<Replica<A::Command>>,
     grantor: Option<Grantor>,
@@ -60,6 +68,9 @@ pub struct Member<A: Application> {
     reports: Reports,
     office: Office,
     windows: BTreeMap<NodeId, ReplayWindow>,
+    /// When the last datagram of each node came by a link.
+    by_link: BTreeMap<NodeId, Time>,
+    began: Time,
     seen: BTreeMap<NodeId, (Incarnation, StoreId)>,
     dropped: BTreeMap<&'static str, u64>,
     feeds: BTreeMap<NodeId, u64>,
@@ -71,8 +82,10 @@ pub struct Member<A: Application> {
     progress: (u64, Time),
     snapshot: Snapshots,
     snapshot_every: u64,
+    disk: DiskLag,
     beat_sequence: u64,
     proposal_sequence: u64,
+    last_beat: Time,
     next_beat: Time,
     next_tick: Time,
     next_report: Time,
@@ -142,6 +155,8 @@ impl<A: Application> Member<A> {
             countable: false,
             presentable: false,
             status: A::Status::default(),
+            bulletin: Bulletin::new(),
+            told: BTreeMap::new(),
             state,
             replica,
             grantor,
@@ -151,6 +166,8 @@ impl<A: Application> Member<A> {
             reports: Reports::default(),
             office: Office::default(),
             windows: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            began: now,
             seen: image.seen,
             dropped: BTreeMap::new(),
             feeds: BTreeMap::new(),
@@ -164,8 +181,10 @@ impl<A: Application> Member<A> {
                 durable: applied,
             },
             snapshot_every: setup.snapshot_every.max(1),
+            disk: DiskLag::default(),
             beat_sequence: 0,
             proposal_sequence: 0,
+            last_beat: Time::ZERO,
             next_beat: now,
             next_tick: now,
             next_report: now,
@@ -185,10 +204,10 @@ impl<A: Application> Member<A> {
         self.status = status;
     }
 
-    /// The application's part of the coming beats.
-    #[must_use]
-    pub fn status(&self) -> &A::Status {
-        &self.status
+    /// The application's bulletin from now on; what is urgent is said with every beat, the rest in
+    /// turn. Gives whether the urgent part changed.
+    pub fn set_bulletin(&mut self, urgent: Vec<Item<A>>, rest: Vec<Item<A>>) -> bool {
+        self.bulletin.set(urgent, rest)
     }
 
     /// Whether this node may ask to be admitted: nothing runs here under an epoch it refuses (V8).
@@ -216,9 +235,11 @@ impl<A: Application> Member<A> {
         self.armed = armed.filter(|_| self.voter_failed.is_none());
     }
 
-    /// Sends a beat now rather than at the next period: something in it became urgent.
+    /// Sends a beat sooner than at the next period: something became urgent. Not at once if one
+    /// has just left, or many urgent things would make many beats.
     pub fn hurry_beat(&mut self, now: Time) {
-        self.next_beat = self.next_beat.min(now);
+        let soonest = self.last_beat + self.cluster().timing.heartbeat / 16;
+        self.next_beat = self.next_beat.min(now.max(soonest));
     }
 
     /// Proposes a change; gives the name under which it will be seen applied, if ever.
@@ -272,8 +293,9 @@ impl<A: Application> Member<A> {
         fine
     }
 
-    /// Everything written so far is part of `batch`.
-    pub fn batched(&mut self, batch: u64) {
+    /// Everything written so far is part of `batch`, which is on its way to the store.
+    pub fn batched(&mut self, now: Time, batch: u64) {
+        self.disk.begins(now, batch);
         if let Some(g) = &mut self.grantor {
             g.batched(batch);
         }
@@ -284,6 +306,7 @@ impl<A: Application> Member<A> {
 
     /// Batches up to `batch` are durable.
     pub fn persisted(&mut self, now: Time, batch: u64) {
+        self.disk.done(now, batch);
         if let Some((applied, Some(b))) = self.snapshot.pending
             && b <= batch
         {
@@ -319,12 +342,18 @@ impl<A: Application> Member<A> {
         self.next_beat.min(self.next_tick)
     }
 
-    /// To be called first with every fact. Notices that this node was paused: then no silence
-    /// before now counts, and missed ticks collapse into one.
+    /// To be called first with every fact. Notices that this node was paused: then that time, and
+    /// what it takes to read what came meanwhile, is nobody's silence; missed ticks collapse into one.
     pub fn wake(&mut self, now: Time) {
-        let late = now.since(self.deadline().max(self.last_step));
-        if late > self.cluster().timing.heartbeat / 2 && !planted("pause-is-silence") {
-            self.ears.reopened(now);
+        let from = self.deadline().max(self.last_step);
+        let t = &self.state.cluster.timing;
+        if now.since(from) > t.heartbeat / 2 && !planted("pause-is-silence") {
+            if planted("pause-restarts-windows") {
+                self.ears.restart_windows(now);
+            } else {
+                self.ears.paused(from, now, t.heartbeat + t.jitter);
+            }
+            self.reports.paused();
         }
         self.last_step = self.last_step.max(now);
     }
@@ -353,58 +382,6 @@ impl<A: Application> Member<A> {
         self.settle(now);
     }
 
-    fn beat(&mut self, now: Time) {
-        let t = self.cluster().timing.clone();
-        self.next_beat = now + t.heartbeat;
-        self.beat_sequence += 1;
-        self.lease.sending(now, self.beat_sequence, &t);
-        let hello = || Hello {
-            profile: self.profile.clone(),
-            emptied: self.emptied,
-        };
-        let hello = (!self.admitted() && self.presentable).then(|| Box::new(hello()));
-        let slots = self.cluster().voters.len();
-        let beat = Beat {
-            sequence: self.beat_sequence,
-            hello,
-            lease_left: self.lease.left(now),
-            renewed_ago: self.lease.renewed_ago(now),
-            timing: self.cluster().timing_token,
-            armed: self.armed,
-            unheard: self.lease.unheard(now, slots, t.heartbeat + t.jitter),
-            applied: self.cluster().applied,
-            status: self.status.clone(),
-        };
-        self.hear_own(now, &beat);
-        self.send(Vec::new(), Datagram::Beat(beat), false);
-    }
-
-    /// A voter is a host too: it hears its own beat, and its own acknowledgement counts as one.
-    fn hear_own(&mut self, now: Time, beat: &Beat<A::Status>) {
-        let (me, incarnation) = (self.me, self.incarnation);
-        self.ears.hear(now, me, incarnation, beat.clone());
-        let Some(grantor) = &mut self.grantor else {
-            return;
-        };
-        let cluster = &self.state.cluster;
-        let Some(slot) = cluster.slot(me) else { return };
-        if grantor.may_acknowledge(cluster, me, incarnation, beat.timing) {
-            grantor.acknowledge(now, me);
-            let (sequence, epoch) = (beat.sequence, cluster.epoch);
-            self.acknowledged(
-                now,
-                me,
-                Ack {
-                    host: me,
-                    incarnation,
-                    sequence,
-                    slot,
-                    epoch,
-                },
-            );
-        }
-    }
-
     /// The number is given by the owner when the datagram leaves, so that what is held back for
     /// a write does not leave with a number below one that went out before it.
     fn header(&self) -> Header {
@@ -419,11 +396,11 @@ impl<A: Application> Member<A> {
 
     fn send(&mut self, to: Vec<NodeId>, body: Datagram<A::Status>, rests: bool) {
         let header = self.header();
-        self.output.push(Output::Datagram {
-            to,
-            frame: Frame { header, body },
-            rests,
-        });
+        let frame = Frame { header, to, body };
+        if !planted("leases-by-datagram-only") {
+            self.also_by_session(&frame);
+        }
+        self.output.push(Output::Datagram { frame, rests });
     }
 
     fn other_voters(&self) -> Vec<NodeId> {
@@ -445,17 +422,19 @@ impl<A: Application> Member<A> {
         let c = &self.state.cluster;
         let Some(slot) = c.slot(self.me) else { return };
         let missed = c.timing.heartbeat + c.timing.jitter;
-        let silent = c
+        let silent: Vec<(NodeId, Duration)> = c
             .hosts
             .keys()
             .filter(|h| **h != self.me)
             .map(|h| (*h, self.ears.silent(now, *h)))
             .filter(|(_, d)| *d > missed)
             .collect();
-        let report = Observation {
+        let whole = Observation {
             slot,
             incarnation: self.incarnation.counter,
-            blind: self.ears.blind(now, c.timing.silence()),
+            blind: self.ears.blind(now, missed),
+            disk: self.disk.lag(now),
+            about: (NodeId(0), NodeId(u32::MAX)),
             silent,
             // Never beyond our own log: the leader cuts what every voter says it has.
             durable: self
@@ -465,10 +444,12 @@ impl<A: Application> Member<A> {
             answers: grantor.answers(now, c),
         };
         self.next_report = now + c.timing.heartbeat;
-        self.reports.report(now, self.me, report.clone());
+        self.reports.report(now, self.me, whole.clone());
         let to = self.other_voters();
         if !to.is_empty() {
-            self.send(to, Datagram::Observation(report), false);
+            for part in whole.in_parts() {
+                self.send(to.clone(), Datagram::Observation(part), false);
+            }
         }
     }
 
@@ -524,7 +505,12 @@ impl<A: Application> Member<A> {
                 self.reports.term_at = now;
             }
             Entry::Renew { term, number } => {
-                self.office.renewed(now, *term, *number, &cluster.timing);
+                // One that lapsed and goes on counts as a new term for the deaf ground (reading 27).
+                let resumed = self.office.renewed(now, *term, *number, &cluster.timing);
+                self.reports.term_at = if resumed { now } else { self.reports.term_at };
+            }
+            Entry::Restore { host, .. } => {
+                self.reports.admitted_at.insert(*host, now);
             }
             Entry::Admit { node, .. } => {
                 self.reports.admitted_at.insert(*node, now);
@@ -562,10 +548,18 @@ impl<A: Application> Member<A> {
         if self.snapshot.pending.is_some() || applied < self.snapshot.taken + self.snapshot_every {
             return;
         }
-        let bytes = codec::encode(codec::Kind::State, &self.state);
-        self.output
-            .push(Output::Write(Write::Snapshot { applied, bytes }));
         self.snapshot.taken = applied;
-        self.snapshot.pending = Some((applied, None));
+        match codec::encode(codec::Kind::State, &self.state) {
+            Ok(bytes) => {
+                self.output
+                    .push(Output::Write(Write::Snapshot { applied, bytes }));
+                self.snapshot.pending = Some((applied, None));
+            }
+            // The log is kept instead; it is tried again after as many entries.
+            Err(e) => self.output.push(Output::Alert {
+                node: self.me,
+                text: format!("the state cannot be kept, so the log is not cut: {e}"),
+            }),
+        }
     }
 }

@@ -118,6 +118,38 @@ pub const BUGS: &[(&str, &str)] = &[
         "S4: voters pass no beats on for a host that reaches only some of them",
     ),
     (
+        "pause-restarts-windows",
+        "L1: every pause of a voter makes all silences begin anew",
+    ),
+    (
+        "deaf-ground-ends-in-silence",
+        "L1: a host that was deaf and falls silent is judged by its silence alone",
+    ),
+    (
+        "deaf-stays-lost",
+        "L1: a deaf host that nothing can be proved of is lost for ever",
+    ),
+    (
+        "elections-wait-for-disk",
+        "L1: answers in an election wait for writes, so slow disks change the leader over and over",
+    ),
+    (
+        "slow-leader-stays",
+        "L1: a leader keeps its place however slow its disk is",
+    ),
+    (
+        "bulletin-in-one-datagram",
+        "N2: all that a host says of its guests goes into one datagram",
+    ),
+    (
+        "leases-by-datagram-only",
+        "S4: leases go by datagrams only, though sessions are open where none passes",
+    ),
+    (
+        "overheard-acted-on",
+        "N1: a node acts on a frame for another that it overhears on a multicast link",
+    ),
+    (
         "deaf-never-lost",
         "L1: a host that hears nobody is never lost",
     ),

@@ -70,7 +70,7 @@ impl Default for Timing {
             misses: 10,
             jitter: ms(1000),
             round_trip: ms(100),
-            lease: ms(32_000),
+            lease: ms(35_000),
             pause_margin: ms(3000),
             watchdog: ms(5000),
             watchdog_granularity: ms(1000),
@@ -96,7 +96,7 @@ impl Timing {
             misses: 6,
             jitter: ms(200),
             round_trip: ms(50),
-            lease: ms(3700),
+            lease: ms(4000),
             pause_margin: ms(700),
             watchdog: ms(2000),
             watchdog_granularity: ms(1000),
@@ -105,7 +105,7 @@ impl Timing {
             slack: ms(500),
             clock_rate_ppm: 1000,
             election: ms(300),
-            coordinator_lease: ms(800),
+            coordinator_lease: ms(900),
             takeover: None,
             coordinator_takeover: None,
         }
@@ -227,8 +227,8 @@ impl Timing {
             "S4",
             "lease L",
             self.lease,
-            "silence T_d + 2 round trips",
-            self.silence() + self.round_trip * 2,
+            "silence T_d + heartbeat h + 2 round trips",
+            self.least_lease(),
         )?;
         at_least(
             "S4",
@@ -236,7 +236,42 @@ impl Timing {
             self.lease,
             "two heartbeats + pause_margin P",
             self.heartbeat * 2 + self.pause_margin,
+        )?;
+        at_least(
+            "L2",
+            "election T_e",
+            self.election,
+            "5 round trips: one fits into each of its ticks",
+            self.round_trip * 5,
+        )?;
+        at_least(
+            "L2",
+            "coordinator_lease L_c",
+            self.coordinator_lease,
+            "3 election time-outs",
+            self.election * 3,
+        )?;
+        at_least(
+            "L2",
+            "lease L",
+            self.lease,
+            "4 election time-outs: an election ends within a lease",
+            self.election * 4,
         )
+    }
+
+    /// The least L that satisfies S4. A host that nobody judges was heard within T_d; its lease counts
+    /// from the last beat that was *acknowledged*, which may be one beat earlier.
+    #[must_use]
+    pub fn least_lease(&self) -> Duration {
+        self.silence() + self.heartbeat + self.round_trip * 2
+    }
+
+    /// The longest cut of a host's network after which nobody ever judges it: (m−1)·h. One beat may
+    /// be lost as the cut begins, and the next one heard comes up to h after it ends.
+    #[must_use]
+    pub fn forgiven_cut(&self) -> Duration {
+        self.heartbeat * self.misses.saturating_sub(1)
     }
 
     /// The L1 bound from failure to start order by a fence, with `levels` the sum of the device
@@ -359,8 +394,31 @@ mod tests {
         let (default, fast) = (Timing::default(), Timing::fast());
         default.check().expect("default profile");
         fast.check().expect("fast profile");
-        assert_eq!(default.takeover().as_millis(), 46_092);
-        assert_eq!(fast.takeover().as_millis(), 10_220);
+        assert_eq!(default.takeover().as_millis(), 49_098);
+        assert_eq!(fast.takeover().as_millis(), 10_521);
+        let ms = |d: Duration| d.as_millis();
+        assert_eq!(ms(default.forgiven_cut()), 27_000);
+        assert_eq!(ms(fast.forgiven_cut()), 2500);
+    }
+
+    #[test]
+    fn timing_under_which_nothing_is_ever_decided_is_refused() {
+        let refused = |change: &dyn Fn(&mut Timing), promise: &str, key: &str| {
+            let mut t = Timing::fast();
+            change(&mut t);
+            let e = t.check().expect_err("nothing works under it").to_string();
+            assert!(e.contains(promise) && e.contains(key), "{e}");
+        };
+        let ms = Duration::from_millis;
+        refused(&|t| t.coordinator_lease = ms(60), "L2", "coordinator_lease");
+        refused(&|t| t.election = ms(1), "L2", "election");
+        refused(&|t| t.election = ms(249), "L2", "round trip");
+        refused(
+            &|t| (t.election, t.coordinator_lease) = (ms(4000), ms(12_000)),
+            "L2",
+            "lease L",
+        );
+        refused(&|t| t.lease = ms(3799), "S4", "3.8s");
     }
 
     #[test]

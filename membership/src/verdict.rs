@@ -13,7 +13,8 @@ use std::time::Duration;
 /// What the voters report, as one (possible) coordinator collects it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reports {
-    reports: BTreeMap<NodeId, (Time, Observation)>,
+    /// Of each voter the newest observation about each range of hosts.
+    reports: BTreeMap<NodeId, Vec<(Time, Observation)>>,
     answers: BTreeMap<(NodeId, Token), BTreeMap<NodeId, (Time, Duration)>>,
     certain_since: Option<Time>,
     /// Since when a host that is heard has said that nothing renews it.
@@ -47,7 +48,21 @@ impl Reports {
         for a in &report.answers {
             self.answer(now, voter, a);
         }
-        self.reports.insert(voter, (now, report));
+        let kept = self.reports.entry(voter).or_default();
+        let apart = |r: &Observation| r.about.1 < report.about.0 || report.about.1 < r.about.0;
+        kept.retain(|(_, r)| r.incarnation == report.incarnation && apart(r));
+        kept.push((now, report));
+    }
+
+    /// The newest that `voter` said.
+    fn newest(&self, voter: NodeId) -> Option<&(Time, Observation)> {
+        self.reports.get(&voter)?.last()
+    }
+
+    /// The newest that `voter` said of `host`.
+    fn said_of(&self, voter: NodeId, host: NodeId) -> Option<&(Time, Observation)> {
+        let all = self.reports.get(&voter)?;
+        all.iter().rev().find(|(_, r)| r.covers(host))
     }
 
     fn answer(&mut self, now: Time, voter: NodeId, a: &Answer) {
@@ -112,35 +127,59 @@ impl Reports {
             if *v == me {
                 own
             } else {
-                self.reports.get(v).map_or(0, |(_, r)| r.durable)
+                self.newest(*v).map_or(0, |(_, r)| r.durable)
             }
         };
         cluster.voters.iter().map(|(v, _)| of(v)).min().unwrap_or(0)
     }
 
+    /// This node was paused: what hosts said of themselves before is not what they say now.
+    pub(crate) fn paused(&mut self) {
+        self.deaf_since.clear();
+    }
+
+    /// The shortest time that another voter's store takes for a write, of those that report.
+    pub(crate) fn fastest(
+        &self,
+        now: Time,
+        cluster: &Cluster,
+        me: NodeId,
+        fresh: Duration,
+    ) -> Option<Duration> {
+        let others = cluster.voters.iter().map(|(v, _)| *v).filter(|v| *v != me);
+        let reports = others.filter_map(|v| self.newest(v));
+        reports
+            .filter(|(at, r)| now.since(*at) <= fresh && !r.blind)
+            .map(|(_, r)| r.disk)
+            .min()
+    }
+
     /// Votes that `host` has been silent for each of `windows`; blind and stale reports never count.
-    fn silent_votes<S>(
+    fn silent_votes<S, const N: usize>(
         &self,
         now: Time,
         cluster: &Cluster,
         (me, ears): (NodeId, &Ears<S>),
         host: NodeId,
-        windows: [Duration; 2],
-    ) -> [usize; 2] {
-        let fresh = cluster.timing.heartbeat * 3;
+        windows: [Duration; N],
+    ) -> [usize; N] {
+        let t = &cluster.timing;
+        let fresh = t.heartbeat * 3;
         let said = |v: NodeId| {
             if v == me {
-                return Some(ears.silent(now, host));
+                let blind = ears.blind(now, t.heartbeat + t.jitter);
+                return (!blind).then(|| ears.silent(now, host));
             }
-            let (at, r) = self.reports.get(&v)?;
+            let (at, r) = self.said_of(v, host)?;
             let (_, silent) = r.silent.iter().find(|(h, _)| *h == host)?;
             (now.since(*at) <= fresh && !r.blind).then_some(*silent)
         };
-        let mut votes = [0; 2];
+        let mut votes = [0; N];
         for (voter, _) in cluster.voters.iter().filter(|(v, _)| *v != host) {
             if let Some(silent) = said(*voter) {
-                votes[0] += usize::from(silent >= windows[0]);
-                votes[1] += usize::from(silent >= windows[1]);
+                for (votes, window) in votes.iter_mut().zip(windows) {
+                    *votes += usize::from(silent >= window);
+                }
             }
         }
         votes
@@ -160,7 +199,7 @@ impl Reports {
             if v == me || v == host {
                 return ears.silent(now, host) < window;
             }
-            self.reports.get(&v).is_some_and(|(at, r)| {
+            self.said_of(v, host).is_some_and(|(at, r)| {
                 now.since(*at) <= fresh && !r.blind && r.silent.iter().all(|(h, _)| *h != host)
             })
         };
@@ -180,9 +219,12 @@ impl Reports {
         } else {
             cluster.quorum()
         };
-        let windows = [t.silence(), t.heartbeat * 2 + t.jitter];
-        let [silent, missed] = self.silent_votes(now, cluster, ears, host, windows);
+        let windows = [t.silence(), t.heartbeat * 2 + t.jitter, t.heartbeat * 2];
+        let [silent, missed, unheard] = self.silent_votes(now, cluster, ears, host, windows);
         if silent >= enough {
+            return Standing::Certain(Ground::Silent);
+        }
+        if unheard >= enough && self.was_deaf(now, cluster, ears.1, host) {
             return Standing::Certain(Ground::Silent);
         }
         if self.deaf(now, cluster, host) {
@@ -205,6 +247,30 @@ impl Reports {
         self.deaf_since
             .get(&host)
             .is_some_and(|since| now.since(*since) >= patience)
+    }
+
+    /// The host, which is silent now, was deaf before: the last beat heard said that nothing had
+    /// renewed its lease for 2·h or more. The deaf ground runs on in its silence (reading 24), from
+    /// the latest of its last renewal, its Admit and the present Term. Heard again it may be restored:
+    /// it may have become whole meanwhile.
+    fn was_deaf<S>(&self, now: Time, cluster: &Cluster, ears: &Ears<S>, host: NodeId) -> bool {
+        let t = &cluster.timing;
+        let Some(heard) = ears.get(host) else {
+            return false;
+        };
+        let record = cluster.hosts.get(&host);
+        // What others report may be older than what we heard since.
+        if ears.silent(now, host) < t.heartbeat * 2
+            || record.is_none_or(|r| r.incarnation != heard.incarnation)
+            || heard.beat.renewed_ago < t.heartbeat * 2
+            || planted("deaf-ground-ends-in-silence")
+        {
+            return false;
+        }
+        let renewed = heard.at - heard.beat.renewed_ago;
+        let admitted = self.admitted_at.get(&host).copied().unwrap_or(Time::ZERO);
+        let from = renewed.max(admitted).max(self.term_at);
+        now.since(from) >= t.silence()
     }
 
     fn note_deaf<S>(&mut self, now: Time, cluster: &Cluster, ears: &Ears<S>) {
@@ -244,7 +310,7 @@ impl Reports {
                 HostState::Away => record.away == Some(Away::Stop) || holds(*host),
                 HostState::Lost | HostState::Fenced => false,
             };
-            if !judged || *host == ears.0 {
+            if !judged {
                 continue;
             }
             match self.standing(now, cluster, ears, *host) {

@@ -3,6 +3,7 @@
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::hold::{HoldReason, Released, ReleasedBy};
 use quorate_fencing::Level;
+use quorate_membership::frame::Words;
 use quorate_membership::{Incarnation, NodeId, Token};
 use serde::{Deserialize, Serialize};
 
@@ -100,15 +101,26 @@ pub enum Closure {
     NotBegun(String),
 }
 
-/// What a host says about its guests with each beat.
+/// What a host says about its part with each beat; of fixed size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestStatus {
-    /// Guests whose process is gone and whose epochs up to this one are durably refused.
-    pub closed: Vec<(GuestId, Token, Closure)>,
-    /// Guests that run.
-    pub running: Vec<(GuestId, Token)>,
     /// The hypervisor does not answer: no guest may be given to this host.
     pub blind: bool,
     /// Guests here lost their disks, or the last creation here failed, and none has started since.
     pub unfit: bool,
+    /// How many guests run there.
+    pub running: u32,
+}
+
+/// One thing a host says about a guest, in its bulletin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GuestWord {
+    /// Its process is gone and its epochs up to this one are durably refused.
+    Closed(GuestId, Token, Closure),
+    /// It runs.
+    Running(GuestId, Token),
+}
+
+impl Words for GuestStatus {
+    type Item = GuestWord;
 }

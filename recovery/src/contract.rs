@@ -224,9 +224,7 @@ pub enum Effect {
     },
     /// Send a datagram on every link.
     Datagram {
-        /// Whom it is for.
-        to: To,
-        /// What it says.
+        /// Whom it is for, and what it says.
         frame: NodeFrame,
     },
     /// Send on the session to `peer`; dropped if there is none.
@@ -276,15 +274,6 @@ pub enum Effect {
         /// When to say `Timeout` at the latest.
         until: Time,
     },
-}
-
-/// Whom a datagram is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum To {
-    /// Every node: one multicast, or a copy to every known address.
-    Everyone,
-    /// These nodes only.
-    Nodes(Vec<NodeId>),
 }
 
 /// One durable change of a node.

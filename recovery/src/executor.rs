@@ -162,6 +162,7 @@ impl Executor {
     /// With a failed store it is said for this life alone: the entry names the incarnation, and is
     /// void once a later one has taken the guest over.
     fn close(&mut self, guest: GuestId, epoch: Token, why: Closure) {
+        let why = word::shortened(why);
         let mut promise = self.promise(guest);
         promise.promised = promise.promised.max(epoch);
         if self.store_failed {

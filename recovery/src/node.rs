@@ -1,7 +1,7 @@
 //! One node: membership, the host's executor and the coordinator's planner behind one step.
 
 use crate::command::Command;
-use crate::contract::{Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite, To};
+use crate::contract::{Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite};
 use crate::executor::{Executor, GuestPromise, Surroundings};
 use crate::guest::GuestId;
 use crate::machine::Guests;
@@ -19,6 +19,7 @@ mod events;
 mod going;
 mod holding;
 mod host;
+mod links;
 mod outbox;
 mod status;
 mod why;
@@ -48,6 +49,8 @@ pub struct Setup {
     pub fencing: Vec<Level>,
     /// Entries applied between two state snapshots.
     pub snapshot_every: u64,
+    /// Names of this node's links, by their numbers.
+    pub links: Vec<String>,
 }
 
 /// One node. See [`crate::contract`] for what it takes and gives.
@@ -69,6 +72,7 @@ pub struct Node {
     stories: why::Stories,
     holding: holding::Holding,
     looks: Looks,
+    links: links::Links,
     /// Room for what membership puts out, used again in every step.
     outputs: Vec<Output<Guests>>,
     /// The same for effects that rest on writes.
@@ -132,6 +136,7 @@ impl Node {
             stories: why::Stories::default(),
             holding: holding::Holding::default(),
             looks: Looks::default(),
+            links: links::Links::new(now, setup.links),
             outputs: Vec::new(),
             resting: Vec::new(),
         })
@@ -188,6 +193,7 @@ impl Node {
             (host, lead) = (false, false);
         }
         self.outputs = outputs;
+        self.judge_links(now, out);
         self.flush(out);
         for effect in &out[begin..] {
             if let Effect::Event(event) = effect {
@@ -213,7 +219,12 @@ impl Node {
     /// Takes the fact in; gives whether the host's part must look at what it brought.
     fn take(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) -> bool {
         match fact {
-            Fact::Frame { link: _, frame } => self.member.frame(now, frame),
+            Fact::Frame { link, frame } => {
+                if frame.header.cluster == self.member.cluster().id {
+                    self.links.heard(now, link, frame.header.from);
+                }
+                self.member.frame(now, frame);
+            }
             Fact::SessionUp { peer } => self.member.session_up(now, peer),
             Fact::SessionDown { peer } => self.member.session_down(now, peer),
             Fact::Stream { peer, message } => self.member.stream(now, peer, message),
@@ -334,13 +345,8 @@ impl Node {
         for output in outputs.drain(..) {
             match output {
                 Output::Write(w) => writes.push(NodeWrite::Member(w)),
-                Output::Datagram { to, frame, rests } => {
-                    let to = if to.is_empty() {
-                        To::Everyone
-                    } else {
-                        To::Nodes(to)
-                    };
-                    let effect = Effect::Datagram { to, frame };
+                Output::Datagram { frame, rests } => {
+                    let effect = Effect::Datagram { frame };
                     if rests {
                         resting.push(effect);
                     } else {
@@ -348,6 +354,9 @@ impl Node {
                     }
                 }
                 Output::Stream { peer, message } => resting.push(Effect::Stream { peer, message }),
+                Output::AlsoBySession { peer, message } => {
+                    out.push(Effect::Stream { peer, message });
+                }
                 Output::Lease(end) => {
                     self.lease_known_over = false;
                     out.push(Effect::Lease { end });
@@ -380,7 +389,7 @@ impl Node {
         if !writes.is_empty() {
             self.outbox.batch += 1;
             let batch = self.outbox.batch;
-            self.member.batched(batch);
+            self.member.batched(now, batch);
             self.executor.batched(batch);
             out.push(Effect::Persist { batch, writes });
         }

@@ -1,6 +1,6 @@
 //! What the coordinator does beyond membership: fences what is lost, places what is free.
 
-use crate::command::Command;
+use crate::command::{Closure, Command, GuestWord};
 use crate::contract::FenceLaunch;
 use crate::guest::{GuestId, Wanted};
 use crate::machine::Guests;
@@ -263,11 +263,15 @@ impl Planner {
         let retry = member.cluster().timing.election;
         let nodes: Vec<NodeId> = member.cluster().hosts.keys().copied().collect();
         for host in nodes {
-            let Some((heard, _)) = member.heard(now, host) else {
-                continue;
-            };
-            let incarnation = heard.incarnation;
-            for (guest, epoch, why) in heard.beat.status.closed.clone() {
+            let (incarnation, words) = member.told(host);
+            let closed: Vec<(GuestId, Token, Closure)> = words
+                .into_iter()
+                .filter_map(|word| match word {
+                    GuestWord::Closed(guest, epoch, why) => Some((*guest, *epoch, why.clone())),
+                    GuestWord::Running(..) => None,
+                })
+                .collect();
+            for (guest, epoch, why) in closed {
                 let open = member
                     .app()
                     .guests

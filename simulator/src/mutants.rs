@@ -87,6 +87,31 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("rule-paused-voters-judge-nobody.toml")],
     ),
     (
+        "pause-restarts-windows",
+        &[story!("voters-that-hiccup.toml")],
+    ),
+    (
+        "deaf-ground-ends-in-silence",
+        &[story!("deaf-then-silent.toml")],
+    ),
+    (
+        "elections-wait-for-disk",
+        &[story!("host-lost-while-all-disks-are-slow.toml")],
+    ),
+    (
+        "slow-leader-stays",
+        &[story!("slow-disk-of-the-coordinator.toml")],
+    ),
+    ("deaf-stays-lost", &[story!("deaf-witness-comes-back.toml")]),
+    (
+        "bulletin-in-one-datagram",
+        &[story!("full-hosts-where-large-packets-vanish.toml")],
+    ),
+    (
+        "leases-by-datagram-only",
+        &[story!("no-datagram-passes-and-sessions-are-open.toml")],
+    ),
+    (
         "beats-not-relayed",
         &[story!("host-linked-to-one-voter.toml")],
     ),

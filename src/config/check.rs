@@ -21,6 +21,8 @@ pub struct CheckReport {
     pub timing: Timing,
     /// T_d: silence after which a host is judged, in milliseconds.
     pub silence_ms: u64,
+    /// (m−1)·h: the longest cut of a host's network that nobody ever judges, in milliseconds.
+    pub forgiven_cut_ms: u64,
     /// G: wait after which an unrenewed lease is over, in milliseconds.
     pub takeover_ms: u64,
     /// G_c: wait of a new coordinator, in milliseconds.
@@ -110,6 +112,7 @@ pub fn report_for(config: &Config, timing: &Timing, timing_from: String) -> Chec
         timing_from,
         timing: timing.clone(),
         silence_ms: millis(timing.silence()),
+        forgiven_cut_ms: millis(timing.forgiven_cut()),
         takeover_ms: millis(timing.takeover()),
         coordinator_takeover_ms: millis(timing.coordinator_takeover()),
         worst_case_fenced_ms: fenced,
@@ -191,9 +194,9 @@ fn promises(t: &Timing) -> Vec<PromiseLine> {
         },
         PromiseLine {
             promise: "S4",
-            inequality: "L ≥ T_d + 2·RTT",
+            inequality: "L ≥ T_d + h + 2·RTT",
             left_ms: ms(t.lease),
-            right_ms: ms(t.silence() + t.round_trip * 2),
+            right_ms: ms(t.least_lease()),
             meaning: "a silence that nobody acts on ends no guest",
         },
         PromiseLine {
@@ -209,6 +212,13 @@ fn promises(t: &Timing) -> Vec<PromiseLine> {
             left_ms: ms(t.coordinator_takeover()) * (1.0 - r),
             right_ms: ms(t.coordinator_lease) * (1.0 + r) + ms(t.slack),
             meaning: "two coordinators never give orders at once",
+        },
+        PromiseLine {
+            promise: "L2",
+            inequality: "L_c ≥ 3·T_e",
+            left_ms: ms(t.coordinator_lease),
+            right_ms: ms(t.election * 3),
+            meaning: "a coordinator's renewals are decided before its lease ends",
         },
     ]
 }
@@ -358,6 +368,11 @@ impl fmt::Display for CheckReport {
         writeln!(f)?;
         for (name, ms, what) in [
             ("T_d", self.silence_ms, "silence before a host is judged"),
+            (
+                "(m−1)·h",
+                self.forgiven_cut_ms,
+                "longest cut of its network that is never judged",
+            ),
             (
                 "G",
                 self.takeover_ms,

@@ -20,6 +20,7 @@ pub(super) fn violation(timing: &Timing, error: &TimingError) -> Vec<String> {
     match (*promise, right_name.starts_with("silence")) {
         ("S3", _) => takeover(timing),
         ("S6", _) => coordinator(timing),
+        ("L2", _) => Vec::new(),
         (_, true) => blip(timing),
         (_, false) => one_lost_beat(timing),
     }
@@ -97,25 +98,27 @@ fn coordinator(t: &Timing) -> Vec<String> {
 
 fn blip(t: &Timing) -> Vec<String> {
     let seconds = |d: Duration| d.as_secs_f64();
-    let heard = t.silence() + t.round_trip * 2;
-    Moments::from("the host sends the last beat that is acknowledged before its network fails")
-        .at(
-            seconds(t.lease.saturating_sub(t.pause_margin)),
-            "L − P: it pauses its guests",
-        )
-        .at(seconds(t.lease), "L: it ends its guests")
-        .at(
-            seconds(t.silence()),
-            "T_d: only now does anybody call the host silent",
-        )
-        .at(
-            seconds(heard),
-            "T_d + 2 round trips: a network back in time for that would have renewed the lease",
-        )
-        .end(format!(
-            "A silence that nobody acts on would end every guest of the host {:.3} s early.",
-            seconds(heard) - seconds(t.lease)
-        ))
+    let heard = t.least_lease();
+    Moments::from(
+        "the host sends the last beat that is acknowledged; the next is heard, its answer lost",
+    )
+    .at(
+        seconds(t.lease.saturating_sub(t.pause_margin)),
+        "L − P: it pauses its guests",
+    )
+    .at(seconds(t.lease), "L: it ends its guests")
+    .at(
+        seconds(t.silence() + t.heartbeat),
+        "h + T_d: only now does anybody call the host silent",
+    )
+    .at(
+        seconds(heard),
+        "h + T_d + 2 round trips: a network back in time for that would have renewed the lease",
+    )
+    .end(format!(
+        "A silence that nobody acts on would end every guest of the host {:.3} s early.",
+        seconds(heard) - seconds(t.lease)
+    ))
 }
 
 fn one_lost_beat(t: &Timing) -> Vec<String> {

@@ -13,9 +13,7 @@ use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
 use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
 use quorate_recovery::Node;
-use quorate_recovery::contract::{
-    Effect, Event, Fact, GuestOrder, NodeFrame, NodeWrite, Request, To,
-};
+use quorate_recovery::contract::{Effect, Event, Fact, GuestOrder, NodeFrame, NodeWrite, Request};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -182,14 +180,15 @@ impl Driver {
             number: 0,
         };
         let body = Datagram::Join(Join::Founded(Box::new(self.founding.clone())));
-        self.send(&To::Everyone, Frame { header, body });
+        let to = Vec::new();
+        self.send(Frame { header, to, body });
     }
 
-    fn send(&mut self, to: &To, mut frame: NodeFrame) {
+    fn send(&mut self, mut frame: NodeFrame) {
         // One sealed number, one datagram: the driver's own frames share the count of the node's.
         frame.header.number = self.sealer.next_number();
         match self.sealer.seal(&frame) {
-            Ok(bytes) => self.links.send(to, &bytes),
+            Ok(bytes) => self.links.send(&frame.to, &bytes),
             Err(e) => tracing::warn!("a datagram was not sent: {e}"),
         }
     }
@@ -207,7 +206,7 @@ impl Driver {
     async fn carry_out(&mut self, work: &mut Work, effect: Effect) {
         match effect {
             Effect::Persist { batch, writes } => self.persist(work, batch, writes).await,
-            Effect::Datagram { to, frame } => self.send(&to, frame),
+            Effect::Datagram { frame } => self.send(frame),
             Effect::Stream { peer, message } => {
                 self.sessions.send(peer, &message);
             }

@@ -9,7 +9,6 @@ use crate::store::{Store, StoreError};
 use quorate_membership::frame::{Datagram, Frame, Header};
 use quorate_membership::handshake::{Handshake, Plan, Step};
 use quorate_membership::{ClusterId, Epoch, Founding, Incarnation, NodeId, StoreId, Time};
-use quorate_recovery::contract::To;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -211,14 +210,12 @@ impl Greeting {
                             incarnation: self.incarnation,
                             number: sealer.next_number(),
                         };
-                        let frame = Frame {
-                            header,
-                            body: Datagram::Join(join),
-                        };
+                        let (to, body) = (Vec::new(), Datagram::Join(join));
+                        let frame = Frame { header, to, body };
                         let sealed = sealer
                             .seal(&frame)
                             .map_err(|e| DaemonError(e.to_string()))?;
-                        links.send(&To::Everyone, &sealed);
+                        links.send(&frame.to, &sealed);
                     }
                     Step::Done => return cluster.ok_or(DaemonError("no cluster".into())),
                     Step::Refuse(why) => return Err(DaemonError(why)),

@@ -287,6 +287,7 @@ impl Life {
             present,
             fencing: config.fence.clone(),
             snapshot_every: SNAPSHOT_EVERY,
+            links: config.links.iter().map(|l| l.name.clone()).collect(),
         };
         let node = Node::new(crate::clock::Clock.now(), setup)
             .map_err(|e| DaemonError(format!("{}: {e}", store_path(config).display())))?;

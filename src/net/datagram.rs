@@ -4,8 +4,7 @@
 //! receiving core. A unicast link sends one copy to each addressee it knows. Sending never waits:
 //! a datagram that the system does not take at once is lost and counted, as on any network.
 
-use quorate_membership::{LinkId, NodeId};
-use quorate_recovery::contract::To;
+use quorate_membership::{LinkId, NodeId, codec};
 use serde::Serialize;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use std::collections::BTreeMap;
@@ -19,11 +18,9 @@ use tokio::net::UdpSocket;
 
 /// Links a node may have.
 pub const LINKS: usize = 8;
-/// Above this many bytes a datagram is counted as large: it travels as fragments on common
-/// networks, and one lost fragment loses it whole.
-pub const LARGE: usize = 1400;
-/// No datagram is longer than this many bytes.
-pub const LONGEST: usize = 60_000;
+/// No datagram is longer than this many bytes: none travels as fragments, of which one that is lost
+/// loses it whole.
+pub const LONGEST: usize = codec::DATAGRAM;
 /// Bytes the system keeps for us while the loop is busy.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
@@ -130,8 +127,6 @@ pub struct LinkCounters {
     pub sent: u64,
     /// Datagrams received, whatever they were.
     pub received: u64,
-    /// Datagrams sent that were above [`LARGE`] bytes.
-    pub large: u64,
     /// Datagrams the system did not take.
     pub send_errors: u64,
     /// Errors of receiving.
@@ -210,7 +205,7 @@ impl Links {
     }
 
     /// Sends one sealed datagram on every link. Never waits; what fails is counted.
-    pub fn send(&mut self, to: &To, datagram: &[u8]) {
+    pub fn send(&mut self, to: &[NodeId], datagram: &[u8]) {
         for link in &mut self.links {
             link.send(to, datagram);
         }
@@ -278,17 +273,17 @@ impl Link {
         })
     }
 
-    fn send(&mut self, to: &To, datagram: &[u8]) {
+    fn send(&mut self, to: &[NodeId], datagram: &[u8]) {
         let (socket, counters) = (&self.socket, &mut self.counters);
-        match (&self.road, to) {
-            (Road::Group(group), _) => send_one(socket, counters, *group, datagram),
-            (Road::Copies(peers), To::Everyone) => {
+        match &self.road {
+            Road::Group(group) => send_one(socket, counters, *group, datagram),
+            Road::Copies(peers) if to.is_empty() => {
                 for address in peers.values() {
                     send_one(socket, counters, *address, datagram);
                 }
             }
-            (Road::Copies(peers), To::Nodes(nodes)) => {
-                for node in nodes {
+            Road::Copies(peers) => {
+                for node in to {
                     match peers.get(node) {
                         Some(address) => send_one(socket, counters, *address, datagram),
                         None => counters.unknown_peer += 1,
@@ -313,7 +308,6 @@ fn send_one(socket: &UdpSocket, counters: &mut LinkCounters, to: SocketAddr, dat
     match sent {
         Ok(_) => {
             counters.sent += 1;
-            counters.large += u64::from(datagram.len() > LARGE);
         }
         Err(e) => {
             counters.send_errors += 1;

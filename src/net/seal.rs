@@ -34,6 +34,7 @@ const SUITE: u8 = 1;
 pub const CLEAR: usize = 32;
 /// What sealing adds to an encoded frame, in bytes: clear header and tag.
 pub const OVERHEAD: usize = CLEAR + 16;
+const _: () = assert!(OVERHEAD == codec::SEALING);
 /// Senders whose key is kept ready. More are opened too, at the price of deriving it anew.
 const KEPT: usize = 1024;
 
@@ -56,6 +57,9 @@ pub enum SealError {
         /// Node and incarnation of the sealer.
         expected: String,
     },
+    /// The frame fits no datagram; nothing was sealed.
+    #[error(transparent)]
+    TooLong(#[from] codec::TooLong),
     /// The cipher refused; nothing was sealed.
     #[error("the cipher refused a frame")]
     Cipher,
@@ -168,8 +172,8 @@ impl Sealer {
     /// The bytes of `frame` for every link.
     ///
     /// # Errors
-    /// The number is not above the last one sealed, or the frame names another sender. Both are
-    /// faults of the caller, and the frame must not be sent.
+    /// The number is not above the last one sealed, the frame names another sender, or it fits no
+    /// datagram. The frame must not be sent.
     pub fn seal(&mut self, frame: &NodeFrame) -> Result<Vec<u8>, SealError> {
         let header = &frame.header;
         if (header.from, header.incarnation) != (self.node, self.incarnation) {
@@ -187,7 +191,7 @@ impl Sealer {
         }
         // Spent from here on, whatever happens below.
         self.last = Some(number);
-        let body = codec::encode(Kind::Frame, frame);
+        let body = codec::encode(Kind::Frame, frame)?;
         let clear = clear_header(header);
         let mut out = Vec::with_capacity(OVERHEAD + body.len());
         out.extend_from_slice(&clear);

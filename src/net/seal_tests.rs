@@ -17,6 +17,7 @@ fn key(byte: u8) -> ClusterKey {
 
 fn frame(from: NodeId, incarnation: Incarnation, number: u64) -> NodeFrame {
     NodeFrame {
+        to: Vec::new(),
         header: Header {
             cluster: ClusterId(9),
             epoch: Epoch(1),
@@ -32,6 +33,7 @@ fn frame(from: NodeId, incarnation: Incarnation, number: u64) -> NodeFrame {
             timing: Token::NONE,
             armed: None,
             unheard: 0,
+            hears: 3,
             applied: 12,
             status: GuestStatus::default(),
         }),
@@ -149,7 +151,7 @@ fn what_is_sealed_well_but_lies_about_its_header_is_refused() {
     };
     let real = frame(ME, LIFE, 7);
     let lie = frame(ME, LIFE, 8);
-    let encoded = codec::encode(Kind::Frame, &real);
+    let encoded = codec::encode(Kind::Frame, &real).expect("fits");
     assert_eq!(sealed_as(real.header, encoded.clone()), None);
     assert_eq!(
         sealed_as(lie.header, encoded),

@@ -284,7 +284,7 @@ impl SessionHandle {
         };
         // A log sync or a state grows with what the peer missed; one too long for a message closes
         // the session, and is counted, instead of ending us.
-        let Some(bytes) = codec::try_encode(Kind::Stream, message) else {
+        let Ok(bytes) = codec::encode(Kind::Stream, message) else {
             shared.give_up(peer, &outbox, Closed::TooLong);
             return false;
         };

@@ -59,8 +59,8 @@ pub(super) struct Meta {
     pub(super) founding: Option<Founding>,
 }
 
-fn record<T: Serialize>(value: &T) -> Vec<u8> {
-    codec::encode(Kind::Record, value)
+fn record<T: Serialize>(value: &T) -> Result<Vec<u8>, redb::StorageError> {
+    codec::encode(Kind::Record, value).map_err(|e| redb::StorageError::ValueTooLarge(e.found))
 }
 
 /// Every table, empty, and the rows that are written once.
@@ -74,9 +74,15 @@ pub(super) fn create(
     let mut meta = txn.open_table(META).map_err(|e| context.failed(&e))?;
     for (key, value) in [
         ("format", FORMAT.to_le_bytes().to_vec()),
-        ("identity", record(identity)),
-        ("machine", record(&machine)),
-        ("incarnation", record(&Incarnation::default())),
+        (
+            "identity",
+            record(identity).map_err(|e| context.failed(&e))?,
+        ),
+        ("machine", record(&machine).map_err(|e| context.failed(&e))?),
+        (
+            "incarnation",
+            record(&Incarnation::default()).map_err(|e| context.failed(&e))?,
+        ),
     ] {
         let put = meta.insert(key, value.as_slice());
         put.map_err(|e| context.failed(&e))?;
@@ -91,7 +97,8 @@ fn put_meta<T: Serialize>(
     value: &T,
 ) -> Result<(), StoreError> {
     let mut meta = txn.open_table(META).map_err(|e| context.failed(&e))?;
-    let put = meta.insert(key, record(value).as_slice());
+    let value = record(value).map_err(|e| context.failed(&e))?;
+    let put = meta.insert(key, value.as_slice());
     put.map_err(|e| context.failed(&e))?;
     Ok(())
 }
@@ -156,28 +163,26 @@ impl<'t> Tables<'t> {
     ) -> Result<(), StoreError> {
         let done = match write {
             NodeWrite::Executor(write) => match &write.promise {
-                Some(promise) => put(&mut self.guests, write.guest.0, &record(promise)),
+                Some(promise) => keep(&mut self.guests, write.guest.0, promise),
                 None => remove(&mut self.guests, write.guest.0),
             },
             NodeWrite::Member(write) => match write {
-                Write::Promise(round) => put(&mut self.paxos, "promise", &record(round)),
-                Write::AcceptedRound(round) => put(&mut self.paxos, "accepted", &record(round)),
-                Write::Decided(count) => put(&mut self.paxos, "decided", &record(count)),
+                Write::Promise(round) => keep(&mut self.paxos, "promise", round),
+                Write::AcceptedRound(round) => keep(&mut self.paxos, "accepted", round),
+                Write::Decided(count) => keep(&mut self.paxos, "decided", count),
                 Write::Append { from, entries } => return self.append(*from, entries, bounds),
                 Write::Trim(to) => return self.trim(*to, bounds),
                 Write::Snapshot { applied, bytes } => {
                     let value = [&applied.to_le_bytes(), bytes.as_slice()].concat();
                     put(&mut self.snapshot, "state", &value)
                 }
-                Write::Stop(stop) => {
-                    put(&mut self.stops, (stop.host.0, stop.revoke.0), &record(stop))
-                }
+                Write::Stop(stop) => keep(&mut self.stops, (stop.host.0, stop.revoke.0), stop),
                 Write::Unstop { host, revoke } => remove(&mut self.stops, (host.0, revoke.0)),
                 Write::Seen {
                     node,
                     incarnation,
                     store,
-                } => put(&mut self.seen, node.0, &record(&(*incarnation, *store))),
+                } => keep(&mut self.seen, node.0, &(*incarnation, *store)),
             },
         };
         done.map_err(|e| self.context.failed(&e))
@@ -198,7 +203,7 @@ impl<'t> Tables<'t> {
         let end = from + entries.len() as u64;
         let mut rows = || {
             for (index, entry) in (from..).zip(entries) {
-                put(&mut self.log, index, &record(entry))?;
+                keep(&mut self.log, index, entry)?;
             }
             for index in end..length {
                 remove(&mut self.log, index)?;
@@ -224,12 +229,20 @@ impl<'t> Tables<'t> {
             for index in trimmed..to {
                 remove(&mut self.log, index)?;
             }
-            put(&mut self.paxos, "trimmed", &record(&to))
+            keep(&mut self.paxos, "trimmed", &to)
         };
         rows().map_err(|e| self.context.failed(&e))?;
         bounds.trimmed = to;
         Ok(())
     }
+}
+
+fn keep<'k, K: Key + 'static, T: Serialize>(
+    table: &mut Table<'_, K, &'static [u8]>,
+    key: K::SelfType<'k>,
+    value: &T,
+) -> Result<(), redb::StorageError> {
+    put(table, key, &record(value)?)
 }
 
 fn put<'k, K: Key + 'static>(

@@ -1,9 +1,11 @@
 //! The values whose bytes `WIRE.md` shows.
 
 use quorate_membership::entry::{ArmedClass, Entry, LogEntry, ProposalId};
-use quorate_membership::frame::{Ack, Answer, Beat, Datagram, Frame, Header, Join, Observation};
+use quorate_membership::frame::{
+    Ack, Answer, Beat, Datagram, Frame, Header, Join, Observation, Part,
+};
 use quorate_membership::{ClusterId, Epoch, Incarnation, NodeId, Slot, Token};
-use quorate_recovery::command::{Closure, Command, GuestStatus};
+use quorate_recovery::command::{Closure, Command, GuestStatus, GuestWord};
 use quorate_recovery::contract::NodeFrame;
 use quorate_recovery::guest::GuestId;
 use quorate_recovery::hold::{HoldReason, ReleasedBy, Words};
@@ -37,13 +39,25 @@ pub(crate) fn beat() -> Beat<GuestStatus> {
         timing: token(0),
         armed: Some(ArmedClass::Guardian),
         unheard: 0b100,
+        hears: 3,
         applied: 4242,
         status: GuestStatus {
-            closed: vec![(GuestId(token(5).0), token(9), Closure::LeaseEnded)],
-            running: vec![(GuestId(token(6).0), token(12))],
-            blind: false,
-            unfit: false,
+            running: 1,
+            ..GuestStatus::default()
         },
+    }
+}
+
+pub(crate) fn bulletin() -> Part<GuestWord> {
+    Part {
+        generation: 6,
+        part: 0,
+        parts: 2,
+        unheard: 0b100,
+        items: vec![
+            GuestWord::Closed(GuestId(token(5).0), token(9), Closure::LeaseEnded),
+            GuestWord::Running(GuestId(token(6).0), token(12)),
+        ],
     }
 }
 
@@ -62,6 +76,8 @@ pub(crate) fn observation() -> Observation {
         slot: Slot(3),
         incarnation: 4,
         blind: false,
+        disk: Duration::from_millis(4),
+        about: (NodeId(0), NodeId(u32::MAX)),
         silent: vec![(NodeId(5), Duration::from_secs(9))],
         durable: 2048,
         answers: vec![Answer {
@@ -100,6 +116,7 @@ pub(crate) fn placed() -> Command {
 pub(crate) fn frame(body: Datagram<GuestStatus>) -> NodeFrame {
     Frame {
         header: header(1000),
+        to: Vec::new(),
         body,
     }
 }

@@ -18,6 +18,7 @@ mod kind {
     pub(super) const REVOKE: u8 = 6;
     pub(super) const TRIM: u8 = 7;
     pub(super) const RESIGN: u8 = 8;
+    pub(super) const HAND_OVER: u8 = 9;
 }
 
 impl<A: Application> Member<A> {
@@ -68,6 +69,9 @@ impl<A: Application> Member<A> {
         // One that has to follow others leads nobody, whatever it still believes.
         let leads = replica.leads() && self.following.is_none();
         let undecided = replica.undecided();
+        if leads {
+            self.hand_over(now);
+        }
         let named = self.state.cluster.term.is_some_and(|t| t.node == self.me);
         let asks = self.office.sought() && !(named && planted("term-outlives-its-life"));
         if leads && asks && self.cool(now, kind::TERM, 0, t.election) {
@@ -147,12 +151,8 @@ impl<A: Application> Member<A> {
                         proof,
                     },
                 );
-            } else if matches!(record.revoke, Some((_, Ground::Silent)))
+            } else if self.may_be_restored(host, &record)
                 && record.attempts.is_empty()
-                && self
-                    .ears
-                    .get(host)
-                    .is_some_and(|h| h.incarnation == record.incarnation)
                 && self
                     .reports
                     .heard_again(now, &self.state.cluster, (self.me, &self.ears), host)
@@ -168,6 +168,45 @@ impl<A: Application> Member<A> {
             .verdict(now, cluster, (self.me, &self.ears), holds);
         if !hosts.is_empty() && self.cool(now, kind::REVOKE, 0, retry) {
             self.propose(now, Entry::Revoke { hosts });
+        }
+    }
+
+    /// Whether hearing `host` again would take its revoke back. A deaf host is heard all the time, so
+    /// it must say that it hears a quorum of voters, too; and only one that holds nothing and attested
+    /// nobody is restored so, since no proof could ever be had of it: every other is proved over, and
+    /// comes back as a new incarnation.
+    fn may_be_restored(&self, host: NodeId, record: &Host) -> bool {
+        let Some(heard) = self.ears.get(host) else {
+            return false;
+        };
+        let hears = heard.beat.hears.count_ones() as usize >= self.cluster().quorum();
+        let unprovable = record.armed.is_none() && !self.state.app.holds(host);
+        heard.incarnation == record.incarnation
+            && match record.revoke {
+                Some((_, Ground::Silent)) => true,
+                Some((_, Ground::Deaf)) => hears && unprovable && !planted("deaf-stays-lost"),
+                _ => false,
+            }
+    }
+
+    /// A leader whose store takes so long that its renewals come late gives way, if the store of
+    /// another voter that is heard is much faster. Elections wait for no disk, so nobody misses it.
+    fn hand_over(&mut self, now: Time) {
+        let t = &self.state.cluster.timing;
+        let lag = self.disk.lag(now);
+        if lag <= t.coordinator_lease / 2 || planted("slow-leader-stays") {
+            return;
+        }
+        let fresh = t.heartbeat * 3;
+        let faster = self
+            .reports
+            .fastest(now, &self.state.cluster, self.me, fresh);
+        let pause = t.election * 10;
+        if faster.is_some_and(|disk| disk * 4 <= lag)
+            && self.cool(now, kind::HAND_OVER, 0, pause)
+            && let Some(replica) = &mut self.replica
+        {
+            replica.abdicate();
         }
     }
 

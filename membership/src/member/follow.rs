@@ -6,7 +6,7 @@ use crate::apply::State;
 use crate::codec;
 use crate::consensus::Replica;
 use crate::entry::LogEntry;
-use crate::frame::Stream;
+use crate::frame::{Datagram, Frame, Stream};
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
 use crate::store::{StopRecord, Write};
@@ -41,6 +41,72 @@ impl<A: Application> Member<A> {
             self.following = None;
         }
         self.choose_voter(now);
+    }
+
+    /// Whether datagrams to `peer` go by the session to it as well (reading 26): nothing of it came by
+    /// a link for 2·h, or one of us two says that nothing renewed its lease for so long.
+    fn needs_session(&self, peer: NodeId) -> bool {
+        let now = self.last_step;
+        let patience = self.state.cluster.timing.heartbeat * 2;
+        let last = self.by_link.get(&peer).copied().unwrap_or(self.began);
+        let unrenewed = |ago| ago >= patience;
+        self.sessions.contains(&peer)
+            && (now.since(last) >= patience
+                || unrenewed(self.lease.renewed_ago(now))
+                || self
+                    .ears
+                    .get(peer)
+                    .is_some_and(|h| unrenewed(h.beat.renewed_ago)))
+    }
+
+    /// Sends a datagram by the sessions to those of its addressees that need it.
+    pub(super) fn also_by_session(&mut self, frame: &Frame<A::Status>) {
+        if matches!(
+            frame.body,
+            Datagram::Relayed { .. } | Datagram::RelayedBulletin { .. }
+        ) {
+            // Whoever needs it has a session of its own.
+            return;
+        }
+        let addressed = |peer: &NodeId| frame.to.is_empty() || frame.to.contains(peer);
+        let peers = self.sessions.iter().copied().filter(addressed);
+        let peers: Vec<NodeId> = peers.filter(|peer| self.needs_session(*peer)).collect();
+        if peers.is_empty() {
+            return;
+        }
+        let Ok(bytes) = codec::encode(codec::Kind::Frame, frame) else {
+            return;
+        };
+        for peer in peers {
+            let message = Stream::Datagram(bytes.clone());
+            self.output.push(Output::AlsoBySession { peer, message });
+        }
+    }
+
+    /// A datagram came by the session from `peer`, which keeps order and repeats nothing.
+    fn by_session(&mut self, now: Time, peer: NodeId, bytes: &[u8]) {
+        let Ok(frame) = codec::decode::<Frame<A::Status>>(codec::Kind::Frame, bytes) else {
+            return self.count("datagram by session does not decode");
+        };
+        let header = frame.header;
+        if header.from != peer || header.cluster != self.cluster().id {
+            return self.count("datagram by session of another node");
+        }
+        if self.set_back(now, &header) {
+            return self.count("set back or cloned");
+        }
+        let again = match &frame.body {
+            // It came by a link as well, and was acknowledged.
+            Datagram::Beat(beat) => self.ears.get(peer).is_some_and(|h| {
+                (h.incarnation, h.beat.sequence) == (header.incarnation, beat.sequence)
+            }),
+            // To be passed on: it came by a link, or the host has a session of its own.
+            Datagram::Ack(ack) => ack.host != self.me,
+            _ => false,
+        };
+        if !again {
+            self.said(now, header, frame.body);
+        }
     }
 
     /// Whether `peer` is no voter to elect or be elected by: beats may pass, but no session has
@@ -104,6 +170,7 @@ impl<A: Application> Member<A> {
                 }
                 self.pass_on(from, &kept);
             }
+            Stream::Datagram(bytes) => self.by_session(now, peer, &bytes),
             Stream::State {
                 epoch,
                 applied,
@@ -230,7 +297,13 @@ impl<A: Application> Member<A> {
                 && !voter
                 && !planted("follower-keeps-it-to-itself");
             if *next < replica.first() || beyond {
-                let bytes = codec::encode(codec::Kind::State, &self.state);
+                let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+                    *self
+                        .dropped
+                        .entry("state too long to hand over")
+                        .or_default() += 1;
+                    continue;
+                };
                 let message = Stream::State {
                     epoch,
                     applied,

@@ -2,7 +2,8 @@
 
 use super::{Member, Output};
 use crate::app::Application;
-use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation};
+use crate::bulletin::{Part, Told};
+use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation, Words};
 use crate::id::NodeId;
 use crate::mutants::planted;
 use crate::store::Write;
@@ -22,6 +23,11 @@ impl<A: Application> Member<A> {
         if header.cluster != self.cluster().id {
             return self.count("other cluster");
         }
+        self.by_link.insert(header.from, now);
+        let addressed = frame.to.is_empty() || frame.to.contains(&self.me);
+        if !addressed && !planted("overheard-acted-on") {
+            return;
+        }
         // Before the window, which would take a clone's frames for repeats of the original's.
         if self.set_back(now, &header) {
             return self.count("set back or cloned");
@@ -34,22 +40,29 @@ impl<A: Application> Member<A> {
         {
             return self.count("repeat or older incarnation");
         }
-        match frame.body {
+        self.said(now, header, frame.body);
+    }
+
+    /// Takes in what a datagram says, once its sender is known to be whom it names.
+    pub(super) fn said(&mut self, now: Time, header: Header, body: Datagram<A::Status>) {
+        match body {
             Datagram::Beat(beat) => self.beat_heard(now, header, beat, None),
             Datagram::Relayed {
                 header: original,
                 beat,
             } => {
-                if self.cluster().slot(header.from).is_none() {
-                    return self.count("relayed by no voter");
+                if self.relay_fits(now, &header, &original) {
+                    self.beat_heard(now, original, *beat, Some(header.from));
                 }
-                if original.cluster != self.cluster().id || original.from == self.me {
-                    return self.count("relayed frame of no use");
+            }
+            Datagram::Bulletin(part) => self.bulletin_heard(&header, part, false),
+            Datagram::RelayedBulletin {
+                header: original,
+                part,
+            } => {
+                if self.relay_fits(now, &header, &original) {
+                    self.bulletin_heard(&original, part, true);
                 }
-                if self.set_back(now, &original) {
-                    return self.count("set back or cloned");
-                }
-                self.beat_heard(now, original, *beat, Some(header.from));
             }
             Datagram::Ack(ack) => self.acknowledged(now, header.from, ack),
             Datagram::Observation(report) => self.reported(now, header, report),
@@ -80,9 +93,56 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// Whether what another node passed on may be looked at.
+    fn relay_fits(&mut self, now: Time, by: &Header, original: &Header) -> bool {
+        let refused = if self.cluster().slot(by.from).is_none() {
+            "relayed by no voter"
+        } else if original.cluster != self.cluster().id || original.from == self.me {
+            "relayed frame of no use"
+        } else if self.set_back(now, original) {
+            "set back or cloned"
+        } else {
+            return true;
+        };
+        self.count(refused);
+        false
+    }
+
+    /// A part of a bulletin came. It is passed on like a beat.
+    fn bulletin_heard(
+        &mut self,
+        by: &Header,
+        part: Part<<A::Status as Words>::Item>,
+        relayed: bool,
+    ) {
+        let unheard = part.unheard;
+        let pass_on = (!relayed && unheard != 0).then(|| part.clone());
+        let told = self.told.entry(by.from).or_insert_with(Told::nothing);
+        told.hear(by.incarnation, part);
+        if let Some(part) = pass_on {
+            let header = *by;
+            self.relay(by.from, unheard, Datagram::RelayedBulletin { header, part });
+        }
+    }
+
+    /// Passes something of `from` on to the voters that it says it does not reach.
+    fn relay(&mut self, from: NodeId, unheard: u8, body: Datagram<A::Status>) {
+        if self.grantor.is_none() || planted("beats-not-relayed") {
+            return;
+        }
+        let to: Vec<NodeId> = (1u8..=8)
+            .filter(|s| unheard >> (s - 1) & 1 == 1)
+            .filter_map(|s| self.state.cluster.voter(crate::id::Slot(s)))
+            .filter(|v| *v != self.me && *v != from)
+            .collect();
+        if !to.is_empty() {
+            self.send(to, body, false);
+        }
+    }
+
     /// A peer that comes back lower than last seen, or twice with one counter, was set back or
     /// cloned; it is heard no more until an operator replaces it.
-    fn set_back(&mut self, now: Time, header: &Header) -> bool {
+    pub(super) fn set_back(&mut self, now: Time, header: &Header) -> bool {
         let Some((seen, _)) = self.seen.get(&header.from) else {
             return false;
         };
@@ -153,21 +213,13 @@ impl<A: Application> Member<A> {
                 slot,
                 epoch: cluster.epoch,
             };
-            // At once, resting on no write; through the relaying voter as well, if there is one.
+            // At once, resting on no write; to the relay as well, if there is one: the way back to the
+            // host may be cut where the way to the relay is not, and the other way round.
             let to = [Some(by.from), via].into_iter().flatten().collect();
             self.send(to, Datagram::Ack(ack), false);
         }
-        if let Some(beat) = relayed
-            && !planted("beats-not-relayed")
-        {
-            let deaf_to: Vec<NodeId> = (1u8..=8)
-                .filter(|s| unheard >> (s - 1) & 1 == 1)
-                .filter_map(|s| self.state.cluster.voter(crate::id::Slot(s)))
-                .filter(|v| *v != self.me && *v != by.from)
-                .collect();
-            if !deaf_to.is_empty() {
-                self.send(deaf_to, Datagram::Relayed { header: by, beat }, false);
-            }
+        if let Some(beat) = relayed {
+            self.relay(by.from, unheard, Datagram::Relayed { header: by, beat });
         }
     }
 

@@ -41,7 +41,10 @@ impl<A: Application> Member<A> {
                         to_incarnation,
                         message,
                     };
-                    self.send(vec![peer], body, true);
+                    // Resting on no write: a slow disk must not look like a voter that is gone.
+                    // What it says is repeated each round, and a round it names binds nobody:
+                    // the Prepare of that round rests on the promise.
+                    self.send(vec![peer], body, planted("elections-wait-for-disk"));
                 }
             }
         }

@@ -31,15 +31,20 @@ pub enum Output<A: Application> {
     Write(Write<A::Command>),
     /// Send a datagram; `rests`: only once everything written so far is durable.
     Datagram {
-        /// The addressees; none means everyone.
-        to: Vec<NodeId>,
-        /// What it says.
+        /// Whom it is for, and what it says.
         frame: Frame<A::Status>,
         /// Whether it rests on the writes so far.
         rests: bool,
     },
     /// Send on the session to `peer`, once everything written so far is durable.
     Stream {
+        /// The other end.
+        peer: NodeId,
+        /// What it says.
+        message: Stream<A::Command>,
+    },
+    /// Send on the session to `peer` at once, resting on no write: a datagram where none passes.
+    AlsoBySession {
         /// The other end.
         peer: NodeId,
         /// What it says.

@@ -5,6 +5,7 @@ use crate::app::Application;
 use crate::cluster::{Cluster, View};
 use crate::consensus::Replica;
 use crate::ears::Heard;
+use crate::frame::Words;
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
 use crate::time::Time;
@@ -72,6 +73,20 @@ impl<A: Application> Member<A> {
             .map(|h| (h, self.ears.silent(now, node)))
     }
 
+    /// What `node` says in its bulletin, and the incarnation that says it; some of it may come twice.
+    pub fn told(&self, node: NodeId) -> (Incarnation, Vec<&<A::Status as Words>::Item>) {
+        if node == self.me {
+            return (self.incarnation, self.bulletin.items().collect());
+        }
+        match self.told.get(&node) {
+            Some(told) => {
+                let (incarnation, items) = told.items();
+                (incarnation, items.collect())
+            }
+            None => (Incarnation::default(), Vec::new()),
+        }
+    }
+
     /// For how long nothing was heard of `node` while this node listened.
     #[must_use]
     pub fn silent(&self, now: Time, node: NodeId) -> Duration {
@@ -112,6 +127,12 @@ impl<A: Application> Member<A> {
                 .voters
                 .iter()
                 .all(|(v, _)| self.ears.get(*v).is_none())
+    }
+
+    /// Whether a session to `peer` is open.
+    #[must_use]
+    pub fn in_session(&self, peer: NodeId) -> bool {
+        self.sessions.contains(&peer)
     }
 
     /// Why this node votes no more, if its store failed.

@@ -2,30 +2,35 @@
 
 use super::Executor;
 use super::sight::Surroundings;
-use crate::command::GuestStatus;
+use crate::command::{Closure, GuestStatus, GuestWord};
 
 impl Executor {
-    /// What beats say about guests.
-    pub(crate) fn status(&self, s: &Surroundings<'_>) -> GuestStatus {
+    /// What beats say: of fixed size.
+    pub(crate) fn status(&self) -> GuestStatus {
+        GuestStatus {
+            blind: self.blind.is_some(),
+            unfit: self.unfit,
+            running: u32::try_from(self.running().count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What this host's bulletin says of guests: first what was closed and the log still holds open
+    /// here, then what runs.
+    pub(crate) fn bulletin(&self, s: &Surroundings<'_>) -> (Vec<GuestWord>, Vec<GuestWord>) {
         let closed = self
             .closures
             .iter()
             .filter(|(_, (_, _, batch))| batch.is_some_and(|b| b <= self.durable))
             .filter(|(g, (epoch, ..))| {
-                // Only what the log still holds open here needs saying.
                 s.guests
                     .guests
                     .get(g)
                     .is_some_and(|r| r.open() && r.host == Some(s.me) && r.epoch <= *epoch)
             })
-            .map(|(g, (epoch, why, _))| (*g, *epoch, why.clone()))
+            .map(|(g, (epoch, why, _))| GuestWord::Closed(*g, *epoch, why.clone()))
             .collect();
-        GuestStatus {
-            closed,
-            running: self.running().collect(),
-            blind: self.blind.is_some(),
-            unfit: self.unfit,
-        }
+        let running = self.running().map(|(g, e)| GuestWord::Running(g, e));
+        (closed, running.collect())
     }
 
     pub(crate) fn batched(&mut self, batch: u64) {
@@ -44,4 +49,21 @@ impl Executor {
         let sayable = |at: Option<u64>| at.is_some_and(|b| b > before && b <= batch);
         self.closures.values().any(|(_, _, at)| sayable(*at)) || self.emptied.is_some_and(sayable)
     }
+}
+
+/// The longest reason of a failure that is told to others, in bytes: it must fit a datagram.
+const REASON_BYTES: usize = 240;
+
+/// A closure whose words fit a datagram.
+pub(super) fn shortened(mut why: Closure) -> Closure {
+    if let Closure::Failed { how, .. } | Closure::Refused(how) | Closure::NotBegun(how) = &mut why
+        && how.len() > REASON_BYTES
+    {
+        let end = (0..=REASON_BYTES)
+            .rev()
+            .find(|at| how.is_char_boundary(*at));
+        how.truncate(end.unwrap_or(0));
+        how.push('…');
+    }
+    why
 }

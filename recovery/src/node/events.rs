@@ -2,11 +2,11 @@
 
 use super::Node;
 use crate::command::Command;
-use crate::contract::{Event, EventKind};
+use crate::contract::{Effect, Event, EventKind};
 use crate::guest::{GuestId, Wanted};
 use crate::hold::ReleasedBy;
 use quorate_membership::entry::{Entry, Ground, Proof};
-use quorate_membership::{NodeId, Token};
+use quorate_membership::{NodeId, Time, Token};
 
 impl Node {
     pub(super) fn event(
@@ -29,6 +29,42 @@ impl Node {
             guest,
             text,
         }
+    }
+
+    /// The other hosts that are heard in any way, by a link or a session.
+    pub(super) fn heard_hosts(&self, now: Time) -> Vec<NodeId> {
+        let m = &self.member;
+        let window = m.cluster().timing.silence();
+        let heard = |n: &&NodeId| **n != m.me() && m.silent(now, **n) < window;
+        let members = m.cluster().hosts.iter().filter(|(_, h)| h.usable());
+        members.map(|(n, _)| n).filter(heard).copied().collect()
+    }
+
+    /// Tells of links that fell silent or are well again.
+    pub(super) fn judge_links(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let t = &self.member.cluster().timing;
+        let (period, window) = (t.heartbeat, t.silence());
+        let mut links = std::mem::take(&mut self.links);
+        for change in links.changes(now, period, window, || self.heard_hosts(now)) {
+            let text = match self.names(&change.silent.into_iter().collect::<Vec<_>>()) {
+                names if names.is_empty() => {
+                    format!("link {} brings everything again", change.link)
+                }
+                names => format!(
+                    "link {} brings nothing from {names} any more; they are heard another way",
+                    change.link
+                ),
+            };
+            let me = Some(self.member.me());
+            let event = self.event(Token::NONE, EventKind::Alert, me, None, text);
+            out.push(Effect::Event(event));
+        }
+        self.links = links;
+    }
+
+    pub(super) fn names(&self, nodes: &[NodeId]) -> String {
+        let name = |n: &NodeId| self.member.cluster().name(*n);
+        nodes.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
     /// An entry that was applied, in words; nothing for those that only keep the log moving.

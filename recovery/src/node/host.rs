@@ -17,7 +17,7 @@ impl Node {
         let fine = |node: &NodeId| match self.member.heard(now, *node) {
             Some((h, silent)) if silent < t.heartbeat * 2 + t.jitter => {
                 let s = &h.beat.status;
-                match (s.blind || s.unfit, s.running.is_empty()) {
+                match (s.blind || s.unfit, s.running == 0) {
                     (true, _) => Elsewhere::None,
                     (false, true) => Elsewhere::Unknown,
                     (false, false) => Elsewhere::Known,
@@ -44,7 +44,7 @@ impl Node {
         self.look_elsewhere(now);
         let s = surroundings!(self, now);
         self.executor.reconcile(&s);
-        let status = self.executor.status(&s);
+        let (closed, running) = self.executor.bulletin(&s);
         let presentable = self.executor.presentable();
         let settled = presentable && self.executor.settled(&s);
         let over = s.lease_end.is_some_and(|end| now >= end);
@@ -105,10 +105,11 @@ impl Node {
             );
             out.push(Effect::Event(e));
         }
-        if !status.closed.is_empty() && status != *self.member.status() {
+        let any = !closed.is_empty();
+        if self.member.set_bulletin(closed, running) && any {
             self.member.hurry_beat(now);
         }
-        self.member.set_status(status);
+        self.member.set_status(self.executor.status());
         self.member.set_emptied(self.executor.emptied());
         self.member.set_countable(settled);
         self.member.set_presentable(presentable);

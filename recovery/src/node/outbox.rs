@@ -40,7 +40,7 @@ impl Outbox {
 
     /// Every datagram is numbered as it leaves: numbers rise in the order of sending.
     pub(super) fn leave(&mut self, mut effect: Effect, out: &mut Vec<Effect>) {
-        if let Effect::Datagram { frame, .. } = &mut effect {
+        if let Effect::Datagram { frame } = &mut effect {
             self.datagrams += 1;
             frame.header.number = self.datagrams;
         }

@@ -1,10 +1,11 @@
 //! What a node can say about the cluster, for people and for programs.
 
 use super::Node;
+use crate::command::GuestWord;
 use crate::guest::Wanted;
 use crate::hold::Hold;
 use crate::machine::{GuestRecord, Guests};
-use quorate_membership::{HostState, Time, Token};
+use quorate_membership::{HostState, NodeId, Time, Token};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -146,6 +147,24 @@ impl Node {
                 c.voters.len()
             ));
         }
+        let window = c.timing.silence();
+        let heard = self.heard_hosts(now);
+        for (link, silent) in self.links.silent(now, &heard, window) {
+            let open: Vec<NodeId> = silent
+                .iter()
+                .copied()
+                .filter(|n| m.in_session(*n))
+                .collect();
+            let names = self.names(&silent);
+            remarks.push(match open.is_empty() {
+                true => format!("link {link} brings nothing from {names}"),
+                false => format!(
+                    "link {link} brings nothing from {names}; the sessions to {} are open, and beats \
+                     go by them where no link is left",
+                    self.names(&open)
+                ),
+            });
+        }
         if let Some(why) = m.voter_failure() {
             remarks.push(format!("this node votes no more, its store failed: {why}"));
         }
@@ -239,6 +258,14 @@ impl Node {
     #[must_use]
     pub fn guests(&self, now: Time) -> Vec<GuestRow> {
         let m = &self.member;
+        let mut running = std::collections::BTreeSet::new();
+        for host in m.cluster().hosts.keys() {
+            let told = m.told(*host).1.into_iter();
+            running.extend(told.filter_map(|word| match word {
+                GuestWord::Running(guest, epoch) => Some((*host, *guest, *epoch)),
+                GuestWord::Closed(..) => None,
+            }));
+        }
         m.app()
             .guests
             .iter()
@@ -250,9 +277,7 @@ impl Node {
                             .executor
                             .running()
                             .any(|(g, e)| (g, e) == (*id, r.epoch));
-                    let there = m.heard(now, h).is_some_and(|(heard, _)| {
-                        heard.beat.status.running.contains(&(*id, r.epoch))
-                    });
+                    let there = running.contains(&(h, *id, r.epoch));
                     here || there
                 });
                 let lost = r

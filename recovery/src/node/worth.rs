@@ -5,6 +5,7 @@
 //! came of it, and time. Time is kept exact by deadlines ([`Looks::due`]); what has none is looked
 //! at once in an election timeout at the latest.
 
+use crate::command::GuestWord;
 use crate::contract::Fact;
 use crate::machine::Guests;
 use quorate_membership::entry::Entry;
@@ -107,9 +108,13 @@ pub(super) fn passing(fact: &Fact) -> bool {
         _ => return false,
     };
     match &frame.body {
-        Datagram::Beat(beat) => beat.status.closed.is_empty(),
-        Datagram::Relayed { beat, .. } => beat.status.closed.is_empty(),
-        Datagram::Ack(_)
+        Datagram::Bulletin(part) | Datagram::RelayedBulletin { part, .. } => {
+            let closes = |w: &GuestWord| matches!(w, GuestWord::Closed(..));
+            !part.items.iter().any(closes)
+        }
+        Datagram::Beat(_)
+        | Datagram::Relayed { .. }
+        | Datagram::Ack(_)
         | Datagram::Observation(_)
         | Datagram::Election { .. }
         | Datagram::Join(_) => true,

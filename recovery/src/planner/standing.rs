@@ -5,7 +5,7 @@
 //! hosts that have room, so losing it with the role costs a try, and nothing else.
 
 use super::Planner;
-use crate::command::{Closure, Command, GuestStatus};
+use crate::command::{Closure, Command, GuestStatus, GuestWord};
 use crate::guest::{GuestId, Wanted};
 use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
@@ -102,14 +102,9 @@ impl Standing {
     pub(super) fn against(&mut self, now: Time, member: &Member<Guests>) -> Against {
         self.unsteady.retain(|_, at| now.since(*at) < STEADY);
         self.refused.retain(|host, (at, seen)| {
-            let started = member.heard(now, *host).is_some_and(|(heard, _)| {
-                heard
-                    .beat
-                    .status
-                    .running
-                    .iter()
-                    .any(|(_, epoch)| epoch > at)
-            });
+            let newer =
+                |word: &GuestWord| matches!(word, GuestWord::Running(_, epoch) if epoch > at);
+            let started = member.told(*host).1.into_iter().any(newer);
             now.since(*seen) < REFUSED && !started
         });
         let mut against = Against::new();
@@ -146,8 +141,11 @@ impl Standing {
             .cluster()
             .hosts
             .keys()
-            .filter_map(|host| heard(*host))
-            .flat_map(|s| s.running.iter().copied())
+            .flat_map(|host| member.told(*host).1)
+            .filter_map(|word| match word {
+                GuestWord::Running(guest, epoch) => Some((*guest, *epoch)),
+                GuestWord::Closed(..) => None,
+            })
             .collect();
         let guests = member.app().guests.iter();
         guests

@@ -85,7 +85,7 @@ pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
     let mut given = member.app().on(host).peekable();
     silent < t.heartbeat * 2 + t.jitter
         && heard.incarnation == record.incarnation
-        && status.running.is_empty()
+        && status.running == 0
         && given.peek().is_some()
         && given.all(|(_, r)| r.wanted == Wanted::Running)
 }

@@ -7,7 +7,7 @@ use quorate_membership::{
 };
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::{
-    Effect, Event, EventKind, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Request, To,
+    Effect, Event, EventKind, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Request,
 };
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
@@ -219,6 +219,7 @@ impl Rig {
                 .collect(),
             fencing: Vec::new(),
             snapshot_every: 32,
+            links: vec!["net".into()],
         };
         m.node = Some(Node::new(now, setup).expect("starts"));
         m.wake = now;
@@ -464,12 +465,9 @@ impl Rig {
                     }
                     self.post(n, Fact::Persisted { batch });
                 }
-                Effect::Datagram { to, frame } => {
-                    let to = match to {
-                        To::Everyone => everyone.clone(),
-                        To::Nodes(to) => to,
-                    };
-                    for t in to {
+                Effect::Datagram { frame } => {
+                    // One network by multicast: everybody hears everything.
+                    for t in everyone.clone() {
                         self.post(
                             t,
                             Fact::Frame {

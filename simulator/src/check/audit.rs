@@ -103,6 +103,8 @@ pub struct Audit {
     pub attempts: BTreeMap<Token, (NodeId, Incarnation)>,
     /// The current term and whose it is.
     pub term: Option<(Token, NodeId)>,
+    /// The life that holds it.
+    holder: Option<(NodeId, Incarnation)>,
     /// Entries published by clients.
     pub published: u64,
     /// Fence attempts, revokes and proofs so far, per host.
@@ -137,6 +139,7 @@ impl Audit {
             placements: BTreeMap::new(),
             attempts: BTreeMap::new(),
             term: None,
+            holder: None,
             published: 0,
             counts: BTreeMap::new(),
             policy,
@@ -195,8 +198,12 @@ impl Audit {
                 }
                 _ => Void("not the admitted incarnation"),
             },
-            Entry::Term { node, .. } => {
+            Entry::Term { node, incarnation } => {
+                if self.holder == Some((*node, *incarnation)) {
+                    return Void("it holds the term already");
+                }
                 self.term = Some((at, *node));
+                self.holder = Some((*node, *incarnation));
                 Plain
             }
             Entry::Renew { term, .. } => match self.term {
@@ -205,7 +212,7 @@ impl Audit {
             },
             Entry::Resign { term, .. } => {
                 if self.term.is_some_and(|(t, _)| t == *term) {
-                    self.term = None;
+                    (self.term, self.holder) = (None, None);
                     return Plain;
                 }
                 Void("not the current term")

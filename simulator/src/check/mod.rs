@@ -15,6 +15,7 @@ pub mod s6;
 pub mod s7;
 pub mod s8;
 pub mod s9;
+pub mod traffic;
 
 #[cfg(test)]
 mod tests_support;

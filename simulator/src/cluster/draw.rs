@@ -77,6 +77,7 @@ pub fn plan(seed: u64) -> Plan {
     trouble(rng, &mut plan);
     ills::add(&mut plan, BEGIN, HEAL);
     twists::add(&mut plan, BEGIN, HEAL);
+    plan.multicast = Rng::new(seed, Stream::Carrier).chance(250_000);
     // What follows the end of trouble by its own delay would not be healed by anything.
     let harmless = |a: &Action| matches!(a, Action::Ask(..));
     plan.timeline

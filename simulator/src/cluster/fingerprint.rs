@@ -4,7 +4,7 @@ use super::nodes::datagram_kind;
 use super::{Sim, SimNode};
 use quorate_membership::entry::Entry;
 use quorate_recovery::command::Command;
-use quorate_recovery::contract::{Effect, Fact, To};
+use quorate_recovery::contract::{Effect, Fact};
 
 impl<N: SimNode> Sim<N> {
     pub(super) fn hash_effect(&mut self, effect: &Effect) {
@@ -14,12 +14,10 @@ impl<N: SimNode> Sim<N> {
                 h.add(1);
                 h.add(batch << 8 | writes.len() as u64);
             }
-            Effect::Datagram { to, frame } => {
+            Effect::Datagram { frame } => {
                 h.add(2);
                 h.add(frame.header.number << 4 | datagram_kind(frame));
-                if let To::Nodes(nodes) = to {
-                    nodes.iter().for_each(|n| h.add(n.0.into()));
-                }
+                frame.to.iter().for_each(|n| h.add(n.0.into()));
             }
             Effect::Stream { peer, .. } => h.add(3 | u64::from(peer.0) << 8),
             Effect::Guest(o) => {

@@ -44,6 +44,7 @@ use crate::check::s6::S6;
 use crate::check::s7::S7;
 use crate::check::s10::S10;
 use crate::check::s14::S14;
+use crate::check::traffic::Traffic;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
 use crate::world::{Clock, Happening, Layout, MS, Rng, RunHash, SECOND, Sources, Stream, World};
@@ -87,6 +88,7 @@ pub struct Sim<N> {
     s7: S7,
     s10: S10,
     s14: S14,
+    traffic: Traffic,
     stretch: Option<Stretch>,
     /// Counts the stretches L2 was looked at.
     stretches: u32,
@@ -171,6 +173,7 @@ impl<N: SimNode> Sim<N> {
             s7: S7::default(),
             s10: S10::new(n),
             s14: S14::new(n),
+            traffic: Traffic::new(plan.voters),
             stretch: None,
             stretches: 0,
             fences: Vec::new(),

@@ -24,7 +24,7 @@ impl SimNode for Node {
 
     fn state(&self) -> u64 {
         let (cluster, app) = (self.member().cluster(), self.member().app());
-        let bytes = codec::encode(codec::Kind::State, &(cluster, app));
+        let bytes = codec::encode(codec::Kind::State, &(cluster, app)).unwrap_or_default();
         let mut hash = RunHash::default();
         hash.bytes(&bytes);
         hash.finish()

@@ -14,7 +14,7 @@ use quorate_membership::frame::{Datagram, Stream as OnSession};
 use quorate_membership::store::Image;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
 use quorate_recovery::Setup;
-use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite, To};
+use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -35,6 +35,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
         timing: plan.timing.clone(),
         proof: plan.proof,
     };
+    let guests = plan.guests as u64;
     (0..plan.hosts)
         .map(|h| {
             let witness = h < plan.voters && h >= plan.voters - plan.witnesses;
@@ -75,8 +76,8 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                     boot: BootId(wide()),
                     witness,
                     capacity: Capacity {
-                        vcpus: if witness { 0 } else { 64 },
-                        memory_mib: if witness { 0 } else { 1 << 16 },
+                        vcpus: if witness { 0 } else { guests.max(64) as u32 },
+                        memory_mib: if witness { 0 } else { guests.max(64) << 10 },
                     },
                 },
                 cuts: 0,
@@ -103,6 +104,9 @@ impl<N: SimNode> Sim<N> {
         let inherited_lease = h.guardian.end;
         let setup = Setup {
             snapshot_every: self.plan.snapshot_every,
+            links: (1..=self.plan.networks)
+                .map(|n| format!("net{n}"))
+                .collect(),
             image: h.image.clone(),
             promises: h.promises.clone(),
             profile: h.profile.clone(),
@@ -218,7 +222,7 @@ impl<N: SimNode> Sim<N> {
                     self.world.persist(host, gap, batch, writes);
                 }
             }
-            Effect::Datagram { to, frame } => self.datagram(host, now, gap, to, frame),
+            Effect::Datagram { frame } => self.datagram(host, now, gap, frame),
             Effect::Stream { peer, message } => {
                 let to = peer.0 as usize - 1;
                 if let OnSession::Propose(entries) = &message
@@ -286,7 +290,7 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    fn datagram(&mut self, host: usize, now: Time, gap: u64, to: To, frame: NodeFrame) {
+    fn datagram(&mut self, host: usize, now: Time, gap: u64, frame: NodeFrame) {
         let class = match &frame.body {
             Datagram::Beat(beat) => {
                 let incarnation = frame.header.incarnation.counter;
@@ -294,7 +298,9 @@ impl<N: SimNode> Sim<N> {
                 self.note_lease(host);
                 Class::Beat
             }
-            Datagram::Relayed { .. } => Class::Beat,
+            Datagram::Relayed { .. } | Datagram::Bulletin(_) | Datagram::RelayedBulletin { .. } => {
+                Class::Beat
+            }
             Datagram::Ack(ack) => {
                 let of = (ack.host.0 as usize).wrapping_sub(1);
                 let incarnation = ack.incarnation.counter;
@@ -307,6 +313,10 @@ impl<N: SimNode> Sim<N> {
             Datagram::Election { .. } => Class::Election,
             Datagram::Join(_) => Class::Join,
         } as u8;
+        let counted = self.traffic.sends(self.world.now(), &frame);
+        self.hold(counted);
+        let everybody = frame.to.is_empty() || self.plan.multicast;
+        let addressed = frame.to.clone();
         let frame = Rc::new(frame);
         let send = |sim: &mut Self, to: usize| {
             if to == host || to >= sim.plan.hosts {
@@ -317,11 +327,12 @@ impl<N: SimNode> Sim<N> {
                     .datagram(net, host, to, class, gap, Rc::clone(&frame));
             }
         };
-        match to {
-            To::Everyone => (0..self.plan.hosts).for_each(|to| send(self, to)),
-            To::Nodes(nodes) => nodes
-                .iter()
-                .for_each(|n| send(self, (n.0 as usize).wrapping_sub(1))),
+        if everybody {
+            (0..self.plan.hosts).for_each(|to| send(self, to));
+        } else {
+            for n in &addressed {
+                send(self, (n.0 as usize).wrapping_sub(1));
+            }
         }
     }
 
@@ -461,5 +472,7 @@ pub(super) fn datagram_kind(frame: &NodeFrame) -> u64 {
         Datagram::Observation(_) => 3,
         Datagram::Election { .. } => 4,
         Datagram::Join(_) => 5,
+        Datagram::Bulletin(_) => 6,
+        Datagram::RelayedBulletin { .. } => 7,
     }
 }

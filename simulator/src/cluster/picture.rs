@@ -42,6 +42,9 @@ pub(super) fn datagram(frame: &NodeFrame) -> String {
         Datagram::Observation(_) => "observation".into(),
         Datagram::Election { .. } => "election".into(),
         Datagram::Join(_) => "join".into(),
+        Datagram::Bulletin(part) | Datagram::RelayedBulletin { part, .. } => {
+            format!("bulletin, part {} of {}", part.part + 1, part.parts)
+        }
     }
 }
 
@@ -62,6 +65,7 @@ pub(super) fn stream(message: &NodeStream) -> String {
         Stream::Feed { from, entries, .. } => {
             format!("feed {} to {}", from + 1, from + entries.len() as u64)
         }
+        Stream::Datagram(_) => "datagram by session".into(),
         Stream::State { applied, .. } => format!("state up to {applied}"),
     }
 }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub proof: ProofPolicy,
     /// Cluster networks.
     pub networks: usize,
+    /// The networks know no addressees: every node overhears every datagram.
+    pub multicast: bool,
     /// Clock rate error of each host in parts per billion.
     pub rates: Vec<i64>,
     /// Hosts with a hardware watchdog.
@@ -179,6 +181,7 @@ impl Plan {
             timing: Timing::fast(),
             proof: ProofPolicy::Device,
             networks: 1,
+            multicast: false,
             rates: vec![0; hosts],
             watchdogs: vec![false; hosts],
             devices: vec![Some(DeviceMode::Works); hosts],

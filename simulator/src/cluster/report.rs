@@ -11,7 +11,8 @@ use crate::world::{MS, SECOND};
 
 /// What a violation can be of: the promises that have a checker, and a panic of the node.
 pub const PROPERTIES: &[&str] = &[
-    "S1", "S2", "S3", "S5", "S6", "S8", "S9", "S10", "S14", "L1", "L2", "panic",
+    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S14", "N1", "N2", "L1", "L2",
+    "panic",
 ];
 
 impl<N: SimNode> Sim<N> {

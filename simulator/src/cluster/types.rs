@@ -44,5 +44,5 @@ impl Types for Quorate {
 
 /// Bytes of a message as the daemon sends it; what has no form has no size that passes.
 fn size<T: serde::Serialize>(kind: codec::Kind, message: &T) -> u32 {
-    codec::try_encode(kind, message).map_or(u32::MAX, |bytes| bytes.len() as u32)
+    codec::encode(kind, message).map_or(u32::MAX, |bytes| bytes.len() as u32)
 }

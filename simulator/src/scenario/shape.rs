@@ -39,7 +39,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "in all guests, or a list with one for each",
     ),
     (
-        "networks = 1, delay-ms = [0.1, 2]",
+        "networks = 1, multicast = false, delay-ms = [0.1, 2]",
         "shortest delay, and what is added at random",
     ),
     ("clock-ppm = [0, 50]", "rate errors, from the first host on"),
@@ -64,9 +64,10 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
             format!("{voters} voters, but only {hosts} hosts"),
         ));
     }
-    let guests = f.whole("guests", 0, 40)?.unwrap_or(1) as usize;
+    let guests = f.whole("guests", 0, 4000)?.unwrap_or(1) as usize;
     let mut plan = Plan::new(seed(&mut f)?, hosts, voters, guests);
     plan.witnesses = f.whole("witnesses", 0, voters as u64)?.unwrap_or(0) as usize;
+    plan.multicast = f.truth("multicast")?.unwrap_or(false);
     plan.networks = f.whole("networks", 1, 8)?.unwrap_or(1) as usize;
     plan.end = f.seconds("end")?.unwrap_or(0);
     plan.timing = timing(&mut f)?;

@@ -55,6 +55,7 @@ fn cluster(text: &mut String, plan: &Plan) {
     f.put("guests", plan.guests);
     f.unless("witnesses", plan.witnesses, 0);
     f.unless("networks", plan.networks, 1);
+    f.unless("multicast", plan.multicast, false);
     f.put("end", seconds(plan.end));
     if let Some(healed) = plan.healed {
         f.put("healed", seconds(healed));

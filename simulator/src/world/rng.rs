@@ -33,6 +33,8 @@ pub enum Stream {
     Shapes = 12,
     /// The schedule of shapes, links and triggers.
     Twists = 13,
+    /// What carries the datagrams.
+    Carrier = 14,
     /// What one node of a protocol draws for itself.
     Node = 20,
     /// Mixes aimed at one rule.

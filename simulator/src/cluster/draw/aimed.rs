@@ -150,6 +150,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             plan.devices.fill(None);
             plan.end = END;
             // Elections shorter than what is left of the coordinator's lease.
+            plan.timing.round_trip = Duration::from_millis(20);
             plan.timing.election = Duration::from_millis(100);
             plan.timing.coordinator_lease = Duration::from_millis(1500);
             every(rng, &mut plan, 9 * SECOND, leave);
