@@ -14,7 +14,6 @@ use quorate_membership::frame::{Datagram, Hello, Join, Stream};
 use quorate_membership::store::StopRecord;
 use quorate_membership::{
     BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing,
-    Token,
 };
 use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::contract::{NodeFrame, NodeStream};
