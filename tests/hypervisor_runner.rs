@@ -79,7 +79,7 @@ async fn a_guest_from_its_creation_to_its_end() {
     lab.long_lease();
     let mut rig = Rig::new(lab.driver(), fast());
     let order = rig.order(
-        GuestAction::Create(Box::new(lab.ticker("t"))),
+        GuestAction::Create(Box::new(lab.ticker("t").into())),
         Some(soon(60_000)),
     );
     assert_eq!(rig.done(order).await, Ok(()));
@@ -106,7 +106,7 @@ async fn an_order_that_is_too_late_does_nothing_and_says_so() {
     lab.long_lease();
     let mut rig = Rig::new(lab.driver(), fast());
     let order = rig.order(
-        GuestAction::Create(Box::new(lab.ticker("t"))),
+        GuestAction::Create(Box::new(lab.ticker("t").into())),
         Some(Time(1)),
     );
     assert_eq!(rig.done(order).await, Err("too late".into()));
@@ -119,7 +119,7 @@ async fn a_guest_that_ends_by_itself_is_told_once_all_of_it_is_gone() {
     lab.long_lease();
     let mut rig = Rig::new(lab.driver(), fast());
     let create = rig.order(
-        GuestAction::Create(Box::new(spec("sleep 1000 & exit 5"))),
+        GuestAction::Create(Box::new(spec("sleep 1000 & exit 5").into())),
         None,
     );
     let go_on = rig.order(GuestAction::Continue, None);
@@ -215,7 +215,7 @@ async fn a_call_that_hangs_is_given_up_and_has_no_effect_later() {
     let driver = Hangs::default();
     driver.create.store(true, Ordering::SeqCst);
     let mut rig = Rig::new(driver.clone(), impatient());
-    let create = rig.order(GuestAction::Create(Box::new(spec(""))), None);
+    let create = rig.order(GuestAction::Create(Box::new(spec("").into())), None);
     let end = rig.order(GuestAction::End, None);
     assert!(
         rig.done(create)

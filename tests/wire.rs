@@ -521,6 +521,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
         ("Publish", Command::Publish(vec![1, 2, 3])),
     ];
     commands.extend(wire_support::holds());
+    commands.extend(wire_support::images());
     variants("### Command", &commands);
 }
 
@@ -595,8 +596,10 @@ fn small_enums_are_numbered_as_the_page_says() {
             ("ShutDown", Closure::ShutDown),
             ("Refused", Closure::Refused(String::new())),
             ("NotBegun", Closure::NotBegun(String::new())),
+            ("Taken", Closure::Taken(Default::default())),
         ],
     );
+    row("Source", &wire_support::sources());
     row("HoldReason", &wire_support::hold_reasons());
     row("ReleasedBy", &wire_support::released_by());
     row(

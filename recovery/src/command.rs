@@ -1,7 +1,8 @@
 //! What the recovery application puts into the log, and what a host says with each beat.
 
 use crate::guest::{GuestId, GuestSpec, Wanted};
-use crate::hold::{HoldReason, Released, ReleasedBy};
+use crate::hold::{self, HoldReason, Released, ReleasedBy};
+use crate::images::{LeftImage, Life, NewTop};
 use quorate_fencing::Level;
 use quorate_membership::frame::Words;
 use quorate_membership::{Incarnation, NodeId, Token};
@@ -76,6 +77,39 @@ pub enum Command {
         /// Who answers for it.
         by: ReleasedBy,
     },
+    /// The guest writes to other top images than its record has: the record follows. Only hosts
+    /// that have read them take the guest from then on. Void unless it runs there under that epoch.
+    Follow {
+        /// The guest.
+        guest: GuestId,
+        /// Of which life of it this is the host's word.
+        life: Life,
+        /// The new images.
+        tops: Vec<NewTop>,
+        /// What was left behind for them.
+        left: Vec<LeftImage>,
+        /// No block job is under way any more: what held the guest for one has passed with this.
+        over: bool,
+    },
+    /// A host has read the images that the record follows since that entry.
+    Reads {
+        /// The guest.
+        guest: GuestId,
+        /// The entry.
+        followed: Token,
+        /// The host.
+        host: NodeId,
+    },
+    /// A person's word: the guest is as this description says. It answers holds that came of what
+    /// its description or its images were. Void under another epoch.
+    Adopt {
+        /// The guest.
+        guest: GuestId,
+        /// Its epoch when the person looked.
+        epoch: Token,
+        /// The description.
+        xml: String,
+    },
 }
 
 /// Why a host closed a guest.
@@ -99,6 +133,9 @@ pub enum Closure {
     Refused(String),
     /// Nothing of it was begun, since the hypervisor of this host does not answer.
     NotBegun(String),
+    /// Somebody took it in hand past this cluster, as by a migration to a foreign host: it may run
+    /// elsewhere, and is held.
+    Taken(hold::Words),
 }
 
 /// What a host says about its part with each beat; of fixed size.

@@ -8,9 +8,11 @@
 //! 5. A node that cannot renew its lease asks nobody for permission to stop its guests.
 
 use crate::command::{Command, GuestStatus};
+use crate::domain::layout::Layout;
 use crate::executor::ExecutorWrite;
 use crate::guest::{GuestId, GuestSpec, Probe};
 use crate::hold::{HoldKind, HoldReason};
+use crate::images::{LeftImage, Stamp};
 use crate::observation::{Cause, HostHealth, Observation};
 use quorate_fencing::Device;
 use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
@@ -113,6 +115,24 @@ pub enum Fact {
         /// The kind of hold.
         kind: HoldKind,
     },
+    /// What a guest that runs here is made of, by its hypervisor.
+    Machine {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch it runs under.
+        epoch: Token,
+        /// Its parts.
+        layout: Box<Layout>,
+        /// Its top images and those of its record, as they are found on the storage, by path.
+        stamps: Vec<(String, Stamp)>,
+    },
+    /// This host has read the top images that a guest's record follows since an entry.
+    ImagesRead {
+        /// The guest.
+        guest: GuestId,
+        /// The entry.
+        followed: Token,
+    },
     /// How this host stands.
     HostObserved(HostHealth),
     /// The answer to a guest order.
@@ -162,6 +182,13 @@ pub enum Request {
     RemoveGuest {
         /// Its name.
         name: String,
+    },
+    /// The guest is as this description says, whatever its record has said.
+    AdoptGuest {
+        /// Its name.
+        name: String,
+        /// The description.
+        xml: String,
     },
     /// Want a guest running.
     StartGuest {
@@ -306,7 +333,7 @@ pub struct GuestOrder {
 #[derive(Clone, Debug, PartialEq)]
 pub enum GuestAction {
     /// Create it, paused.
-    Create(Box<GuestSpec>),
+    Create(Box<Start>),
     /// Let it run.
     Continue,
     /// Hold it.
@@ -322,6 +349,24 @@ pub enum GuestAction {
     Probe(Probe),
     /// End it and wait until its process tree is gone.
     End,
+}
+
+/// What a guest is created from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Its description.
+    pub spec: GuestSpec,
+    /// Images that the log says were left behind: one that lies as it was left holds nothing up.
+    pub left: Vec<LeftImage>,
+}
+
+impl From<GuestSpec> for Start {
+    fn from(spec: GuestSpec) -> Start {
+        Start {
+            spec,
+            left: Vec::new(),
+        }
+    }
 }
 
 /// A fence agent to run.

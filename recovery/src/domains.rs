@@ -18,7 +18,7 @@ impl PartialEq for Domains {
 impl Domains {
     /// Refuses a domain that takes name, UUID, hardware address or a writable disk of another
     /// protected one. Decided where guests are added, so that of two that are added at once only
-    /// the first is.
+    /// the first is. `itself`: the guest whose description this is to become.
     ///
     /// # Errors
     /// What they both have, and who has it already.
@@ -26,13 +26,17 @@ impl Domains {
         &mut self,
         guests: &BTreeMap<GuestId, GuestRecord>,
         spec: &GuestSpec,
+        itself: Option<GuestId>,
     ) -> Result<(), String> {
         let Definition::Domain { xml } = &spec.definition else {
             return Ok(());
         };
         let new = Domain::read(xml)?;
         self.0.retain(|id, _| guests.contains_key(id));
-        for (id, record) in guests {
+        if let Some(id) = itself {
+            self.0.remove(&id);
+        }
+        for (id, record) in guests.iter().filter(|(id, _)| Some(**id) != itself) {
             let name = &record.spec.name;
             let Definition::Domain { xml } = &record.spec.definition else {
                 continue;

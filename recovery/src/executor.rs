@@ -7,6 +7,7 @@
 use crate::command::Closure;
 use crate::contract::{GuestAction, GuestOrder, GuestSeen};
 use crate::guest::{GuestId, OnShutdown};
+use crate::hold::Words;
 use crate::lrmd::{HostWatch, Watch};
 use crate::mutants::planted;
 use crate::observation::Cause;
@@ -282,10 +283,15 @@ impl Executor {
         let Some(process) = self.processes.get(&guest).filter(|p| p.epoch == epoch) else {
             return;
         };
+        let taken = cause == Cause::Taken && !planted("taken-is-dead");
         let ending = process.phase == Phase::Ending;
         let lease_over = s.lease_left().is_zero();
+        if taken && let Some(process) = self.processes.get_mut(&guest) {
+            // It may run where no lease is: that outweighs whatever it was being ended for.
+            process.closing = Some(Closure::Taken(Words::new(how)));
+        }
         self.gone(guest, how);
-        if ending {
+        if ending || taken {
             return;
         }
         if lease_over {

@@ -43,7 +43,7 @@ impl Words {
         &self.0
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if *self == Words::new(&self.0) {
             Ok(())
         } else {
@@ -129,17 +129,10 @@ impl HoldKind {
         }
     }
 
-    /// Whether the host of the record may start the guest again under its open epoch: it has what
-    /// others lack.
-    #[must_use]
-    pub fn starts_here(self) -> bool {
-        self == HoldKind::NewTop
-    }
-
     /// Whether the host that saw the reason may also see it pass. All others wait for a person.
     #[must_use]
     pub fn passes(self) -> bool {
-        self == HoldKind::NewTop
+        matches!(self, HoldKind::NewTop | HoldKind::Drift)
     }
 }
 
@@ -249,16 +242,17 @@ pub enum ReleasedBy {
 }
 
 impl GuestRecord {
-    /// The hold that keeps it from being placed, if there is any.
+    /// Holds it, in place of an earlier hold of that kind.
+    pub(crate) fn hold_for(&mut self, at: Token, reason: HoldReason) {
+        self.holds.retain(|h| h.reason.kind() != reason.kind());
+        let epoch = self.epoch;
+        self.holds.push(Hold { at, epoch, reason });
+    }
+
+    /// The hold that keeps it from being placed, and its host from starting it again.
     #[must_use]
     pub fn held(&self) -> Option<&Hold> {
         self.holds.first()
-    }
-
-    /// The hold that keeps the host of the record from starting it under its open epoch.
-    #[must_use]
-    pub fn held_here(&self) -> Option<&Hold> {
-        self.holds.iter().find(|h| !h.reason.kind().starts_here())
     }
 
     /// The hold of that kind.
@@ -285,9 +279,7 @@ impl Guests {
         if r.holds.iter().any(|h| h.reason == *reason) {
             return Err("it is held for that reason already".into());
         }
-        r.holds.retain(|h| h.reason.kind() != reason.kind());
-        let reason = reason.clone();
-        r.holds.push(Hold { at, epoch, reason });
+        r.hold_for(at, reason.clone());
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod domains;
 pub mod executor;
 pub mod guest;
 pub mod hold;
+pub mod images;
 pub mod lock;
 mod lrmd;
 pub mod machine;

@@ -3,7 +3,8 @@
 use crate::command::{Closure, Command, GuestStatus};
 use crate::domains::Domains;
 use crate::guest::{GuestId, GuestSpec, Wanted};
-use crate::hold::Hold;
+use crate::hold::{Hold, HoldKind, HoldReason};
+use crate::images::Images;
 use crate::mutants::planted;
 use crate::placement;
 use quorate_fencing::Level;
@@ -49,6 +50,9 @@ pub struct GuestRecord {
     pub tried: Vec<NodeId>,
     /// The newest entry that closed it by a failure; zero if none did in this row.
     pub failed_at: Token,
+    /// What is known of its images beside their names.
+    #[serde(default)]
+    pub images: Images,
 }
 
 /// Whose fault it was that an epoch of a guest ended.
@@ -119,6 +123,10 @@ impl GuestRecord {
     fn closed_by(&mut self, at: Token, why: &Closure) {
         let (mut blame, mut drained) = (Blame::Nobody, false);
         let words = match why {
+            Closure::Taken(how) => {
+                self.hold_for(at, HoldReason::ByHand(how.clone()));
+                format!("taken by hand: {how}")
+            }
             Closure::Told => "stopped when told to".to_owned(),
             Closure::LeaseEnded => "ended with the lease of its host".to_owned(),
             Closure::ShutDown => {
@@ -180,6 +188,13 @@ impl Guests {
         self.on(host).next().is_some()
     }
 
+    /// Gives a guest another description, which must not take what another guest has.
+    pub(crate) fn redefine(&mut self, guest: GuestId, spec: GuestSpec) -> Result<(), String> {
+        self.domains.check(&self.guests, &spec, Some(guest))?;
+        self.record(guest)?.spec = spec;
+        Ok(())
+    }
+
     pub(crate) fn record(&mut self, guest: GuestId) -> Result<&mut GuestRecord, String> {
         self.guests
             .get_mut(&guest)
@@ -198,7 +213,7 @@ impl Application for Guests {
                 if self.named(&spec.name).is_some() {
                     return Err(format!("a guest named {:?} exists", spec.name));
                 }
-                self.domains.check(&self.guests, spec)?;
+                self.domains.check(&self.guests, spec, None)?;
                 let record = GuestRecord {
                     spec: (**spec).clone(),
                     wanted: Wanted::Running,
@@ -216,6 +231,7 @@ impl Application for Guests {
                     refused: 0,
                     tried: Vec::new(),
                     failed_at: Token::NONE,
+                    images: Images::default(),
                 };
                 self.guests.insert(GuestId(at.0), record);
                 if let Err(why) = placement::survivable(cluster, self) {
@@ -266,6 +282,9 @@ impl Application for Guests {
                 if let Some(hold) = r.held() {
                     return Err(format!("the guest is held: {}", hold.reason));
                 }
+                if !r.images.read_by(*host) {
+                    return Err(format!("{host} has not read the guest's images"));
+                }
                 r.host = Some(*host);
                 r.incarnation = *incarnation;
                 r.epoch = at;
@@ -283,6 +302,9 @@ impl Application for Guests {
                 let holds = r.open() && r.host == Some(*host) && *incarnation >= r.incarnation;
                 if !holds || *epoch < r.epoch {
                     return Err("no open epoch of that guest on that host".into());
+                }
+                if let Closure::Taken(words) = why {
+                    words.check()?;
                 }
                 r.closed_by(at, why);
                 Ok(())
@@ -304,6 +326,26 @@ impl Application for Guests {
                 reason,
             } => self.hold(at, *guest, *epoch, reason),
             Command::Release { holds, by } => self.release(holds, by),
+            Command::Follow {
+                guest,
+                life,
+                tops,
+                left,
+                over,
+            } => {
+                self.follow(at, *guest, life, tops, left)?;
+                if *over {
+                    let r = self.record(*guest)?;
+                    r.holds.retain(|h| h.reason.kind() != HoldKind::NewTop);
+                }
+                Ok(())
+            }
+            Command::Reads {
+                guest,
+                followed,
+                host,
+            } => self.reads(*guest, *followed, *host),
+            Command::Adopt { guest, epoch, xml } => self.adopt(*guest, *epoch, xml),
         }
     }
 

@@ -83,6 +83,26 @@ pub const BUGS: &[(&str, &str)] = &[
         "L2: a coordinator that is stopped ends before the log has its resignation",
     ),
     (
+        "taken-is-dead",
+        "S1: a guest that somebody migrated to a foreign host counts as one that died",
+    ),
+    (
+        "followed-unread",
+        "S16: a record that follows a new image lets hosts take the guest that have not read it",
+    ),
+    (
+        "released-before-followed",
+        "S16: the hold for a block job ends before the record has the image it led to",
+    ),
+    (
+        "new-top-not-followed",
+        "S16: a guest that writes to another image than its record has is left at that",
+    ),
+    (
+        "block-job-is-nothing",
+        "S16: a block job under way does not hold a guest",
+    ),
+    (
         "stranded-guest-waits",
         "L1: a guest given to a host that gets no log any more waits until it does",
     ),

@@ -15,6 +15,7 @@ use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Tok
 use std::collections::BTreeMap;
 
 mod coordinate;
+mod drifting;
 mod events;
 mod going;
 mod holding;
@@ -71,6 +72,7 @@ pub struct Node {
     lease_known_over: bool,
     stories: why::Stories,
     holding: holding::Holding,
+    drifting: drifting::Drifting,
     looks: Looks,
     links: links::Links,
     /// Room for what membership puts out, used again in every step.
@@ -135,6 +137,7 @@ impl Node {
             lease_known_over: true,
             stories: why::Stories::default(),
             holding: holding::Holding::default(),
+            drifting: drifting::Drifting::default(),
             looks: Looks::default(),
             links: links::Links::new(now, setup.links),
             outputs: Vec::new(),
@@ -281,6 +284,13 @@ impl Node {
                 reason,
             } => self.holding.seen(guest, epoch, reason),
             Fact::HoldPassed { guest, epoch, kind } => self.holding.passed(guest, epoch, kind),
+            Fact::Machine {
+                guest,
+                epoch,
+                layout,
+                stamps,
+            } => self.machine_seen(guest, epoch, &layout, &stamps),
+            Fact::ImagesRead { guest, followed } => self.drifting.read(guest, followed),
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
                 return self.executor.done(&surroundings!(self, now), order, result);

@@ -13,6 +13,8 @@ pub enum Cause {
     ShutDown,
     /// Its kernel panicked, and it is set up to end then.
     Panicked,
+    /// Somebody took it away past this cluster: migrated or saved it.
+    Taken,
 }
 
 /// Something seen of one guest.

@@ -28,6 +28,8 @@ pub(crate) mod kind {
     pub(crate) const STRANDED: u8 = 71;
     pub(crate) const HOLD: u8 = 80;
     pub(crate) const RELEASE: u8 = 81;
+    pub(crate) const FOLLOW: u8 = 84;
+    pub(crate) const READS: u8 = 85;
 }
 
 /// An attempt on its way to the log.

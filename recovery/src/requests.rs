@@ -145,6 +145,19 @@ fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Tra
                 format!("guest {name:?} is forgotten"),
             )
         }
+        Request::AdoptGuest { name, xml } => {
+            let (id, r) = member
+                .app()
+                .named(&name)
+                .ok_or(format!("no guest is named {name:?}"))?;
+            let adopt = Command::Adopt {
+                guest: id,
+                epoch: r.epoch,
+                xml,
+            };
+            let done = format!("guest {name:?} is from now on as this description says");
+            (Some(Entry::App(adopt)), done)
+        }
         Request::StartGuest { name } => {
             let wanted = Wanted::Running;
             let set = Command::SetWanted {

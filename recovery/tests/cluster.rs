@@ -4,6 +4,7 @@
 //! points at the logic and not at a schedule.
 
 mod holds;
+mod images;
 mod placing;
 mod remedies;
 mod rig;

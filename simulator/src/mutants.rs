@@ -33,6 +33,10 @@ const HOST_BUGS: &[(&str, &str)] = &[
         "S14 S3: the hypervisor starts a guest's code without waiting to be told to continue",
     ),
     (
+        "headers-not-read",
+        "S16: the driver reads no header of images beside the one it starts",
+    ),
+    (
         "store-made-anew",
         "S10: a voter whose store was lost votes from an empty one",
     ),
@@ -56,6 +60,18 @@ macro_rules! story {
 
 const WAYS: &[(&str, &[Way])] = &[
     ("stop-promise-forgotten", &[Way::Mix("voters")]),
+    ("new-top-not-followed", &[Way::Mix("images")]),
+    ("followed-unread", &[Way::Mix("images")]),
+    ("block-job-is-nothing", &[Way::Mix("images")]),
+    ("headers-not-read", &[Way::Mix("images")]),
+    (
+        "released-before-followed",
+        &[story!("copied-and-the-guest-dies-at-once.toml")],
+    ),
+    (
+        "taken-is-dead",
+        &[story!("migrated-by-hand-to-a-foreign-host.toml")],
+    ),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),

@@ -1,6 +1,6 @@
 //! `quorate guest add`: from a description, a domain of libvirt, or a domain's XML.
 
-use super::args::AddArgs;
+use super::args::{AddArgs, SocketArg};
 use super::{BAD_INPUT, PATIENCE, change, say};
 use crate::api::{self, ApiRequest, Grounds};
 use quorate_recovery::contract::Request;
@@ -79,6 +79,21 @@ pub(super) fn add(args: &AddArgs) -> Result<ExitCode, String> {
     change(&args.socket.socket, Request::AddGuest(judged.spec))
 }
 
+/// Takes over what a guest is now.
+pub(super) fn adopt(
+    socket: &SocketArg,
+    name: &str,
+    xml: Option<&Path>,
+    connect: Option<&str>,
+) -> Result<ExitCode, String> {
+    let (xml, notes) = adopted(socket, name, xml, connect)?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    let name = name.to_owned();
+    change(&socket.socket, Request::AdoptGuest { name, xml })
+}
+
 /// Reads a TOML file; every fault has its place.
 fn read<T: DeserializeOwned>(file: &Path) -> Result<T, String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
@@ -112,7 +127,7 @@ fn judge(args: &AddArgs) -> Result<Judged, String> {
 
 /// Asks a resource's agent for its description, if this host runs resources.
 fn resource(args: &AddArgs, spec: &GuestSpec) -> Result<Vec<String>, String> {
-    let Some(dirs) = grounds(args)?.agents else {
+    let Some(dirs) = grounds(&args.socket)?.agents else {
         return Ok(vec![
             "its agent was not looked at: this host runs no resources".to_owned(),
         ]);
@@ -122,8 +137,8 @@ fn resource(args: &AddArgs, spec: &GuestSpec) -> Result<Vec<String>, String> {
 }
 
 /// What the daemon judges a new guest by: no file of root's is needed.
-fn grounds(args: &AddArgs) -> Result<Grounds, String> {
-    let answer = api::ask(&args.socket.socket, &ApiRequest::Grounds, PATIENCE);
+fn grounds(socket: &SocketArg) -> Result<Grounds, String> {
+    let answer = api::ask(&socket.socket, &ApiRequest::Grounds, PATIENCE);
     let answer = answer.map_err(|e| e.to_string())?;
     serde_json::from_value(answer)
         .map_err(|e| format!("the daemon's answer is not understood: {e}"))
@@ -131,29 +146,29 @@ fn grounds(args: &AddArgs) -> Result<Grounds, String> {
 
 #[cfg(feature = "libvirt")]
 mod real {
-    use super::{AddArgs, Definition, GuestSpec, Judged, grounds};
+    use super::{AddArgs, Definition, GuestSpec, Judged, Path, SocketArg, grounds};
     use crate::api::Grounds;
-    use crate::libvirt::add::{Rules, from_domain, from_file, from_spec};
+    use crate::libvirt::add::{Rules, from_domain, from_file, from_running, from_spec};
     use quorate_recovery::domain::Domain;
 
     /// What the operator named, what is judged by, and the libvirt to ask.
-    fn rules(args: &AddArgs) -> Result<(Option<String>, Rules), String> {
+    fn rules(socket: &SocketArg, connect: Option<&str>) -> Result<(Option<String>, Rules), String> {
         let Grounds {
             libvirt, guests, ..
-        } = grounds(args)?;
+        } = grounds(socket)?;
         let (uri, shared) = libvirt.map_or((None, Vec::new()), |l| (Some(l.uri), l.shared));
         let rules = Rules {
             shared,
             protected: guests,
         };
-        Ok((args.connect.clone().or(uri), rules))
+        Ok((connect.map(str::to_owned).or(uri), rules))
     }
 
     const UNASKED: &str = "no libvirt was asked whether it runs this domain or would start it: \
                            this host's configuration has no [libvirt]; --connect names one";
 
     pub(super) fn described(args: &AddArgs, spec: &GuestSpec) -> Result<Vec<String>, String> {
-        let (uri, rules) = rules(args)?;
+        let (uri, rules) = rules(&args.socket, args.connect.as_deref())?;
         let mut notes = from_spec(spec, uri.as_deref(), &rules)?;
         if uri.is_none() {
             notes.push(UNASKED.to_owned());
@@ -162,7 +177,7 @@ mod real {
     }
 
     pub(super) fn domain(args: &AddArgs) -> Result<Judged, String> {
-        let (uri, rules) = rules(args)?;
+        let (uri, rules) = rules(&args.socket, args.connect.as_deref())?;
         let mut ready = match (&args.what.domain, &args.what.xml) {
             (Some(name), _) => {
                 let uri = uri.ok_or(
@@ -188,6 +203,41 @@ mod real {
         })
     }
 
+    /// The description that a guest is to have from now on, and what should be known of it.
+    pub(super) fn adopted(
+        socket: &SocketArg,
+        name: &str,
+        xml: Option<&Path>,
+        connect: Option<&str>,
+    ) -> Result<(String, Vec<String>), String> {
+        let (uri, mut rules) = rules(socket, connect)?;
+        let before = rules.protected.len();
+        rules.protected.retain(|g| g.name != name);
+        if rules.protected.len() == before {
+            return Err(format!("no guest is named {name:?}"));
+        }
+        let ready = match (xml, uri) {
+            // What libvirt has of it is the very guest.
+            (Some(file), _) => from_file(file, None, &rules)?,
+            (None, Some(uri)) => from_running(&uri, name, &rules)?,
+            (None, None) => {
+                return Err(
+                    "this host's configuration has no [libvirt]: --connect or --xml".into(),
+                );
+            }
+        };
+        if ready.spec.name != name {
+            return Err(format!(
+                "the description is of {:?}: a guest keeps its name",
+                ready.spec.name
+            ));
+        }
+        match ready.spec.definition {
+            Definition::Domain { xml } => Ok((xml, ready.notes)),
+            _ => Err("the guest is no virtual machine".into()),
+        }
+    }
+
     /// Why a domain can run nowhere.
     pub(super) fn mock(spec: &GuestSpec) -> Option<String> {
         let Definition::Domain { xml } = &spec.definition else {
@@ -205,7 +255,7 @@ mod real {
 
 #[cfg(not(feature = "libvirt"))]
 mod real {
-    use super::{AddArgs, GuestSpec, Judged};
+    use super::{AddArgs, GuestSpec, Judged, Path, SocketArg};
 
     const NONE: &str = "this build has no libvirt; build with --features libvirt";
 
@@ -217,9 +267,18 @@ mod real {
         Err(NONE.into())
     }
 
+    pub(super) fn adopted(
+        _: &SocketArg,
+        _: &str,
+        _: Option<&Path>,
+        _: Option<&str>,
+    ) -> Result<(String, Vec<String>), String> {
+        Err(NONE.into())
+    }
+
     pub(super) fn mock(_: &GuestSpec) -> Option<String> {
         None
     }
 }
 
-use real::{described, domain, mock};
+use real::{adopted, described, domain, mock};

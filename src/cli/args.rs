@@ -157,6 +157,22 @@ pub(super) enum GuestCommand {
     /// A domain is judged by what the daemon knows: the directories that [libvirt] of its
     /// configuration calls shared, and the guests that are protected already.
     Add(AddArgs),
+    /// Take over what a guest is now: the description of the domain that runs here, or one in a file.
+    ///
+    /// For a guest that somebody changed past the cluster, by a new disk or another image. It answers
+    /// what the guest is held for because of that.
+    Adopt {
+        #[command(flatten)]
+        socket: SocketArg,
+        /// Its name.
+        name: String,
+        /// The description in a file, in libvirt's XML, instead of the domain that runs here.
+        #[arg(long, value_name = "FILE")]
+        xml: Option<PathBuf>,
+        /// The libvirt that runs the domain, instead of the daemon's.
+        #[arg(long, value_name = "URI")]
+        connect: Option<String>,
+    },
     /// Protect a guest no more; it must be stopped.
     Remove {
         #[command(flatten)]

@@ -156,6 +156,12 @@ fn events(view: &View, follow: bool) -> Result<ExitCode, String> {
 fn guest(command: GuestCommand) -> Result<ExitCode, String> {
     match command {
         GuestCommand::Add(args) => add::add(&args),
+        GuestCommand::Adopt {
+            socket,
+            name,
+            xml,
+            connect,
+        } => add::adopt(&socket, &name, xml.as_deref(), connect.as_deref()),
         GuestCommand::Remove { socket, name } => {
             change(&socket.socket, Request::RemoveGuest { name })
         }

@@ -9,6 +9,7 @@ use crate::hypervisor::embedded::{Embedded, Settings};
 use crate::hypervisor::kinds::{Kind, Kinds};
 use crate::ocf::{self, Ocf};
 use quorate_membership::{BootId, ClusterId};
+use quorate_recovery::contract::Fact;
 use quorate_recovery::guest::Definition;
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +33,12 @@ pub(super) struct Place<'a> {
     pub(super) exe: &'a Path,
     pub(super) run: &'a RunDir,
     pub(super) boot: BootId,
+    /// Where facts are told.
+    #[cfg_attr(
+        not(feature = "libvirt"),
+        expect(dead_code, reason = "machines are told of")
+    )]
+    pub(super) facts: mpsc::Sender<Fact>,
     /// K: how long after its lease this host may take to end its guests.
     pub(super) kill: Duration,
     #[cfg_attr(
@@ -128,6 +135,8 @@ fn domains(
     let round = super::looks::Round {
         uri: settings.uri.clone(),
         cluster: place.cluster.to_string(),
+        shared: settings.shared.clone(),
+        facts: place.facts.clone(),
     };
     tasks.push(tokio::spawn(round.run(driver.clone(), look)));
     let runs = |d: &Definition| matches!(d, Definition::Domain { .. });

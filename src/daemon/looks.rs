@@ -2,21 +2,29 @@
 
 use super::alarms::{Alarm, Look};
 use crate::libvirt::alarms::{Place, Protected, judge};
-use crate::libvirt::{Found, Libvirt};
+use crate::libvirt::drift::Wanted as Watched;
+use crate::libvirt::{Event, Found, Libvirt, What};
 use quorate_recovery::Node;
-use quorate_recovery::guest::Wanted;
+use quorate_recovery::contract::Fact;
+use quorate_recovery::guest::{Definition, Wanted};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two looks.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(5);
+/// After an event that may have changed what a guest is made of: whatever belongs to it comes with it.
+const SETTLES: Duration = Duration::from_millis(50);
 
 /// Where is looked, and whose domains are meant.
 pub(super) struct Round {
     pub(super) uri: String,
     pub(super) cluster: String,
+    /// What every host reaches, in the operator's word.
+    pub(super) shared: Vec<String>,
+    /// Where what was seen of guests is told.
+    pub(super) facts: mpsc::Sender<Fact>,
 }
 
 impl Round {
@@ -25,8 +33,19 @@ impl Round {
     pub(super) async fn run(self, libvirt: Libvirt, tell: mpsc::Sender<Look>) {
         let mut next = interval(EVERY);
         next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (event, mut events) = mpsc::unbounded_channel();
+        libvirt.listen(event);
         loop {
-            next.tick().await;
+            tokio::select! {
+                _ = next.tick() => {}
+                Some(event) = events.recv() => {
+                    if !changes(&event) {
+                        continue;
+                    }
+                    tokio::time::sleep(SETTLES).await;
+                    while events.try_recv().is_ok() {}
+                }
+            }
             let asked = libvirt.clone();
             let seen = tokio::task::spawn_blocking(move || {
                 let found = asked.survey()?;
@@ -42,12 +61,54 @@ impl Round {
                 Err(_) => continue,
             };
             let (uri, cluster) = (self.uri.clone(), self.cluster.clone());
-            let look: Look = Box::new(move |node| judged(node, &uri, &cluster, &found, &own));
+            let (back, watched) = oneshot::channel();
+            let look: Look = Box::new(move |node| {
+                let _ = back.send(watch(node));
+                judged(node, &uri, &cluster, &found, &own)
+            });
             if tell.send(look).await.is_err() {
                 return;
             }
+            let Ok(watched) = watched.await else { return };
+            let (asked, shared) = (libvirt.clone(), self.shared.clone());
+            let seen = tokio::task::spawn_blocking(move || asked.drift(watched, &shared));
+            for fact in seen.await.unwrap_or_default() {
+                if self.facts.send(fact).await.is_err() {
+                    return;
+                }
+            }
         }
     }
+}
+
+/// Whether an event may have changed what a guest is made of.
+fn changes(event: &Event) -> bool {
+    matches!(
+        event.what,
+        What::BlockJob | What::Resumed | What::Suspended(_)
+    )
+}
+
+/// What the log says that this host should look at.
+fn watch(node: &Node) -> Watched {
+    let member = node.member();
+    let me = member.me();
+    let mut watched = Watched::default();
+    for (id, r) in &member.app().guests {
+        let Definition::Domain { xml } = &r.spec.definition else {
+            continue;
+        };
+        if r.open() && r.host == Some(me) {
+            watched.here.push((*id, r.epoch, xml.clone()));
+        }
+        if !r.images.read_by(me) {
+            let images = &r.images;
+            watched
+                .unread
+                .push((*id, images.followed, images.tops.clone()));
+        }
+    }
+    watched
 }
 
 fn judged(

@@ -243,6 +243,7 @@ impl Life {
                 boot,
                 kill: founding.timing.kill,
                 cluster: founding.cluster,
+                facts: tell.clone(),
             })?;
             tasks.extend(guests.tasks);
             looks = Some(guests.looks);

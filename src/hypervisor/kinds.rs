@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
+use quorate_recovery::images::LeftImage;
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -168,6 +169,10 @@ fn refused(definition: &Definition) -> &'static str {
 }
 
 impl Driver for Kinds {
+    fn recall(&self, guest: GuestId, left: &[LeftImage]) {
+        self.kinds.iter().for_each(|k| k.driver.recall(guest, left));
+    }
+
     fn create(
         &self,
         guest: GuestId,

@@ -20,6 +20,8 @@ use crate::clock::Clock;
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{GuestId, GuestSpec, Probe};
+use quorate_recovery::hold::HoldReason;
+use quorate_recovery::images::LeftImage;
 use quorate_recovery::observation::{Cause, Observation, Sample};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +47,8 @@ pub enum Notice {
     Gone(Gone),
     /// Something was seen of a guest that is there.
     Seen(GuestId, Token, Observation),
+    /// A guest must be held: nothing of it was started.
+    Hold(GuestId, Token, HoldReason),
 }
 
 /// The end of the host's lease as its record has it, read anew at each call.
@@ -159,6 +163,9 @@ impl Gate {
 /// A hypervisor. Calls block and may hang; each is made on a thread that can be left behind.
 /// A driver asks its [`Gate`] immediately before every effect.
 pub trait Driver: Send + Sync + 'static {
+    /// Takes note of images that the log says were left behind, before the guest is created.
+    fn recall(&self, _guest: GuestId, _left: &[LeftImage]) {}
+
     /// Creates the guest, held: none of its own code has run. One that is there, held, under the
     /// same epoch is that guest.
     ///

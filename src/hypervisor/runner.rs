@@ -115,6 +115,7 @@ impl<D: Driver> Runner<D> {
                             Fact::GuestGone { guest, epoch, how, cause }
                         }
                         Notice::Seen(guest, epoch, seen) => Fact::Observed { guest, epoch, seen },
+                        Notice::Hold(guest, epoch, reason) => Fact::Hold { guest, epoch, reason },
                     };
                     runner.say(fact).await
                 }
@@ -236,7 +237,10 @@ impl<D: Driver> Runner<D> {
             theirs.pass()?;
             let GuestOrder { guest, epoch, .. } = order;
             match order.action {
-                GuestAction::Create(spec) => driver.create(guest, epoch, &spec, &theirs),
+                GuestAction::Create(start) => {
+                    driver.recall(guest, &start.left);
+                    driver.create(guest, epoch, &start.spec, &theirs)
+                }
                 GuestAction::Continue => driver.resume(guest, epoch, &theirs),
                 GuestAction::Pause => driver.pause(guest, epoch, &theirs),
                 GuestAction::End => driver.end(guest, epoch, &theirs),

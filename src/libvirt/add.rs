@@ -78,6 +78,31 @@ pub fn from_domain(uri: &str, name: &str, rules: &Rules) -> Result<Ready, String
     ready(&xml, read, Some(uri), rules, &alike).map_err(|why| format!("domain {name}: {why}"))
 }
 
+/// The domain of a guest as it runs now in the libvirt at `uri`, changes since its start included.
+///
+/// # Errors
+/// libvirt does not answer, no such domain runs there, or what runs cannot be protected.
+pub fn from_running(uri: &str, name: &str, rules: &Rules) -> Result<Ready, String> {
+    let wanted = name.to_owned();
+    let found = link(uri).call(PATIENCE, move |c| {
+        let Some(domain) = survey::named(c, &wanted)? else {
+            return Ok(None);
+        };
+        if survey::activity(&domain)?.is_none() {
+            return Ok(None);
+        }
+        // What a new start would need of what runs: no process numbers, no names given at random.
+        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+        Ok(Some(domain.xml_desc(flags)?))
+    });
+    let xml = found.map_err(|f| f.why)?.ok_or_else(|| {
+        format!("{uri} runs no domain {name:?}: ask on the host where the guest runs")
+    })?;
+    let named = |why: String| format!("domain {name}: {why}");
+    let read = Domain::read(&xml).map_err(|why| named(why.into()))?;
+    ready(&xml, read, Some(uri), rules, &[]).map_err(named)
+}
+
 /// A description in a file. With a `uri`, the libvirt there is asked whether it runs or would
 /// start such a domain itself.
 ///

@@ -1,5 +1,6 @@
 //! The driver: orders to libvirt, and what is true whatever libvirt says.
 
+use super::beside::{self, Beside};
 use super::ending::{GENTLE, Meant};
 use super::events::Event;
 use super::launch::{SETTLED, Start};
@@ -18,6 +19,8 @@ use quorate_membership::{BootId, Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::domain::Domain;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
+use quorate_recovery::hold::{HoldReason, Words};
+use quorate_recovery::images::LeftImage;
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::io;
@@ -74,6 +77,8 @@ pub(super) struct Inner {
     strays: Mutex<(Time, Vec<Life>)>,
     /// Lives whose processes are gone, and since when, while libvirt may still show them.
     pub(super) buried: Mutex<BTreeMap<Life, Time>>,
+    /// Images that the log says were left behind, of guests about to be started.
+    left: Mutex<BTreeMap<GuestId, Vec<LeftImage>>>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
     pub(super) listeners: Mutex<Vec<UnboundedSender<Event>>>,
 }
@@ -116,6 +121,7 @@ impl Libvirt {
                 sense: Sense::new(&settings.uri),
                 strays: Mutex::default(),
                 buried: Mutex::default(),
+                left: Mutex::default(),
                 events: Mutex::new(Some(received)),
                 listeners: Mutex::default(),
             }),
@@ -239,7 +245,34 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Refuses a start from an image that somebody went on from, and has the guest held for it.
+    fn fits(&self, life: Life, domain: &Domain) -> Result<(), String> {
+        let left = lock(&self.left).get(&life.0).cloned().unwrap_or_default();
+        match beside::check(domain, &left) {
+            Ok(()) => Ok(()),
+            Err(Beside::Unread(why)) => Err(format!("the images cannot be looked at: {why}")),
+            Err(Beside::Stale(why)) => {
+                let reason = HoldReason::Backing(Words::new(&why));
+                if let Some(tell) = lock(&self.sense.tell).as_ref() {
+                    let _ = tell.send(Notice::Hold(life.0, life.1, reason));
+                }
+                Err(why)
+            }
+        }
+    }
+}
+
 impl Driver for Libvirt {
+    fn recall(&self, guest: GuestId, left: &[LeftImage]) {
+        let mut all = lock(&self.inner.left);
+        if left.is_empty() {
+            all.remove(&guest);
+        } else {
+            all.insert(guest, left.to_vec());
+        }
+    }
+
     fn create(
         &self,
         guest: GuestId,
@@ -254,6 +287,7 @@ impl Driver for Libvirt {
             return Err("libvirt runs domains, and this guest is none".into());
         };
         let domain = Domain::read(xml)?;
+        inner.fits(life, &domain)?;
         let turn = inner.turn(guest);
         let _turn = lock(&turn);
         gate.pass()?;

@@ -45,6 +45,8 @@ pub enum What {
     IoError(String, String),
     /// The agent in the guest connected or went.
     Agent(bool),
+    /// A block job began, came to its end or is ready for it: images may change.
+    BlockJob,
     /// Something of no concern here.
     Other,
 }
@@ -80,7 +82,9 @@ pub enum Suspended {
     IoError,
     /// The watchdog device fired.
     Watchdog,
-    /// Migration or a snapshot.
+    /// It is being migrated away: from now on it may run at the other end.
+    Leaving,
+    /// A migration that came in, or a snapshot.
     Move,
     /// Anything else.
     Other,
@@ -175,6 +179,10 @@ pub(super) fn register(connect: &Connect, to: &Sender<Event>) -> Result<(), Stri
                     sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
                     std::mem::transmute::<Numbers, Any>(agent),
                 ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+                    std::mem::transmute::<BlockJob, Any>(block_job),
+                ),
             ],
         )
     };
@@ -221,6 +229,14 @@ type Lifecycle =
 type Number = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *mut c_void);
 type Numbers =
     unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
+type BlockJob = unsafe extern "C" fn(
+    sys::virConnectPtr,
+    sys::virDomainPtr,
+    *const c_char,
+    c_int,
+    c_int,
+    *mut c_void,
+);
 type IoError = unsafe extern "C" fn(
     sys::virConnectPtr,
     sys::virDomainPtr,
@@ -273,9 +289,10 @@ fn lifecycle_of(event: c_int, detail: c_int) -> What {
             sys::VIR_DOMAIN_EVENT_SUSPENDED_PAUSED => Suspended::Told,
             sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR => Suspended::IoError,
             sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG => Suspended::Watchdog,
-            sys::VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED
-            | sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY
-            | sys::VIR_DOMAIN_EVENT_SUSPENDED_RESTORED
+            sys::VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED | sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY => {
+                Suspended::Leaving
+            }
+            sys::VIR_DOMAIN_EVENT_SUSPENDED_RESTORED
             | sys::VIR_DOMAIN_EVENT_SUSPENDED_FROM_SNAPSHOT => Suspended::Move,
             _ => Suspended::Other,
         }),
@@ -349,6 +366,18 @@ unsafe extern "C" fn io_error(
         let what = What::IoError(text(device), text(reason));
         tell(domain, sender, what);
     }
+}
+
+unsafe extern "C" fn block_job(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _disk: *const c_char,
+    _kind: c_int,
+    _status: c_int,
+    sender: *mut c_void,
+) {
+    // SAFETY: libvirt's callback contract is that of `tell`.
+    unsafe { tell(domain, sender, What::BlockJob) };
 }
 
 unsafe extern "C" fn agent(

@@ -293,7 +293,7 @@ fn what_is_done_to_a_guest_by_hand_is_told() {
                 assert_eq!((guest, epoch), (lab.guest, E));
                 mine.push(event);
             }
-            Notice::Seen(..) => panic!("no event"),
+            Notice::Seen(..) | Notice::Hold(..) => panic!("no event"),
             Notice::Gone(gone) => break gone,
         }
     };

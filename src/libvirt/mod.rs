@@ -12,7 +12,9 @@
 pub mod add;
 mod agent;
 pub mod alarms;
+mod beside;
 mod capture;
+pub mod drift;
 pub mod driver;
 mod ending;
 mod events;
@@ -23,6 +25,7 @@ mod link;
 mod memory;
 mod present;
 mod probe;
+mod qcow2;
 mod reading;
 mod registry;
 mod sense;

@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const REASON: Duration = Duration::from_millis(600);
 /// How long the rest of a guest may take to end before the next try.
 const REST: Duration = Duration::from_secs(2);
+/// What is known of a domain that ends while it is migrated: whether it goes on at the other end,
+/// this host cannot tell.
+const LEAVING: &str = "it ended while it was being migrated past this cluster";
 /// Between two questions whether a domain without a process is there still.
 const RESYNC: Duration = Duration::from_secs(2);
 
@@ -115,8 +118,15 @@ impl Memory {
             // That it shuts down, or that its kernel panicked, is said before, and what ends QEMU
             // then says less.
             What::Stopped(Stopped::Shutdown) if before.is_some() => before,
+            // Where it went it may run: that outweighs all that was said before.
+            What::Stopped(how @ (Stopped::Migrated | Stopped::Saved)) => {
+                heard(how.words(), Cause::Taken)
+            }
+            What::Suspended(Suspended::Leaving) => heard(LEAVING, Cause::Taken),
             What::Stopped(how) => match before {
-                Some(before) if before.cause == Cause::ShutDown => Some(before),
+                Some(before) if matches!(before.cause, Cause::ShutDown | Cause::Taken) => {
+                    Some(before)
+                }
                 _ => heard(
                     how.words(),
                     match how {
@@ -172,7 +182,7 @@ impl Memory {
                 Suspended::Told => Held::Told,
                 Suspended::IoError => Held::IoError,
                 Suspended::Watchdog => Held::Watchdog,
-                Suspended::Move => Held::Move,
+                Suspended::Leaving | Suspended::Move => Held::Move,
                 Suspended::Other => Held::Other,
             }),
             What::Resumed => GuestEvent::Continued,

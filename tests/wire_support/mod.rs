@@ -7,8 +7,11 @@ use quorate_membership::frame::{
 use quorate_membership::{ClusterId, Epoch, Incarnation, NodeId, Slot, Token};
 use quorate_recovery::command::{Closure, Command, GuestStatus, GuestWord};
 use quorate_recovery::contract::NodeFrame;
+use quorate_recovery::domain::Source;
+use quorate_recovery::domain::layout::Top;
 use quorate_recovery::guest::GuestId;
 use quorate_recovery::hold::{HoldReason, ReleasedBy, Words};
+use quorate_recovery::images::{Life, NewTop};
 use std::time::Duration;
 
 pub(crate) const LIFE: Incarnation = Incarnation {
@@ -132,6 +135,49 @@ pub(crate) fn holds() -> [(&'static str, Command); 2] {
         by: ReleasedBy::Host(NodeId(4)),
     };
     [("Hold", hold), ("Release", release)]
+}
+
+pub(crate) fn sources() -> [(&'static str, Source); 2] {
+    let network = Source::Network {
+        protocol: "rbd".into(),
+        name: "p/a".into(),
+        servers: Vec::new(),
+    };
+    [("Path", Source::Path("/s/a".into())), ("Network", network)]
+}
+
+pub(crate) fn images() -> [(&'static str, Command); 3] {
+    let guest = GuestId(token(5).0);
+    let follow = Command::Follow {
+        guest,
+        life: Life {
+            epoch: token(9),
+            host: NodeId(2),
+            incarnation: LIFE,
+        },
+        tops: vec![NewTop {
+            disk: "vda".into(),
+            top: Top {
+                source: Source::Path("/s/a.1".into()),
+                device: false,
+                format: "qcow2".into(),
+            },
+            inode: 12,
+        }],
+        left: Vec::new(),
+        over: true,
+    };
+    let reads = Command::Reads {
+        guest,
+        followed: token(10),
+        host: NodeId(3),
+    };
+    let adopt = Command::Adopt {
+        guest,
+        epoch: token(9),
+        xml: "<domain/>".into(),
+    };
+    [("Follow", follow), ("Reads", reads), ("Adopt", adopt)]
 }
 
 pub(crate) fn hold_reasons() -> [(&'static str, HoldReason); 7] {

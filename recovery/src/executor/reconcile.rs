@@ -3,7 +3,7 @@
 use super::sight::{Phase, Process, Surroundings};
 use super::{Executor, GuestPromise, ORDER_PATIENCE};
 use crate::command::Closure;
-use crate::contract::GuestAction;
+use crate::contract::{GuestAction, Start};
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::mutants::planted;
 
@@ -129,7 +129,7 @@ impl Executor {
             if r.incarnation != s.incarnation || self.processes.contains_key(&guest) {
                 continue;
             }
-            let held = r.wanted == Wanted::Running && r.held_here().is_some();
+            let held = r.wanted == Wanted::Running && r.held().is_some();
             if held && !s.leaving {
                 // The release is an entry, and that calls for another look.
                 continue;
@@ -184,7 +184,10 @@ impl Executor {
             self.order(
                 s.now,
                 guest,
-                GuestAction::Create(Box::new(r.spec.clone())),
+                GuestAction::Create(Box::new(Start {
+                    spec: r.spec.clone(),
+                    left: r.images.left.clone(),
+                })),
                 s.lease_end,
             );
         }

@@ -33,6 +33,7 @@ impl Node {
                 .propose(now, Entry::App(Command::SetFencing { host: me, levels }));
         }
         self.say_holds(now);
+        self.say_images(now);
         if let Some(until) = self.member.acting(now) {
             self.planner.plan(now, until, &mut self.member);
         }

@@ -1,7 +1,7 @@
 //! Decided entries in words.
 
 use super::Node;
-use crate::command::Command;
+use crate::command::{Closure, Command};
 use crate::contract::{Effect, Event, EventKind};
 use crate::guest::{GuestId, Wanted};
 use crate::hold::ReleasedBy;
@@ -184,8 +184,18 @@ impl Node {
                 why,
                 ..
             } => {
-                let text = format!("closed up to epoch {epoch}: {why:?}");
-                event(K::Ended, Some(*host), Some(*guest), text)
+                let kind = match why {
+                    Closure::Taken(_) => K::Alert,
+                    _ => K::Ended,
+                };
+                let text = match why {
+                    Closure::Taken(words) => format!(
+                        "taken in hand past this cluster, and held: {words}; `quorate guest \
+                         release` lets the cluster start it again, once nobody else runs it"
+                    ),
+                    _ => format!("closed up to epoch {epoch}: {why:?}"),
+                };
+                event(kind, Some(*host), Some(*guest), text)
             }
             Command::SetFencing { host, levels } => {
                 let text = format!("{} fence levels stated", levels.len());
@@ -197,6 +207,28 @@ impl Node {
             Command::Hold { guest, reason, .. } => {
                 let text = format!("held until it is released ({}): {reason}", reason.kind());
                 event(K::Alert, None, Some(*guest), text)
+            }
+            Command::Follow {
+                guest, life, tops, ..
+            } => {
+                let tops: Vec<String> = tops
+                    .iter()
+                    .map(|t| format!("{} is {}", t.disk, t.top.source))
+                    .collect();
+                let text = format!(
+                    "its images changed while it ran, and its record follows: {}; only hosts that \
+                     have read them can take it",
+                    tops.join(", ")
+                );
+                event(K::Alert, Some(life.host), Some(*guest), text)
+            }
+            Command::Reads { guest, host, .. } => {
+                let text = "has read its images and can take it".to_owned();
+                event(K::Changed, Some(*host), Some(*guest), text)
+            }
+            Command::Adopt { guest, .. } => {
+                let text = "has a new description by a person's word".to_owned();
+                event(K::Changed, None, Some(*guest), text)
             }
             Command::Release { holds, by } => {
                 let one = holds.first().filter(|_| holds.len() == 1);

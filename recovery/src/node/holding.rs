@@ -31,6 +31,25 @@ impl Holding {
         }
     }
 
+    /// The reason of a kind that passes stands as it was seen now, or does not.
+    pub(super) fn settle_as(
+        &mut self,
+        guest: GuestId,
+        epoch: Token,
+        kind: HoldKind,
+        reason: Option<HoldReason>,
+    ) {
+        match reason {
+            Some(reason) => self.seen(guest, epoch, reason),
+            None => self.passed(guest, epoch, kind),
+        }
+    }
+
+    /// Nothing is to be said of that kind of hold.
+    pub(super) fn unsaid(&mut self, guest: GuestId, kind: HoldKind) {
+        self.said.remove(&(guest, kind));
+    }
+
     /// Forgets what the log has, or what is void by now.
     fn settle(&mut self, guests: &Guests) {
         self.said.retain(|(guest, kind), (epoch, reason)| {

@@ -292,8 +292,8 @@ impl Node {
                     (None, Wanted::Running) if running => {
                         ("running", r.held().map(|h| format!("held: {}", h.reason)))
                     }
-                    (None, Wanted::Running) if r.held_here().is_some() => {
-                        ("held", r.held_here().map(|h| h.reason.to_string()))
+                    (None, Wanted::Running) if r.held().is_some() => {
+                        ("held", r.held().map(|h| h.reason.to_string()))
                     }
                     (None, Wanted::Running) => ("starting", None),
                     (None, Wanted::Stopped) => ("stopping", None),

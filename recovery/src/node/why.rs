@@ -85,7 +85,10 @@ fn guests_of(at: Token, command: &Command) -> Vec<GuestId> {
         Command::SetWanted { guest, .. }
         | Command::Placed { guest, .. }
         | Command::Closed { guest, .. }
-        | Command::Hold { guest, .. } => vec![*guest],
+        | Command::Hold { guest, .. }
+        | Command::Follow { guest, .. }
+        | Command::Reads { guest, .. }
+        | Command::Adopt { guest, .. } => vec![*guest],
         Command::Release { holds, .. } => {
             let mut guests: Vec<GuestId> = holds.iter().map(|r| r.guest).collect();
             guests.dedup();

@@ -18,6 +18,9 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 /// own, and what the hosts miss may be back at any time.
 const REFUSED_MAX: Duration = Duration::from_secs(30);
 
+/// Why a guest waits although there is room for it.
+const UNREAD: &str = "no usable host with room has read its images, which changed while it ran";
+
 impl Planner {
     /// Gives every free guest that should run to a host with room, highest priority first.
     pub(super) fn place(&mut self, now: Time, member: &mut Member<Guests>) {
@@ -66,14 +69,21 @@ impl Planner {
                 let tried = tried.map_or(0, |at| 1 + u32::try_from(at).unwrap_or(u32::MAX));
                 against.get(&host).copied().unwrap_or(0) + tried + u32::from(full(host)) * 100_000
             };
-            let host = placement::choose(&room, r.spec.needs.capacity(), weigh);
+            let mut readers = room.clone();
+            readers.retain(|host, _| r.images.read_by(*host));
+            let needs = r.spec.needs.capacity();
+            let host = placement::choose(&readers, needs, weigh);
             let again = host.is_none_or(|host| row.contains(&host));
             if let Some(wait) = self.holdback(now, member, guest, again) {
                 self.waiting.insert(guest, wait);
                 continue;
             }
             let Some(host) = host else {
-                self.waiting.insert(guest, no_room(now, member));
+                let why = match placement::choose(&room, needs, weigh) {
+                    Some(_) => UNREAD.to_owned(),
+                    None => no_room(now, member),
+                };
+                self.waiting.insert(guest, why);
                 continue;
             };
             if full(host) {

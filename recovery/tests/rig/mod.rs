@@ -143,7 +143,7 @@ impl Rig {
             .node
     }
 
-    fn id(&self, name: &str) -> GuestId {
+    pub(crate) fn id(&self, name: &str) -> GuestId {
         self.any().member().app().named(name).expect("exists").0
     }
 
@@ -394,7 +394,7 @@ impl Rig {
         answers.map(|a| a.expect("a reply")).into()
     }
 
-    fn post(&mut self, to: NodeId, fact: Fact) {
+    pub(crate) fn post(&mut self, to: NodeId, fact: Fact) {
         self.number += 1;
         let at = self.now + std::time::Duration::from_millis(1);
         self.queue.insert((at, self.number), (to, fact));

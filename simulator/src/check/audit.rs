@@ -45,6 +45,12 @@ pub struct GuestRecord {
     pub closed: bool,
     /// What holds it: kind, and the entry that did.
     pub holds: BTreeMap<HoldKind, (Token, HoldReason)>,
+    /// The top image of its disk, by its name.
+    pub top: Option<String>,
+    /// The entry by which its record followed its images last.
+    pub followed: Token,
+    /// Hosts that have read them, if they must.
+    pub readers: Option<BTreeSet<NodeId>>,
 }
 
 /// What a valid entry means to the checkers.
@@ -371,6 +377,9 @@ impl Audit {
                     epoch: Token::NONE,
                     closed: true,
                     holds: BTreeMap::new(),
+                    top: super::images::named(&spec.definition),
+                    followed: Token::NONE,
+                    readers: None,
                 };
                 self.guests.insert(GuestId(at.0), record);
                 Plain
@@ -415,6 +424,10 @@ impl Audit {
                         && !g.closed
                         && *epoch >= g.epoch =>
                 {
+                    if let Closure::Taken(words) = why {
+                        let reason = HoldReason::ByHand(words.clone());
+                        g.holds.insert(HoldKind::ByHand, (at, reason));
+                    }
                     if *why == Closure::ShutDown {
                         // Its owner switched it off.
                         g.wanted = Wanted::Stopped;
@@ -442,6 +455,19 @@ impl Audit {
                 reason,
             } => self.held(at, *guest, *epoch, reason),
             Command::Release { holds, by } => self.released(holds, by),
+            Command::Follow {
+                guest,
+                life,
+                tops,
+                over,
+                ..
+            } => self.follows(at, *guest, life, tops, *over),
+            Command::Reads {
+                guest,
+                followed,
+                host,
+            } => self.reads(*guest, *followed, *host),
+            Command::Adopt { guest, epoch, xml } => self.adopts(*guest, *epoch, xml),
         }
     }
 
@@ -475,6 +501,9 @@ impl Audit {
         }
         if !g.holds.is_empty() {
             return Err("the guest is held");
+        }
+        if g.readers.as_ref().is_some_and(|r| !r.contains(&host)) {
+            return Err("the host has not read the guest's images");
         }
         g.holder = Some((host, inc));
         g.epoch = at;

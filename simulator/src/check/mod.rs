@@ -3,11 +3,13 @@
 
 pub mod audit;
 mod holds;
+mod images;
 pub mod l1;
 pub mod l2;
 pub mod s1;
 pub mod s10;
 pub mod s14;
+pub mod s16;
 pub mod s2;
 pub mod s3_s5;
 pub mod s4;

@@ -148,6 +148,25 @@ pub enum Ill {
     DiskFull(u64),
     /// It shuts down from inside.
     ShutsDown,
+    /// Somebody takes a snapshot past the cluster: it writes to a new image above its old one.
+    Snapshot {
+        /// The new image lies on its host only.
+        local: bool,
+    },
+    /// Somebody merges its top image into the one below: it writes to that one again.
+    Merges,
+    /// Somebody copies its image and lets it go on with the copy, so long after the begin.
+    Copies(u64),
+    /// Somebody migrates it to a host of no cluster, where it goes on.
+    Taken,
+}
+
+impl Ill {
+    /// Whether it changes what the guest's image is.
+    #[must_use]
+    pub fn of_images(self) -> bool {
+        matches!(self, Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_))
+    }
 }
 
 /// One thing done to the cluster.

@@ -76,6 +76,15 @@ pub(crate) enum Event {
     Look {
         host: usize,
     },
+    Survey {
+        host: usize,
+        once: bool,
+    },
+    Copied {
+        host: usize,
+        guest: usize,
+        epoch: Token,
+    },
     Compare,
     LetGo {
         guest: usize,

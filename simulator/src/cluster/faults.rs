@@ -390,7 +390,7 @@ impl<N: SimNode> Sim<N> {
         self.requests += 1;
         let client = self.requests;
         self.asked.push((client, guest));
-        let request = Request::AddGuest(Self::spec(guest));
+        let request = Request::AddGuest(Self::spec(guest, super::images::wanted(&self.plan)));
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::fact(fact));
     }

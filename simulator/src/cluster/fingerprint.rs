@@ -76,6 +76,8 @@ pub(super) fn fact_kind(fact: &Fact) -> u64 {
         Fact::HostObserved(_) => 15,
         Fact::Hold { .. } => 32,
         Fact::HoldPassed { .. } => 33,
+        Fact::Machine { .. } => 34,
+        Fact::ImagesRead { .. } => 35,
     }
 }
 

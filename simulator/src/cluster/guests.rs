@@ -140,6 +140,21 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn create(&mut self, host: usize, life: u32, order: &GuestOrder) {
+        let GuestAction::Create(start) = &order.action else {
+            return;
+        };
+        let top = match self.images_fit(host, order.guest, start) {
+            Ok(top) => top,
+            Err(why) if mutants::host("headers-not-read") => {
+                let _ = why;
+                self.named_top(start)
+            }
+            Err(why) => {
+                self.images_misfit(host, order.guest, order.epoch, &why);
+                self.done(host, life, order.order, Err(why));
+                return;
+            }
+        };
         let h = &mut self.hosts[host];
         if h.procs.iter().any(|p| p.guest == order.guest) {
             self.done(host, life, order.order, Err("it exists already".into()));
@@ -158,6 +173,7 @@ impl<N: SimNode> Sim<N> {
             guest: order.guest,
             epoch: order.epoch,
             number,
+            top,
         });
         h.busy.insert(order.guest, self.world.now() + length + 1);
         let (boot, order) = (h.boot, order.order);
@@ -191,6 +207,8 @@ impl<N: SimNode> Sim<N> {
                 paused: !mutants::host("created-running"),
                 writing: false,
                 mind,
+                top: c.top,
+                job: false,
             });
             self.set_writing(host, self.hosts[host].procs.len() - 1);
             match self.starts.iter_mut().find(|(g, _)| *g == c.guest) {
@@ -244,6 +262,17 @@ impl<N: SimNode> Sim<N> {
                 self.gone(host, at, "exit status 1", Cause::Died);
             }
         }
+    }
+
+    /// A guest goes on at a host of no cluster, where nobody can end it.
+    pub(super) fn taken(&mut self, host: usize, at: usize) {
+        let guest = self.hosts[host].procs[at].guest;
+        self.gone(host, at, "migrated away", Cause::Taken);
+        let now = self.world.now();
+        // What moves takes its last writes along.
+        self.s1.ends(now, host, guest, now);
+        let alone = self.s1.begins(now, self.plan.hosts, guest);
+        self.hold(alone);
     }
 
     /// Removes a process that nobody told to end, and tells the daemon.
@@ -306,6 +335,8 @@ impl<N: SimNode> Sim<N> {
         self.hold(alone);
         let allowed = self.s14.runs(now, host, p.guest, p.epoch);
         self.hold(allowed);
+        let fresh = self.s16.begins(now, host, p.guest, p.top);
+        self.hold(fresh);
         for i in 0..self.standing.len() {
             let e = &self.plan.expect[self.standing[i]];
             if let Expected::NotRuns { guest, on } = e.what

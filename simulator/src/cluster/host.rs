@@ -23,6 +23,9 @@ pub(super) struct Proc {
     pub(super) writing: bool,
     /// The operating system in it.
     pub(super) mind: Mind,
+    /// The image it writes to, and whether a copy of that is under way.
+    pub(super) top: u32,
+    pub(super) job: bool,
 }
 
 /// A creation the hypervisor has not answered.
@@ -32,6 +35,8 @@ pub(super) struct Creation {
     pub(super) epoch: Token,
     /// Names it among all creations of this host.
     pub(super) number: u64,
+    /// The image it is to write to.
+    pub(super) top: u32,
 }
 
 /// The guardian's record of the lease, in memory that outlives the daemon but not the boot.

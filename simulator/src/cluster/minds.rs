@@ -109,7 +109,7 @@ impl Mind {
 
 impl<N: SimNode> Sim<N> {
     /// The description clients give of a guest: policies differ.
-    pub(super) fn spec(guest: usize) -> GuestSpec {
+    pub(super) fn spec(guest: usize, disk: bool) -> GuestSpec {
         use quorate_recovery::guest::Definition;
         let probe = Probe {
             argv: vec!["check".into()],
@@ -119,9 +119,13 @@ impl<N: SimNode> Sim<N> {
         };
         GuestSpec {
             name: format!("g{}", guest + 1),
-            definition: Definition::Command {
-                argv: vec!["sleep".into(), "infinity".into()],
-                env: Default::default(),
+            definition: if disk {
+                super::images::described(guest)
+            } else {
+                Definition::Command {
+                    argv: vec!["sleep".into(), "infinity".into()],
+                    env: Default::default(),
+                }
             },
             needs: Default::default(),
             priority: 0,
@@ -272,6 +276,10 @@ impl<N: SimNode> Sim<N> {
             Ill::ShutsDown if lives => return self.gone(host, at, "shut down", Cause::ShutDown),
             _ if !lives => return,
             Ill::ShutsDown => {}
+            Ill::Taken => return self.taken(host, at),
+            Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_) => {
+                return self.changes_images(host, at, guest, ill);
+            }
             Ill::Panics => p.mind.feels(now, Mood::Panicked),
             Ill::Hangs { spins: true } => p.mind.feels(now, Mood::Spins),
             Ill::Hangs { spins: false } => p.mind.feels(now, Mood::Halted),

@@ -11,6 +11,7 @@ mod flaws;
 mod guarding;
 mod guests;
 mod host;
+mod images;
 mod minds;
 pub mod node;
 mod nodes;
@@ -44,6 +45,7 @@ use crate::check::s6::S6;
 use crate::check::s7::S7;
 use crate::check::s10::S10;
 use crate::check::s14::S14;
+use crate::check::s16::S16;
 use crate::check::traffic::Traffic;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
@@ -89,6 +91,9 @@ pub struct Sim<N> {
     s10: S10,
     s14: S14,
     traffic: Traffic,
+    s16: S16,
+    /// The images of every guest.
+    disks: Vec<images::Disk>,
     stretch: Option<Stretch>,
     /// Counts the stretches L2 was looked at.
     stretches: u32,
@@ -164,7 +169,8 @@ impl<N: SimNode> Sim<N> {
             processes: Sources::new(plan.seed, Stream::Host, plan.hosts),
             client_rng: Rng::new(plan.seed, Stream::Clients),
             audit: Audit::new(plan.proof),
-            s1: S1::new(n),
+            // One more: a host of no cluster.
+            s1: S1::new(n + 1),
             s2: S2::default(),
             s3: S3::new(slots, lease, quorum),
             s4: S4::new(n, plan.voters),
@@ -174,6 +180,8 @@ impl<N: SimNode> Sim<N> {
             s10: S10::new(n),
             s14: S14::new(n),
             traffic: Traffic::new(plan.voters),
+            s16: S16::default(),
+            disks: vec![images::Disk::default(); plan.guests],
             stretch: None,
             stretches: 0,
             fences: Vec::new(),
@@ -216,6 +224,7 @@ impl<N: SimNode> Sim<N> {
         for i in 0..self.plan.expect.len() {
             self.world.after(self.plan.expect[i].at, Event::Expect(i));
         }
+        self.begin_surveys();
         self.world.after(500 * MS, Event::Clients);
         self.world.after(COMPARE_EVERY, Event::Compare);
         if let Some(healed) = self.plan.healed {
@@ -305,6 +314,8 @@ impl<N: SimNode> Sim<N> {
             Event::Thaw { host, until } => self.thaw(host, until),
             Event::Poll { host } => self.poll(host),
             Event::Look { host } => self.look(host),
+            Event::Survey { host, once } => self.survey(host, once),
+            Event::Copied { host, guest, epoch } => self.copied(host, guest, epoch),
             Event::Compare => {
                 self.compare();
                 self.world.after(COMPARE_EVERY, Event::Compare);

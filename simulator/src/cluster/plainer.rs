@@ -300,7 +300,8 @@ fn length(action: &mut Action) -> Option<&mut u64> {
             Ill::Computes(length)
             | Ill::Freezes(length)
             | Ill::Suspended(length)
-            | Ill::DiskFull(length),
+            | Ill::DiskFull(length)
+            | Ill::Copies(length),
         ) => Some(length),
         _ => None,
     }

@@ -168,7 +168,7 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
             out.push(Effect::Lease { end });
         }
         if self.step == 20 {
-            out.push(order(1, GuestAction::Create(Box::new(spec))));
+            out.push(order(1, GuestAction::Create(Box::new(spec.into()))));
         }
         if self.step == 40 {
             out.push(order(2, GuestAction::Continue));

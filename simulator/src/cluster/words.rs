@@ -108,6 +108,11 @@ impl<N: SimNode> Sim<N> {
                     Ill::Suspended(l) => ("is held by a person", Some(*l)),
                     Ill::DiskFull(l) => ("has a full disk", Some(*l)),
                     Ill::ShutsDown => ("shuts down", None),
+                    Ill::Snapshot { local: false } => ("gets a snapshot", None),
+                    Ill::Snapshot { local: true } => ("gets a snapshot on its host only", None),
+                    Ill::Merges => ("has its top image merged", None),
+                    Ill::Copies(l) => ("has its image copied", Some(*l)),
+                    Ill::Taken => ("is migrated to a host of no cluster", None),
                 };
                 return (format!("guest g{} {what}", guest + 1), length);
             }

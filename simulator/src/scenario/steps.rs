@@ -287,6 +287,10 @@ impl Step {
             Ill::Suspended(length) => ("guest-suspend", Some(length)),
             Ill::DiskFull(length) => ("guest-disk-full", Some(length)),
             Ill::ShutsDown => ("guest-shutdown", None),
+            Ill::Snapshot { .. } => ("guest-snapshot", None),
+            Ill::Merges => ("guest-merge", None),
+            Ill::Copies(length) => ("guest-copy", Some(length)),
+            Ill::Taken => ("guest-taken", None),
         };
         self.guest(verb, guest);
         if let Some(length) = length {
@@ -294,6 +298,9 @@ impl Step {
         }
         if ill == (Ill::Hangs { spins: false }) {
             self.put("spins", false);
+        }
+        if ill == (Ill::Snapshot { local: true }) {
+            self.put("local", true);
         }
     }
 

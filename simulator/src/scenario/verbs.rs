@@ -82,6 +82,18 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ("guest-suspend", "guest, for", "a person holds it"),
     ("guest-disk-full", "guest, for", "its disk has no room"),
     ("guest-shutdown", "guest", "it shuts down from inside"),
+    (
+        "guest-snapshot",
+        "guest [, local = true]",
+        "it writes to a new image above its old one",
+    ),
+    ("guest-merge", "guest", "it writes to the image below again"),
+    (
+        "guest-copy",
+        "guest, for",
+        "its image is copied, and it goes on with the copy",
+    ),
+    ("guest-taken", "guest", "it goes on at a host of no cluster"),
     ("starve", "host, for", "others take the CPUs of its guests"),
     ("device", "host, mode", "how its fence device behaves"),
     ("silent", "host, for", "its hypervisor answers nothing"),
@@ -231,6 +243,13 @@ pub(super) fn action(f: &mut Fields<'_, '_>, scope: Scope) -> Result<Action, Bad
         "guest-suspend" => Action::Guest(guest!(), Ill::Suspended(seconds!("for"))),
         "guest-disk-full" => Action::Guest(guest!(), Ill::DiskFull(seconds!("for"))),
         "guest-shutdown" => Action::Guest(guest!(), Ill::ShutsDown),
+        "guest-snapshot" => {
+            let local = f.truth("local")?.unwrap_or(false);
+            Action::Guest(guest!(), Ill::Snapshot { local })
+        }
+        "guest-merge" => Action::Guest(guest!(), Ill::Merges),
+        "guest-copy" => Action::Guest(guest!(), Ill::Copies(seconds!("for"))),
+        "guest-taken" => Action::Guest(guest!(), Ill::Taken),
         "starve" => Action::Starve {
             who: host!("host"),
             length: seconds!("for"),

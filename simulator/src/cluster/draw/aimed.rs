@@ -11,8 +11,8 @@ use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
 use std::time::Duration;
 use stories::{
-    comes_back, creations, deaf, fence, forgets, leave, logs, office, storage, stores, unarmed,
-    voters_fail,
+    comes_back, creations, deaf, fence, forgets, images, leave, logs, office, storage, stores,
+    unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -76,6 +76,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "storage",
         "hosts that lose the shared storage, and then more; judges that guests run at last",
+    ),
+    (
+        "images",
+        "snapshots, merges and copies past the cluster while guests run, hosts lost around them",
     ),
 ];
 
@@ -171,6 +175,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             every(rng, &mut plan, 14 * SECOND, fence);
         }
         "storage" => storage(rng, &mut plan),
+        "images" => images(rng, &mut plan),
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
         _ => every(rng, &mut plan, 5 * SECOND, stores),

@@ -2,7 +2,7 @@
 
 use super::{BEGIN, devices, host, voter};
 use crate::cluster::Plan;
-use crate::cluster::action::{Action, Ask, Class, Who};
+use crate::cluster::action::{Action, Ask, Class, Ill, Who};
 use crate::world::{MS, Rng, SECOND};
 use quorate_membership::entry::Away;
 
@@ -380,6 +380,44 @@ pub(super) fn storage(rng: &mut Rng, plan: &mut Plan) {
         at += rng.range(SECOND, 15 * SECOND);
     }
     let healed = at + rng.range(SECOND, 12 * SECOND);
+    plan.timeline.push((healed, Action::Calm));
+    plan.healed = Some(healed);
+    plan.end = healed + 45 * SECOND;
+}
+
+/// Somebody changes images of guests that run; their hosts are lost, cut off, or lose the guest.
+pub(super) fn images(rng: &mut Rng, plan: &mut Plan) {
+    let mut at = BEGIN;
+    for _ in 0..rng.range(2, 4) {
+        let guest = rng.index(plan.guests);
+        // A window is named in the README for what no header tells: a copy, and an image that its
+        // host alone has, are seen before anything else happens.
+        let (ill, seen) = match rng.range(0, 9) {
+            0..=3 => (Ill::Snapshot { local: false }, 0),
+            4 => (Ill::Snapshot { local: true }, 12 * SECOND),
+            5..=7 => (Ill::Merges, 0),
+            _ => {
+                let length = rng.range(12 * SECOND, 14 * SECOND);
+                let shut = rng.range(length + 12 * SECOND, length + 14 * SECOND);
+                let early = rng.range(11 * SECOND, length);
+                let seen = if rng.chance(500_000) { shut } else { early };
+                (Ill::Copies(length), seen)
+            }
+        };
+        plan.timeline.push((at, Action::Guest(guest, ill)));
+        let then = at + seen + rng.range(0, 3 * SECOND);
+        let who = Who::HostOf(guest);
+        let back = Some(rng.range(8 * SECOND, 20 * SECOND));
+        match rng.range(0, 6) {
+            0..=2 => plan.timeline.push((then, Action::PowerOff { who, back })),
+            3 => plan.timeline.push((then, Action::Isolate(who))),
+            4 => plan.timeline.push((then, Action::GuestCrash(guest))),
+            _ => {}
+        }
+        at = then + rng.range(SECOND, 12 * SECOND);
+    }
+    let healed = at + rng.range(SECOND, 12 * SECOND);
+    plan.timeline.sort_by_key(|(at, _)| *at);
     plan.timeline.push((healed, Action::Calm));
     plan.healed = Some(healed);
     plan.end = healed + 45 * SECOND;

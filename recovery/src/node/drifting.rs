@@ -1,0 +1,214 @@
+//! What runs here compared with what the log says it is: machine, firmware, disks and their top
+//! images. What differs in images is followed by an entry; what cannot be followed holds the guest.
+
+use super::Node;
+use crate::command::Command;
+use crate::domain::Source;
+use crate::domain::layout::{Difference, Layout, Top, with_top};
+use crate::guest::{Definition, GuestId, GuestSpec};
+use crate::hold::{HoldKind, HoldReason, Words};
+use crate::images::{LeftImage, Life, NewTop, Stamp, words};
+use crate::machine::{GuestRecord, Guests};
+use crate::mutants::planted;
+use crate::planner::kind;
+use quorate_membership::entry::Entry;
+use quorate_membership::{Time, Token};
+use std::collections::BTreeMap;
+
+/// What this host has to say about images, until the log has it.
+#[derive(Debug, Default)]
+pub(super) struct Drifting {
+    /// Guests of this host that write to other images than their records have.
+    follow: BTreeMap<GuestId, Followed>,
+    /// Guests whose images this host has read, and since which entry they are these.
+    read: BTreeMap<GuestId, Token>,
+}
+
+/// What a guest of this host writes to now.
+#[derive(Debug)]
+struct Followed {
+    life: Life,
+    tops: Vec<NewTop>,
+    left: Vec<LeftImage>,
+    over: bool,
+}
+
+impl Drifting {
+    /// This host has read the images of a guest.
+    pub(super) fn read(&mut self, guest: GuestId, followed: Token) {
+        self.read.insert(guest, followed);
+    }
+
+    /// Forgets what the log has, or what is void by now.
+    fn settle(&mut self, guests: &Guests) {
+        self.follow.retain(|guest, f| {
+            let r = guests.guests.get(guest);
+            r.is_some_and(|r| r.epoch <= f.life.epoch && r.images.tops != f.tops)
+        });
+        self.read.retain(|guest, followed| {
+            let r = guests.guests.get(guest);
+            r.is_some_and(|r| r.images.followed <= *followed)
+        });
+    }
+}
+
+impl Node {
+    /// What a guest here is made of, seen by its hypervisor.
+    pub(super) fn machine_seen(
+        &mut self,
+        guest: GuestId,
+        epoch: Token,
+        live: &Layout,
+        stamps: &[(String, Stamp)],
+    ) {
+        let me = self.member.me();
+        let Some(r) = self.member.app().guests.get(&guest) else {
+            return;
+        };
+        if !r.open() || r.host != Some(me) || r.epoch != epoch {
+            return;
+        }
+        let life = Life {
+            epoch,
+            host: me,
+            incarnation: r.incarnation,
+        };
+        let Some(seen) = judged(r, live, stamps) else {
+            return;
+        };
+        let over = seen.jobs.is_none();
+        if over && !seen.tops.is_empty() && !planted("released-before-followed") {
+            // The entry by which the record follows ends that hold, and none before it does.
+            self.holding.unsaid(guest, HoldKind::NewTop);
+        } else {
+            self.holding
+                .settle_as(guest, epoch, HoldKind::NewTop, seen.jobs);
+        }
+        self.holding
+            .settle_as(guest, epoch, HoldKind::Drift, seen.drift);
+        if seen.tops.is_empty() || planted("new-top-not-followed") {
+            self.drifting.follow.remove(&guest);
+        } else {
+            let follow = Followed {
+                life,
+                tops: seen.tops,
+                left: seen.left,
+                over,
+            };
+            self.drifting.follow.insert(guest, follow);
+        }
+    }
+
+    /// Proposes what this host has to say about images, until it stands in the log.
+    pub(super) fn say_images(&mut self, now: Time) {
+        if self.drifting.follow.is_empty() && self.drifting.read.is_empty() {
+            return;
+        }
+        self.drifting.settle(self.member.app());
+        let retry = self.member.cluster().timing.election * 2;
+        for (guest, f) in &self.drifting.follow {
+            if self.member.cool(now, kind::FOLLOW, guest.0, retry) {
+                let follow = Command::Follow {
+                    guest: *guest,
+                    life: f.life,
+                    tops: f.tops.clone(),
+                    left: f.left.clone(),
+                    over: f.over,
+                };
+                self.member.propose(now, Entry::App(follow));
+            }
+        }
+        let host = self.member.me();
+        for (guest, followed) in &self.drifting.read {
+            let r = self.member.app().guests.get(guest);
+            let asked =
+                r.is_some_and(|r| r.images.followed == *followed && !r.images.read_by(host));
+            if asked && self.member.cool(now, kind::READS, guest.0, retry) {
+                let reads = Command::Reads {
+                    guest: *guest,
+                    followed: *followed,
+                    host,
+                };
+                self.member.propose(now, Entry::App(reads));
+            }
+        }
+    }
+}
+
+/// What follows from the differences of a machine and its record.
+#[derive(Default)]
+struct Judged {
+    /// Images to be followed, and what is left for them.
+    tops: Vec<NewTop>,
+    left: Vec<LeftImage>,
+    /// A reason to hold the guest, by kind.
+    jobs: Option<HoldReason>,
+    drift: Option<HoldReason>,
+}
+
+fn judged(r: &GuestRecord, live: &Layout, stamps: &[(String, Stamp)]) -> Option<Judged> {
+    let Definition::Domain { xml } = &r.spec.definition else {
+        return None;
+    };
+    let record = Layout::read(xml)?;
+    let stamp = |top: &Top| {
+        let path = match &top.source {
+            Source::Path(path) => path,
+            Source::Network { .. } => return None,
+        };
+        let known = stamps.iter().find(|(p, _)| p == path);
+        known.map(|(_, stamp)| (path.clone(), *stamp))
+    };
+    let mut out = Judged::default();
+    let (mut jobs, mut drift) = (Vec::new(), Vec::new());
+    for difference in record.against(live) {
+        match &difference {
+            Difference::Job { .. } => jobs.push(difference.to_string()),
+            Difference::Top {
+                disk,
+                was,
+                is: Some(top),
+            } => {
+                let found = stamp(top).filter(|_| can_follow(r, xml, disk, top));
+                let Some((_, now)) = found else {
+                    drift.push(difference.to_string());
+                    continue;
+                };
+                out.tops.push(NewTop {
+                    disk: disk.clone(),
+                    top: top.clone(),
+                    inode: now.inode,
+                });
+                let left = was.as_ref().and_then(stamp);
+                out.left
+                    .extend(left.map(|(path, stamp)| LeftImage { path, stamp }));
+            }
+            Difference::Minor(_) => {}
+            _ => drift.push(difference.to_string()),
+        }
+    }
+    if !jobs.is_empty() && !planted("block-job-is-nothing") {
+        out.jobs = Some(HoldReason::NewTop(words(&jobs)));
+    }
+    if !drift.is_empty() {
+        drift.push(format!(
+            "`quorate guest adopt {}` takes over what runs",
+            r.spec.name
+        ));
+        out.drift = Some(HoldReason::Drift(Words::new(&drift.join("; "))));
+    }
+    Some(out)
+}
+
+/// Whether the record could have that image for that disk.
+fn can_follow(r: &GuestRecord, xml: &str, disk: &str, top: &Top) -> bool {
+    let Some(xml) = with_top(xml, disk, top) else {
+        return false;
+    };
+    let definition = Definition::Domain { xml };
+    let spec = GuestSpec {
+        definition,
+        ..r.spec.clone()
+    };
+    spec.check().is_ok()
+}

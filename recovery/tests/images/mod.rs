@@ -1,0 +1,158 @@
+//! What a guest is made of changes past the cluster.
+
+use crate::rig::{Rig, domain};
+use quorate_membership::NodeId;
+use quorate_recovery::contract::{Fact, Request};
+use quorate_recovery::domain::Source;
+use quorate_recovery::domain::layout::{Layout, Plate, Top};
+use quorate_recovery::guest::Definition;
+use quorate_recovery::images::Stamp;
+use quorate_recovery::observation::Cause;
+
+fn running() -> (Rig, NodeId) {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    rig.ask(1, Request::AddGuest(domain("a", 1, "a.raw")))
+        .expect("added");
+    rig.run(5_000);
+    let host = rig.running("a")[0];
+    (rig, host)
+}
+
+fn other(host: NodeId) -> u32 {
+    if host == NodeId(1) { 2 } else { 1 }
+}
+
+/// The parts of the record of `a`.
+fn record(rig: &Rig, on: u32) -> Layout {
+    let app = rig.node(on).member().app();
+    let (_, r) = app.named("a").expect("protected");
+    let Definition::Domain { xml } = &r.spec.definition else {
+        panic!("no domain");
+    };
+    Layout::read(xml).expect("readable")
+}
+
+/// Its host sees it made like this; images at these paths are there.
+fn seen(rig: &mut Rig, host: NodeId, layout: Layout, there: &[&str]) {
+    let (guest, epoch) = (rig.id("a"), rig.epoch("a"));
+    let stamp = |path: &&str| {
+        let stamp = Stamp {
+            inode: 7,
+            written_ns: 1,
+        };
+        ((*path).to_owned(), stamp)
+    };
+    let machine = Fact::Machine {
+        guest,
+        epoch,
+        layout: Box::new(layout),
+        stamps: there.iter().map(stamp).collect(),
+    };
+    rig.post(host, machine);
+    rig.run(2_000);
+}
+
+/// The record with another top image.
+fn with(record: &Layout, path: &str, job: bool) -> Layout {
+    let mut layout = record.clone();
+    let top = Top {
+        source: Source::Path(path.into()),
+        device: false,
+        format: "qcow2".into(),
+    };
+    let plate = Plate {
+        top: Some(top),
+        job,
+    };
+    let disk = layout.disks.keys().next().expect("a disk").clone();
+    layout.disks.insert(disk, plate);
+    layout
+}
+
+fn kinds(rig: &Rig, on: u32) -> Vec<&'static str> {
+    let row = rig.node(on).guests(rig.now()).remove(0);
+    row.holds.iter().map(|h| h.kind).collect()
+}
+
+#[test]
+fn a_record_follows_its_image_and_only_who_has_read_it_takes_the_guest() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    let before = record(&rig, on);
+    let new = with(&before, "/shared/a.1", false);
+    seen(
+        &mut rig,
+        host,
+        new.clone(),
+        &["/shared/a.raw", "/shared/a.1"],
+    );
+    assert_eq!(record(&rig, on).disks, new.disks);
+    assert!(kinds(&rig, on).is_empty());
+    rig.power_off(host);
+    rig.run(40_000);
+    assert!(rig.running("a").is_empty(), "nobody has read its image");
+    let guest = rig.id("a");
+    let followed = rig.node(on).member().app().guests[&guest].images.followed;
+    rig.post(NodeId(on), Fact::ImagesRead { guest, followed });
+    rig.run(5_000);
+    assert_eq!(rig.running("a"), [NodeId(on)]);
+    let left = &rig.node(on).member().app().guests[&guest].images.left;
+    assert_eq!(left[0].path, "/shared/a.raw");
+}
+
+#[test]
+fn a_block_job_holds_a_guest_until_it_is_over() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    let before = record(&rig, on);
+    seen(&mut rig, host, with(&before, "/shared/a.raw", true), &[]);
+    assert_eq!(kinds(&rig, on), ["new-top"]);
+    seen(&mut rig, host, before, &[]);
+    assert!(kinds(&rig, on).is_empty());
+    assert_eq!(rig.running("a"), [host], "it runs on all the while");
+}
+
+#[test]
+fn what_cannot_be_followed_holds_the_guest_until_a_person_takes_it_over() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    let before = record(&rig, on);
+    // Nobody found the image.
+    let strange = with(&before, "/shared/a.1", false);
+    seen(&mut rig, host, strange, &[]);
+    assert_eq!(kinds(&rig, on), ["drift"]);
+    let mut more = before.clone();
+    more.disks.insert("vdz".into(), Plate::default());
+    seen(&mut rig, host, more, &[]);
+    assert_eq!(kinds(&rig, on), ["drift"]);
+    rig.crash_guest("a");
+    rig.run(5_000);
+    assert!(rig.running("a").is_empty(), "not on its own host either");
+    let Definition::Domain { xml } = domain("a", 1, "a.2").definition else {
+        panic!("no domain");
+    };
+    let adopt = |name: &str, xml: &str| Request::AdoptGuest {
+        name: name.into(),
+        xml: xml.into(),
+    };
+    assert!(rig.ask(on, adopt("b", &xml)).is_err());
+    assert!(rig.ask(on, adopt("a", "<domain/>")).is_err());
+    rig.ask(on, adopt("a", &xml)).expect("taken over");
+    rig.run(5_000);
+    assert_eq!(rig.running("a"), [host]);
+    assert!(kinds(&rig, on).is_empty());
+}
+
+#[test]
+fn a_guest_taken_away_by_hand_is_held_and_started_nowhere() {
+    let (mut rig, host) = running();
+    rig.guest_ends("a", Cause::Taken);
+    rig.run(20_000);
+    assert!(rig.running("a").is_empty());
+    let on = other(host);
+    assert_eq!(kinds(&rig, on), ["by-hand"]);
+    rig.power_off(host);
+    rig.run(40_000);
+    assert!(rig.running("a").is_empty());
+}
