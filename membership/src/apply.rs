@@ -31,6 +31,9 @@ pub enum Outcome {
 
 type Judged = Result<(), String>;
 
+/// The most ended attempts of one incarnation that are kept: enough to tell the rounds of its levels.
+const TRIED: usize = 64;
+
 impl<A: Application> State<A> {
     /// The state before the first entry.
     #[must_use]
@@ -108,6 +111,9 @@ impl<A: Application> State<A> {
                 if h.open_revoke() != Some(*revoke) {
                     return Err("that revoke does not stand unproved".into());
                 }
+                if !h.attempts.is_empty() {
+                    return Err("a fence attempt on it may still act".into());
+                }
                 h.revoke = None;
                 Ok(())
             }
@@ -150,6 +156,9 @@ impl<A: Application> State<A> {
                     .remove(attempt)
                     .ok_or("no such attempt is open")?;
                 h.tried.push((attempt, *end));
+                if h.tried.len() > TRIED {
+                    h.tried.remove(0);
+                }
                 Ok(())
             }
             Entry::Away {

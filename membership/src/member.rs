@@ -40,6 +40,9 @@ pub use parts::{Applied, MemberSetup, Output};
 const ELECTION_TICKS: u32 = 5;
 /// Entries applied between two state snapshots, for whoever has no reason to choose.
 pub const SNAPSHOT_EVERY: u64 = 1024;
+/// Above so many of them, proposals that were let through so long ago are forgotten.
+const COOLED: usize = 4096;
+const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Entries read from the log at once.
 const APPLY_BATCH: usize = 256;
 
@@ -289,6 +292,9 @@ impl<A: Application> Member<A> {
             .is_none_or(|at| now.since(*at) >= period);
         if fine {
             self.cooled.insert((kind, key), now);
+            if self.cooled.len() > COOLED {
+                self.cooled.retain(|_, at| now.since(*at) < FORGOTTEN);
+            }
         }
         fine
     }

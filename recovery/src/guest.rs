@@ -134,6 +134,24 @@ fn domain_name(name: &str) -> Result<(), String> {
 }
 
 impl GuestSpec {
+    /// The bytes it takes in the state, nearly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let pairs = |m: &BTreeMap<String, String>| -> usize {
+            m.iter().map(|(k, v)| k.len() + v.len() + 8).sum()
+        };
+        let words = |w: &[String]| -> usize { w.iter().map(|w| w.len() + 4).sum() };
+        let definition = match &self.definition {
+            Definition::Command { argv, env, .. } => words(argv) + pairs(env),
+            Definition::Domain { xml, .. } => xml.len(),
+            Definition::Ocf {
+                agent, parameters, ..
+            } => agent.len() + pairs(parameters),
+        };
+        let probe = self.probe.as_ref().map_or(0, |p| words(&p.argv) + 32);
+        self.name.len() + definition + probe + 128
+    }
+
     /// Refuses a description no host could run.
     ///
     /// # Errors

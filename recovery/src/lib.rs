@@ -3,6 +3,7 @@
 //! The `Application` that protects guests, and the node object that joins it with membership and
 //! fencing. No I/O, no clock: facts go in, effects come out (see [`contract`]).
 
+mod bounds;
 pub mod command;
 pub mod contract;
 pub mod domain;

@@ -69,7 +69,7 @@ pub enum Blame {
 /// The most hosts of a row of failures that are remembered.
 const TRIED: usize = 32;
 /// The longest words of a closing that are kept, in characters.
-const WORDS: usize = 300;
+const WORDS: usize = 200;
 
 /// How an epoch of a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +213,7 @@ impl Application for Guests {
                 if self.named(&spec.name).is_some() {
                     return Err(format!("a guest named {:?} exists", spec.name));
                 }
+                self.has_space_for(spec)?;
                 self.domains.check(&self.guests, spec, None)?;
                 let record = GuestRecord {
                     spec: (**spec).clone(),
@@ -313,6 +314,7 @@ impl Application for Guests {
                 quorate_fencing::check(levels).map_err(|faults| {
                     faults.first().map(ToString::to_string).unwrap_or_default()
                 })?;
+                self.has_space_for_levels(*host, levels)?;
                 if self.fencing.get(host) == Some(levels) {
                     return Err("no change".into());
                 }

@@ -5,7 +5,7 @@ use crate::machine::Guests;
 use quorate_membership::entry::Capacity;
 use quorate_membership::{Cluster, HostState, NodeId};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Room left per host that may take guests.
 pub type Room = BTreeMap<NodeId, Capacity>;
@@ -80,15 +80,19 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
     let lost: Vec<Option<NodeId>> = match whole.len() {
         0 => return Ok(()),
         1 => vec![None],
-        _ => whole.keys().map(|n| Some(*n)).collect(),
+        _ => one_of_each(&whole).into_iter().map(Some).collect(),
     };
     for lost in lost {
-        let mut room = whole.clone();
-        if let Some(lost) = lost {
-            room.remove(&lost);
-        }
+        let left = whole.iter().filter(|(n, _)| Some(**n) != lost);
+        let mut room: BTreeSet<_> = left
+            .map(|(n, c)| (c.memory_mib, c.vcpus, Reverse(*n)))
+            .collect();
         for (needs, id) in &wanted {
-            let Some(host) = choose(&room, *needs, |_| 0) else {
+            // The same order as in `choose`, where nothing stands against anybody.
+            let fitting = |(memory, vcpus, _): &&(u64, u32, Reverse<NodeId>)| {
+                *memory >= needs.memory_mib && *vcpus >= needs.vcpus
+            };
+            let Some(host) = room.iter().rev().find(fitting).copied() else {
                 let name = &guests.guests[id].spec.name;
                 return Err(match lost {
                     Some(lost) => format!(
@@ -98,10 +102,20 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
                     None => format!("guest {name:?} finds no room"),
                 });
             };
-            if let Some(left) = room.get_mut(&host) {
-                take(left, *needs);
-            }
+            room.remove(&host);
+            room.insert((host.0 - needs.memory_mib, host.1 - needs.vcpus, host.2));
         }
     }
     Ok(())
+}
+
+/// The first host of each size: to lose one or another of the same size comes to the same.
+fn one_of_each(whole: &Room) -> Vec<NodeId> {
+    let mut sizes = BTreeSet::new();
+    let mut first = |c: &Capacity| sizes.insert((c.memory_mib, c.vcpus));
+    whole
+        .iter()
+        .filter(|(_, c)| first(c))
+        .map(|(n, _)| *n)
+        .collect()
 }

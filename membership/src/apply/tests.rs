@@ -232,6 +232,9 @@ fn a_life_is_admitted_only_when_every_attempt_on_the_last_one_is_resolved() {
     });
     let booted = log.admit(4, 2, 11, false);
     assert!(log.void(booted.clone()).contains("attempt"));
+    let host = NodeId(4);
+    let restored = log.void(Entry::Restore { host, revoke });
+    assert!(restored.contains("may still act"), "{restored}");
     let end = AttemptEnd::Unknown;
     log.applied(Entry::AttemptEnded {
         host: NodeId(4),

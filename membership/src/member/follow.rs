@@ -15,6 +15,8 @@ use crate::time::Time;
 /// Entries sent to a follower at once; no entry is longer than 128 KiB, so a feed stays far below
 /// the limit of a session message.
 const FEED_BATCH: usize = 64;
+/// A state of more bytes does not go to a follower: one session message holds no more.
+const MESSAGE: usize = 15 << 20;
 
 impl<A: Application> Member<A> {
     /// A new session to `peer` is open; whatever an older one still had queued is gone.
@@ -297,7 +299,8 @@ impl<A: Application> Member<A> {
                 && !voter
                 && !planted("follower-keeps-it-to-itself");
             if *next < replica.first() || beyond {
-                let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+                let bytes = codec::encode(codec::Kind::State, &self.state);
+                let Some(bytes) = bytes.ok().filter(|b| b.len() < MESSAGE) else {
                     *self
                         .dropped
                         .entry("state too long to hand over")

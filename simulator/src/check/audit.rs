@@ -291,6 +291,7 @@ impl Audit {
                 }
             }
             Entry::Restore { host, revoke } => match self.hosts.get_mut(host) {
+                Some(r) if !r.attempts.is_empty() => Void("an attempt on it may still act"),
                 Some(r) if r.revoke == Some(*revoke) && !r.proved => {
                     r.revoke = None;
                     Plain
