@@ -10,10 +10,10 @@ use quorate::guardian::processes::{self, Process};
 use quorate::guardian::records;
 use quorate::hypervisor::Driver;
 use quorate_membership::Token;
-use quorate_recovery::guest::GuestId;
+use quorate_recovery::guest::{GuestId, GuestSpec};
 use rustix::process::Signal;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 fn grouped(test: &str) -> Option<Lab> {
@@ -98,44 +98,116 @@ fn the_guardian_ends_a_group_whole_and_touches_no_other() {
     assert!(!record.path.exists());
 }
 
+/// A guest one of whose processes has nothing but its group, far below the guest's own, under the
+/// name and words of a daemon of quorate.
+fn disguised(lab: &Lab) -> GuestSpec {
+    let program = lab.file("quorate");
+    std::os::unix::fs::symlink("/bin/sleep", &program).expect("a name");
+    spec(&format!(
+        "g=$(sed -n 's|^0::||p' /proc/self/cgroup); d={root}$g; \
+         for i in 1 2 3 4 5 6 7 8 9 10 11 12; do d=$d/x; mkdir $d; done; \
+         (echo 0 > $d/cgroup.procs; exec setsid env -i /bin/sh -c 'exec -a {program} sleep 1000') & \
+         (echo 0 > $d/cgroup.procs; exec setsid env -i /bin/sh -c 'while :; do echo x >> {file}; sleep 0.02; done') & \
+         while :; do sleep 1; done",
+        root = mounted(lab).display(),
+        program = program.display(),
+        file = lab.file("hidden").display(),
+    ))
+}
+
+/// Where control groups are mounted.
+fn mounted(lab: &Lab) -> PathBuf {
+    let base = cgroups::available(&lab.run).expect("seen before");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("readable");
+    let own = own.lines().find_map(|l| l.strip_prefix("0::")).expect("v2");
+    let depth = Path::new(own).components().count();
+    base.ancestors().nth(depth).expect("a mount").to_path_buf()
+}
+
 #[test]
-fn a_group_with_somebody_elses_process_is_never_ended_as_a_whole() {
-    let Some(lab) = grouped("a_group_with_somebody_elses_process_is_never_ended_as_a_whole") else {
+fn a_guest_far_down_in_groups_of_its_own_runs_until_it_is_ended() {
+    let Some(lab) = grouped("a_guest_far_down_in_groups_of_its_own_runs_until_it_is_ended") else {
         return;
     };
     lab.long_lease();
     let driver = lab.driver();
-    let (other, mine) = (GuestId(8), G);
-    lab.start(&driver, mine, E);
-    lab.start(&driver, other, E);
-    let theirs = processes::leader(&lab.record(other, E).expect("registered")).expect("there");
-    let record = group(&lab, mine, E).expect("grouped");
-    fs::write(record.path.join("cgroup.procs"), theirs.pid.to_string()).expect("moved");
-    let why = cgroups::end(&lab.run, lab.boot, &|(g, _)| g == mine).expect_err("refused");
-    assert!(why.to_string().contains("another guest"), "{why}");
-    // The guardian, found in there by some mistake, is nobody's guest.
+    driver
+        .create(G, E, &disguised(&lab), &gate())
+        .expect("created");
+    driver.resume(G, E, &gate()).expect("runs");
+    lab.ticks("hidden");
+    let leader = processes::leader(&lab.record(G, E).expect("registered")).expect("there");
+    processes::signal(&leader, Signal::KILL).expect("sent");
+    eventually("its leader is gone", || gone(&leader));
+    assert!(cgroups::populated(&lab.run, lab.boot, (G, E)));
+    let seen = driver.list().expect("seen");
+    assert!(seen.iter().any(|s| s.guest == G), "it runs: {seen:?}");
+    lab.ticks("hidden");
+    // Neither depth nor name keeps it.
+    fs::remove_file(lab.run.lease()).expect("removed");
+    let _guardian = lab.guard();
+    eventually("the kernel counts none", || {
+        !cgroups::populated(&lab.run, lab.boot, (G, E))
+    });
+    driver.end(G, E, &gate()).expect("ended");
+}
+
+#[test]
+fn a_group_is_ended_whoever_was_put_into_it() {
+    let Some(lab) = grouped("a_group_is_ended_whoever_was_put_into_it") else {
+        return;
+    };
+    lab.long_lease();
+    let driver = lab.driver();
+    lab.start(&driver, G, E);
+    let record = group(&lab, G, E).expect("grouped");
+    // The guardian, found in there by some mistake, is nobody's guest: it leaves.
     let guardian = lab.guard();
     let pid = guardian.state().pid;
     fs::write(record.path.join("cgroup.procs"), pid.to_string()).expect("moved");
-    let why = cgroups::end(&lab.run, lab.boot, &|(g, _)| g == mine).expect_err("refused");
-    assert!(why.to_string().contains("left alone"), "{why}");
-    assert!(guardian.is_alive() && !gone(&theirs));
-    // The guest is ended all the same, process by process; that the group is not empty is said.
-    let short = quorate::hypervisor::Gate::new(None, soon(300));
-    assert!(driver.end(mine, E, &short).is_err());
-    lab.ticks("tick-8");
+    assert_eq!(cgroups::end(&lab.run, lab.boot, &|_| true).ok(), Some(1));
+    eventually("it is empty", || {
+        !cgroups::populated(&lab.run, lab.boot, (G, E))
+    });
     assert!(guardian.is_alive());
-    let top = record
-        .path
-        .parent()
-        .and_then(|p| p.parent())
-        .expect("above");
-    for pid in [pid, theirs.pid] {
-        fs::write(top.join("cgroup.procs"), pid.to_string()).expect("moved back");
-    }
-    driver.end(mine, E, &gate()).expect("ended");
-    driver.end(other, E, &gate()).expect("ended");
+    driver.end(G, E, &gate()).expect("ended");
     assert!(!record.path.exists());
+}
+
+#[test]
+fn the_number_of_looks_does_not_grow_with_guests_and_processes() {
+    let Some(lab) = grouped("the_number_of_looks_does_not_grow_with_guests_and_processes") else {
+        return;
+    };
+    const GUESTS: u64 = 12;
+    lab.long_lease();
+    let driver = lab.driver();
+    let guests: Vec<GuestId> = (1..=GUESTS).map(GuestId).collect();
+    for guest in &guests {
+        let many = spec("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; wait");
+        driver.create(*guest, E, &many, &gate()).expect("created");
+        driver.resume(*guest, E, &gate()).expect("runs");
+        let path = group(&lab, *guest, E).expect("grouped").path;
+        eventually("they are there", || held(&path) == 9);
+    }
+    let before = processes::passes();
+    assert_eq!(
+        cgroups::end(&lab.run, lab.boot, &|_| true).ok(),
+        Some(guests.len())
+    );
+    eventually("all are gone", || {
+        guests
+            .iter()
+            .all(|g| !cgroups::populated(&lab.run, lab.boot, (*g, E)))
+    });
+    assert_eq!(
+        processes::passes(),
+        before,
+        "groups need no look at processes"
+    );
+    for guest in &guests {
+        driver.end(*guest, E, &gate()).expect("ended");
+    }
 }
 
 #[test]

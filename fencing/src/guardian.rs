@@ -9,12 +9,18 @@
 //! gone and no start is pending: a process stuck in the kernel would otherwise survive into the
 //! next lease, half killed. And the watchdog is not fed meanwhile, so that a kill which does not
 //! work ends with the machine.
+//!
+//! A kill is an attempt. A process that waits for its storage in the kernel is ended by no signal,
+//! and its write lands when the storage is back, beside the next copy's. So the end is *observed*:
+//! if something is left when 4/5 of K have passed since the lease end, the host is reset.
 
 use crate::mutants::planted;
 use std::time::Duration;
 
 /// How soon a kill is repeated while something is left of it.
-pub const KILL_AGAIN: Duration = Duration::from_millis(100);
+pub const KILL_AGAIN: Duration = Duration::from_millis(20);
+/// How soon a reset that did not happen is asked for again.
+pub const RESET_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the guardian sees, all read at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub struct Sight {
     pub guests: usize,
     /// Starts and incoming migrations that were begun and not answered.
     pub pending: usize,
+    /// K: how long after the lease end the last guest must be gone.
+    pub kill: Duration,
 }
 
 impl Sight {
@@ -54,12 +62,40 @@ pub enum Act {
         /// When to look again.
         again: Duration,
     },
+    /// The kill did not work in time: reset the host now, and look again at the time given.
+    Reset {
+        /// When to look again, if the host is still there.
+        again: Duration,
+    },
 }
 
-/// Decides when guests are ended. One per host, alive as long as guests may be.
+/// A kill that has begun.
+#[derive(Clone, Copy, Debug)]
+struct Kill {
+    began: Duration,
+    /// The lease end that it began for; `None` if no record named one.
+    over: Option<Duration>,
+    /// A reset was asked for; not before this again.
+    asked: Option<Duration>,
+}
+
+impl Kill {
+    /// When the host is reset if something is left. The last fifth of K is for the reset itself. A
+    /// kill that began late, for a start that was held up, has half of K to work.
+    fn due(&self, kill: Duration) -> Duration {
+        let most = kill * 4 / 5;
+        match self.over {
+            Some(over) => (over + most).max(self.began + kill / 2),
+            None => self.began + most,
+        }
+    }
+}
+
+/// Decides when guests are ended, and when the host is reset. One per host, alive as long as
+/// guests may be.
 #[derive(Clone, Debug, Default)]
 pub struct Guardian {
-    killing: bool,
+    kill: Option<Kill>,
     latest: Duration,
 }
 
@@ -73,7 +109,13 @@ impl Guardian {
     /// Whether a kill has begun and something may be left of it.
     #[must_use]
     pub fn killing(&self) -> bool {
-        self.killing
+        self.kill.is_some()
+    }
+
+    /// When the host is reset if something is still left of the kill that has begun.
+    #[must_use]
+    pub fn reset_due(&self, kill: Duration) -> Option<Duration> {
+        self.kill.map(|k| k.due(kill))
     }
 
     /// What to do about what is seen.
@@ -87,16 +129,26 @@ impl Guardian {
             ..*sight
         };
         if sight.empty() {
-            self.killing = false;
+            self.kill = None;
             return Act::Idle;
         }
-        if sight.armed && sight.over() && !planted("lease-end-not-enforced") {
-            self.killing = true;
+        let begins = self.kill.is_none() && sight.armed && sight.over();
+        if begins && !planted("lease-end-not-enforced") {
+            self.kill = Some(Kill {
+                began: sight.now,
+                over: sight.lease_end,
+                asked: None,
+            });
         }
-        if self.killing {
-            return Act::Kill {
-                again: sight.now.saturating_add(KILL_AGAIN),
-            };
+        if let Some(kill) = &mut self.kill {
+            let due = kill.due(sight.kill).max(kill.asked.unwrap_or_default());
+            if sight.now < due || planted("no-reset-of-a-stuck-host") {
+                let again = sight.now.saturating_add(KILL_AGAIN);
+                return Act::Kill { again };
+            }
+            let again = sight.now.saturating_add(RESET_AGAIN);
+            kill.asked = Some(again);
+            return Act::Reset { again };
         }
         match sight.lease_end {
             Some(end) if sight.armed => Act::WaitUntil(end),

@@ -41,6 +41,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S3: the guardian leaves the guests of an ended lease to the daemon",
     ),
     (
+        "no-reset-of-a-stuck-host",
+        "S1 S3: a kill that does not work is repeated for ever, and the host is never reset",
+    ),
+    (
         "fed-past-lease-end",
         "S11 S3: the watchdog is fed while guests live on without a lease",
     ),

@@ -37,6 +37,14 @@ const HOST_BUGS: &[(&str, &str)] = &[
         "S16: the driver reads no header of images beside the one it starts",
     ),
     (
+        "guardian-waits-for-a-scan",
+        "S1 S3: the guardian ends nothing while a look through the processes hangs",
+    ),
+    (
+        "populated-fails-open",
+        "S1 S9: a guest whose processes cannot be listed counts as gone",
+    ),
+    (
         "store-made-anew",
         "S10: a voter whose store was lost votes from an empty one",
     ),
@@ -84,6 +92,9 @@ const WAYS: &[(&str, &[Way])] = &[
     ("late-order-obeyed", &[Way::Mix("fence")]),
     ("fed-past-lease-end", &[Way::Mix("tight")]),
     ("created-running", &[Way::Mix("creations")]),
+    ("no-reset-of-a-stuck-host", &[Way::Mix("stuck")]),
+    ("guardian-waits-for-a-scan", &[Way::Mix("stuck")]),
+    ("populated-fails-open", &[Way::Mix("stuck")]),
     ("blind-is-stopped", &[Way::Mix("creations")]),
     (
         "off-at-the-last-moment",

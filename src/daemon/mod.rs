@@ -78,6 +78,11 @@ pub fn store_path(config: &Config) -> PathBuf {
     config.state_dir.join("store.redb")
 }
 
+/// Where the guardian leaves the reason of a reset.
+fn reset_note(config: &Config) -> PathBuf {
+    config.state_dir.join("reset")
+}
+
 /// The machine id a store is bound to.
 ///
 /// # Errors
@@ -227,7 +232,9 @@ impl Life {
                 config.boot_id_file.clone(),
                 Duration::from_millis(check.as_millis() as u64),
             )
-            .map_err(|e| DaemonError(e.to_string()))?;
+            .map_err(|e| DaemonError(e.to_string()))?
+            .noting(reset_note(config));
+            start::tell_limits(&founding.timing, boot, &run_dir)?;
             let ensure = guardian.clone();
             let found = tokio::task::spawn_blocking(move || ensure.ensure()).await;
             match found {

@@ -2,6 +2,7 @@
 
 use super::DaemonError;
 use crate::config::{Config, machine_memory, memory_room};
+use crate::guardian::records::RunDir;
 use crate::hypervisor::Limits;
 use crate::net::{Links, SessionError};
 use crate::store::NodeIdentity;
@@ -23,6 +24,20 @@ pub(super) fn nothing_taken(config: &Config) -> Result<(), DaemonError> {
             .map_err(|source| SessionError::Listen { address, source })?;
     }
     Ok(())
+}
+
+/// Tells the guardian by which times it works.
+pub(super) fn tell_limits(timing: &Timing, boot: BootId, run: &RunDir) -> Result<(), DaemonError> {
+    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let limits = crate::guardian::Limits {
+        boot,
+        daemon: i32::try_from(std::process::id()).unwrap_or(0),
+        kill_ms: ms(timing.kill),
+        watchdog_ms: ms(timing.watchdog),
+    };
+    limits
+        .write(run)
+        .map_err(|e| DaemonError(format!("what the guardian works by: {e}")))
 }
 
 /// The store must be that of the node in the file.

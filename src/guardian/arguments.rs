@@ -12,6 +12,10 @@ pub(super) struct Arguments {
     pub(super) boot_id_file: PathBuf,
     pub(super) check: Duration,
     pub(super) detached: bool,
+    /// It was started by its unit: it may reset the machine.
+    pub(super) unit: bool,
+    /// Where the reason of a reset is kept over the boot.
+    pub(super) note: Option<PathBuf>,
 }
 
 pub(super) fn parse(args: &[OsString]) -> Result<Arguments, String> {
@@ -20,6 +24,8 @@ pub(super) fn parse(args: &[OsString]) -> Result<Arguments, String> {
         boot_id_file: clock::BOOT_ID_FILE.into(),
         check: Duration::from_millis(100),
         detached: false,
+        unit: false,
+        note: None,
     };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -42,6 +48,8 @@ pub(super) fn parse(args: &[OsString]) -> Result<Arguments, String> {
                 parsed.check = Duration::from_millis(ms);
             }
             Some("--detached") => parsed.detached = true,
+            Some("--unit") => parsed.unit = true,
+            Some("--note") => parsed.note = Some(value()?.into()),
             _ => return Err(format!("unknown argument {:?}", arg.display().to_string())),
         }
     }

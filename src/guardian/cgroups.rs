@@ -2,26 +2,25 @@
 //! processes do with their environment, session or parent, all of them are in it, and one write
 //! ends them all.
 //!
-//! Only version 2 has that write. What a group holds is looked at before each: one that holds
-//! anything else than its guest is left alone. Without a group a guest is found by its marks, its
-//! process group and descent, as it is with one too.
+//! Only version 2 has that write. Nothing that a guest does to its group keeps it from being ended:
+//! only this process and its own kind, daemon and guardian, are taken out first if somebody put them
+//! in. Whether anything is left is the kernel's own count (`cgroup.events`), at whatever depth. No
+//! other process is looked at, so nothing here waits for one. Without a group a guest is found by its
+//! marks, its process group and descent, as it is with one too.
 
 pub use super::hierarchy::available;
-use super::hierarchy::{base, group_of, named, scope};
-use super::processes::{Marks, Process, Scan, Wanted, signal};
-use super::records::{self, Entry, GuestRecord, Record, RunDir};
+use super::hierarchy::{base, gone, group_of, holds_any, members, named, remove, scope};
+use super::limits::Limits;
+use super::processes::{Process, Scan, Wanted, signal};
+use super::records::{self, Entry, GuardianState, GuestRecord, Record, RunDir};
 use quorate_membership::{BootId, Token};
 use quorate_recovery::guest::GuestId;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// Groups below a guest's that are looked into.
-const DEPTH: usize = 8;
 
 /// Guest and epoch: one life of a guest.
 type Life = (GuestId, Token);
@@ -119,7 +118,6 @@ pub fn enter(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
 /// It stays where it is, and nothing is noted.
 pub fn adopt(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
     let own = group_of(&of.pgid.to_string())?;
-    let scan = Scan::take(Some(run.path())).map_err(|e| e.to_string())?;
     if let Some(path) = scope(&own) {
         let inode = fs::metadata(&path).map_err(named(&path))?.ino();
         let record = CgroupRecord {
@@ -131,14 +129,8 @@ pub fn adopt(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
             inode,
             ours: false,
         };
-        if alone(
-            &record,
-            &members(&path).map_err(named(&path))?,
-            &scan,
-            Some(of),
-        )
-        .is_ok()
-        {
+        // Helpers of the domain are in there too, and end with it.
+        if spared(run).iter().all(|pid| !within(*pid, &path)) {
             let mark = mark(run, (of.guest, of.epoch), of.draw);
             return records::write(&mark, &record).map_err(|e| e.to_string());
         }
@@ -165,101 +157,66 @@ pub fn adopt(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
     Ok(())
 }
 
-fn same(of: &CgroupRecord) -> bool {
-    fs::metadata(&of.path).is_ok_and(|m| m.ino() == of.inode)
-}
-
-/// Every process in a group and below. 0 stands for one that cannot be seen from here.
-fn members(path: &Path) -> io::Result<BTreeSet<i32>> {
-    fn below(path: &Path, depth: usize, found: &mut BTreeSet<i32>) -> io::Result<()> {
-        // A threaded group shows its processes only further up.
-        let text = match fs::read_to_string(path.join("cgroup.procs")) {
-            Ok(text) => text,
-            Err(e) if e.raw_os_error() == Some(95) && depth > 0 => String::new(),
-            Err(e) => return Err(e),
-        };
-        found.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
-        if depth >= DEPTH {
-            return Err(io::Error::other("groups lie too deep"));
-        }
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                match below(&entry.path(), depth + 1, found) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    other => other?,
-                }
-            }
-        }
-        Ok(())
+/// Whether the group of a record is still there: `false` once it went, or another has its name.
+fn there(of: &CgroupRecord) -> io::Result<bool> {
+    match fs::metadata(&of.path) {
+        Ok(m) => Ok(m.ino() == of.inode),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
-    let mut found = BTreeSet::new();
-    below(path, 0, &mut found)?;
-    Ok(found)
 }
 
-/// Refuses a group that holds anything but its guest.
-fn alone(
-    of: &CgroupRecord,
-    members: &BTreeSet<i32>,
-    scan: &Scan,
-    leader: Option<&GuestRecord>,
-) -> Result<(), String> {
-    let life = (of.guest, of.epoch);
-    let mine = |marks: &Marks| *marks == Some(life);
-    let me = i32::try_from(std::process::id()).unwrap_or(0);
-    let descends = |pid: i32| {
-        let mut at = scan.get(pid);
-        for _ in 0..64 {
-            let Some(p) = at else {
-                return false;
-            };
-            if leader.is_some_and(|l| l.pgid == p.pid && l.start == p.start) {
-                return true;
-            }
-            at = scan.get(p.parent);
+fn same(of: &CgroupRecord) -> bool {
+    there(of).unwrap_or(false)
+}
+
+/// The processes that end no guest by ending: this one, this directory's guardian and daemon.
+fn spared(run: &RunDir) -> Vec<i32> {
+    let mut pids = vec![i32::try_from(std::process::id()).unwrap_or(0)];
+    // Not by name or words of theirs, which any guest can have.
+    if let Ok(Some(guardian)) = records::read::<GuardianState>(&run.guardian_state()) {
+        pids.push(guardian.pid);
+    }
+    if let Ok(Some(limits)) = records::read::<Limits>(&Limits::path(run)) {
+        pids.push(limits.daemon);
+    }
+    pids.retain(|pid| *pid > 1);
+    pids
+}
+
+/// Whether a process is in a group or below it. One whose group cannot be told is not.
+fn within(pid: i32, path: &Path) -> bool {
+    group_of(&pid.to_string()).is_ok_and(|own| own.starts_with(path))
+}
+
+/// Takes this process and its kind out of a guest's group, into the one above all groups of guests.
+fn step_out(run: &RunDir, of: &CgroupRecord) -> io::Result<()> {
+    for pid in spared(run) {
+        if within(pid, &of.path) {
+            let above = of.path.parent().and_then(Path::parent);
+            let above = above.ok_or_else(|| io::Error::other("it lies at the top"))?;
+            fs::write(above.join("cgroup.procs"), pid.to_string())?;
         }
-        false
-    };
-    for pid in members {
-        let what = if *pid == 0 {
-            "a process that cannot be seen from here"
-        } else if *pid == 1 || *pid == me || serves(*pid) {
-            "a process that is no guest's"
-        } else if scan.marked.get(pid).is_some_and(|m| !mine(m)) {
-            "a process of another guest"
-        } else if !of.ours
-            && Process::look(*pid).is_some()
-            && !scan.marked.get(pid).is_some_and(mine)
-            && !descends(*pid)
-        {
-            "a process that is not known to be this guest's"
-        } else {
-            continue;
-        };
-        return Err(format!(
-            "{} holds {what} ({pid}); it is left alone",
-            of.path.display()
-        ));
     }
     Ok(())
 }
 
-/// Whether a process is quorate itself at work, daemon or guardian.
-fn serves(pid: i32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = line.split(|b| *b == 0);
-    let program = words.next().unwrap_or_default();
-    let first = words.next().unwrap_or_default();
-    program.ends_with(b"quorate") && matches!(first, b"daemon" | b"guardian")
+/// A group on record.
+struct Known {
+    /// The record's file.
+    file: PathBuf,
+    /// By the file's name.
+    life: Life,
+    /// What it says; `Err` if it cannot be read.
+    of: Result<CgroupRecord, String>,
 }
 
 /// Every group on record of this boot.
-fn known(run: &RunDir, boot: BootId) -> io::Result<Vec<(PathBuf, CgroupRecord)>> {
+fn known(run: &RunDir, boot: BootId) -> io::Result<Vec<Known>> {
     let mut found = Vec::new();
     for file in fs::read_dir(run.guests())? {
-        let path = file?.path();
-        let name = path.file_name().and_then(|n| n.to_str());
+        let file = file?.path();
+        let name = file.file_name().and_then(|n| n.to_str());
         let Some(key) = name.and_then(|n| n.strip_suffix(".cgroup")) else {
             continue;
         };
@@ -267,36 +224,41 @@ fn known(run: &RunDir, boot: BootId) -> io::Result<Vec<(PathBuf, CgroupRecord)>>
         let Entry::Guest(guest, epoch) = Entry::of(key) else {
             continue;
         };
-        // What cannot be read leads nowhere; its processes are found as without it.
-        match records::read::<CgroupRecord>(&path) {
-            Ok(Some(r)) if (r.guest, r.epoch) == (guest, epoch) => {
-                if r.boot == boot {
-                    found.push((path, r));
-                } else {
-                    records::remove(&path)?;
-                }
+        let of = match records::read::<CgroupRecord>(&file) {
+            Ok(None) => continue,
+            Ok(Some(r)) if (r.guest, r.epoch) != (guest, epoch) => {
+                Err(format!("{}: names another guest inside", file.display()))
             }
-            Ok(_) => {}
-            Err(why) => tracing::error!("{why}"),
-        }
+            Ok(Some(r)) if r.boot != boot => {
+                records::remove(&file)?;
+                continue;
+            }
+            Ok(Some(r)) => Ok(r),
+            Err(why) => Err(why),
+        };
+        let life = (guest, epoch);
+        found.push(Known { file, life, of });
     }
     Ok(found)
 }
 
-/// Ends everything in the groups of the lives that `meant` names; says how many processes there
-/// were. Zero means that none of these groups holds any.
+/// Ends everything in the groups of the lives that `meant` names; says how many groups held
+/// something. Zero means that none of them holds any.
 ///
 /// # Errors
-/// A group cannot be looked at or written, or holds something else; the others are ended.
+/// A group cannot be looked at or written; the others are ended.
 pub fn end(run: &RunDir, boot: BootId, meant: &dyn Fn(Life) -> bool) -> io::Result<usize> {
     let mut count = 0;
     let mut failed = None;
-    let mut scan = None;
-    for (_, of) in known(run, boot)? {
-        if !meant((of.guest, of.epoch)) || !same(&of) {
+    for one in known(run, boot)? {
+        if !meant(one.life) {
             continue;
         }
-        match end_one(run, &of, &mut scan) {
+        let done = one.of.map_err(io::Error::other).and_then(|of| {
+            let done = there(&of).and_then(|there| if there { end_one(run, &of) } else { Ok(0) });
+            done.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", of.path.display())))
+        });
+        match done {
             Ok(n) => count += n,
             Err(e) => failed = Some(e),
         }
@@ -322,49 +284,65 @@ pub fn end_with(
     }
 }
 
-fn end_one(run: &RunDir, of: &CgroupRecord, scan: &mut Option<Scan>) -> io::Result<usize> {
-    let found = match members(&of.path) {
-        // It went meanwhile, with all that was in it.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        found => found?,
-    };
-    if found.is_empty() {
+fn end_one(run: &RunDir, of: &CgroupRecord) -> io::Result<usize> {
+    if !holds_any(&of.path)? {
         // Whoever has the guest next makes another; a run directory that is gone releases none.
         let _ = dissolve(of);
         return Ok(0);
     }
-    // Taken after the members were read: whoever is there is in it, or is gone.
-    let seen = scan.insert(Scan::take(Some(run.path()))?);
-    let leader = records::read::<GuestRecord>(&run.guest(of.guest, of.epoch));
-    let leader = leader.ok().flatten();
-    alone(of, &found, seen, leader.as_ref()).map_err(io::Error::other)?;
-    match fs::write(of.path.join("cgroup.kill"), "1") {
+    let out = step_out(run, of);
+    let kill = of.path.join("cgroup.kill");
+    let whole = match &out {
+        Ok(()) => fs::write(&kill, "1"),
+        Err(_) => Err(io::ErrorKind::Unsupported.into()),
+    };
+    match whole {
         Ok(()) => {}
-        // Before Linux 5.14: frozen first, so that none is started meanwhile.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let _ = fs::write(of.path.join("cgroup.freeze"), "1");
-            for pid in members(&of.path)? {
-                if let Some(process) = Process::look(pid) {
-                    signal(&process, Signal::KILL)?;
-                }
-            }
-            let _ = fs::write(of.path.join("cgroup.freeze"), "0");
-        }
+        Err(e) if gone(&e) && !kill.exists() || out.is_err() => one_by_one(run, of, out.is_ok())?,
         Err(e) => return Err(e),
     }
-    Ok(found.len())
+    Ok(1)
 }
 
-/// Whether any group of a life holds a process. In doubt it does not: what it would show is shown
-/// by other means too.
+/// Before Linux 5.14, or with one of us inside who cannot leave. Frozen first, if that is allowed, so
+/// that none is started meanwhile.
+fn one_by_one(run: &RunDir, of: &CgroupRecord, freeze: bool) -> io::Result<()> {
+    let frozen = of.path.join("cgroup.freeze");
+    if freeze {
+        let _ = fs::write(&frozen, "1");
+    }
+    let spared = spared(run);
+    let found = members(&of.path);
+    let mut failed = None;
+    for pid in found.iter().flatten() {
+        match Process::find(*pid) {
+            Ok(Some(process)) if !spared.contains(pid) => {
+                failed = signal(&process, Signal::KILL).err().or(failed);
+            }
+            Ok(_) => {}
+            Err(e) => failed = Some(e),
+        }
+    }
+    if freeze {
+        let _ = fs::write(&frozen, "0");
+    }
+    found?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Whether any group of a life holds a process. In doubt it does.
 #[must_use]
 pub fn populated(run: &RunDir, boot: BootId, life: Life) -> bool {
-    known(run, boot).is_ok_and(|known| {
-        known.iter().any(|(_, of)| {
-            (of.guest, of.epoch) == life
-                && same(of)
-                && members(&of.path).is_ok_and(|m| !m.is_empty())
-        })
+    let Ok(known) = known(run, boot) else {
+        return true;
+    };
+    let mut groups = known.iter().filter(|one| one.life == life);
+    groups.any(|one| {
+        let Ok(of) = &one.of else {
+            return true;
+        };
+        let holds = there(of).and_then(|there| Ok(there && holds_any(&of.path)?));
+        holds.unwrap_or(true)
     })
 }
 
@@ -373,12 +351,14 @@ pub fn populated(run: &RunDir, boot: BootId, life: Life) -> bool {
 /// # Errors
 /// One is not empty, or a file cannot be removed.
 pub fn release(run: &RunDir, boot: BootId, meant: &dyn Fn(Life) -> bool) -> io::Result<()> {
-    for (path, of) in known(run, boot)? {
-        if !meant((of.guest, of.epoch)) {
+    for one in known(run, boot)? {
+        if !meant(one.life) {
             continue;
         }
-        dissolve(&of)?;
-        records::remove(&path)?;
+        if let Ok(of) = &one.of {
+            dissolve(of)?;
+        }
+        records::remove(&one.file)?;
     }
     Ok(())
 }
@@ -387,8 +367,8 @@ fn dissolve(of: &CgroupRecord) -> io::Result<()> {
     if !of.ours || !same(of) {
         return Ok(());
     }
-    match fs::remove_dir(&of.path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+    match remove(&of.path) {
+        Err(e) if !gone(&e) => {
             let path = of.path.display();
             return Err(io::Error::new(e.kind(), format!("{path}: {e}")));
         }
@@ -411,7 +391,6 @@ pub(super) fn let_go(mark: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn the_page_shows_a_group() {
@@ -430,45 +409,41 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_holds_anything_else_is_left_alone() {
-        let process = |pid: i32, parent: i32| {
-            let one = Process {
-                pid,
-                parent,
-                group: pid,
-                session: pid,
-                state: b'S',
-                threads: 1,
-                start: 5,
-            };
-            (pid, one)
+    fn a_group_that_does_not_say_is_populated() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let says = |text: &str| {
+            std::fs::write(dir.path().join("cgroup.events"), text).expect("written");
+            holds_any(dir.path()).ok()
         };
-        let p = 1_900_000_000;
-        let other = Some((GuestId(8), Token(2)));
-        let scan = Scan {
-            all: [process(p, 1), process(p + 1, p), process(p + 2, 1)].into(),
-            marked: BTreeMap::from([(p + 2, other)]),
-        };
+        assert_eq!(says("populated 0\nfrozen 0\n"), Some(false));
+        assert_eq!(says("populated 1\nfrozen 0\n"), Some(true));
+        for nothing in ["", "frozen 0\n", "populated x\n", "populated 10\n"] {
+            assert_eq!(says(nothing), None, "{nothing:?}");
+        }
+        std::fs::write(dir.path().join("cgroup.events"), [0xff]).expect("written");
+        assert!(holds_any(dir.path()).is_err(), "unreadable");
+        assert!(!holds_any(&dir.path().join("none")).expect("it went"));
+        let run = RunDir::create(&dir.path().join("run")).expect("made");
         let of = CgroupRecord {
             guest: GuestId(7),
             epoch: Token(2),
             boot: BootId(1),
             draw: 1,
-            path: "/c".into(),
-            inode: 1,
+            path: dir.path().to_path_buf(),
+            inode: fs::metadata(dir.path()).expect("there").ino(),
             ours: true,
         };
-        let me = i32::try_from(std::process::id()).expect("a pid");
-        let holds = |pids: &[i32]| alone(&of, &pids.iter().copied().collect(), &scan, None);
-        assert_eq!(holds(&[p, p + 1]), Ok(()));
-        for bad in [0, 1, me, p + 2] {
-            let why = holds(&[p, bad]).expect_err("refused");
-            assert!(why.contains("left alone"), "{why}");
-        }
-        // In one that is libvirt's, every process must be known: this one is none of the guest's.
-        let theirs = CgroupRecord { ours: false, ..of };
-        let parent = i32::try_from(std::os::unix::process::parent_id()).expect("a pid");
-        let strange = alone(&theirs, &[parent].into(), &scan, None);
-        assert!(strange.expect_err("refused").contains("not known"));
+        let life = (of.guest, of.epoch);
+        assert!(!populated(&run, BootId(1), life), "it has no group");
+        records::write(&mark(&run, life, 1), &of).expect("written");
+        assert!(populated(&run, BootId(1), life), "its group cannot be read");
+        let other = CgroupRecord { inode: 1, ..of };
+        records::write(&mark(&run, life, 1), &other).expect("written");
+        assert!(!populated(&run, BootId(1), life), "another of its name");
+        fs::write(mark(&run, life, 1), "?").expect("written");
+        assert!(
+            populated(&run, BootId(1), life),
+            "its record cannot be read"
+        );
     }
 }

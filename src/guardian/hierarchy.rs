@@ -2,9 +2,13 @@
 
 use super::records::RunDir;
 use ring::digest;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+
+/// Groups below a guest's that are looked into.
+const GROUPS_MAX: usize = 100_000;
 
 pub(super) fn named(path: &Path) -> impl FnOnce(io::Error) -> String {
     move |e| format!("{}: {e}", path.display())
@@ -54,7 +58,7 @@ pub(crate) fn sweep(run_dir: &Path) {
     let Ok(base) = base_of(run_dir) else { return };
     for group in fs::read_dir(&base).into_iter().flatten().flatten() {
         // One that holds a process is refused by the kernel.
-        let _ = fs::remove_dir(group.path());
+        let _ = remove(&group.path());
     }
     let _ = fs::remove_dir(&base);
 }
@@ -104,6 +108,85 @@ pub(super) fn scope(path: &Path) -> Option<PathBuf> {
         }
     }
     None
+}
+
+/// Whether a group or any below it holds a process, by the kernel's own count.
+///
+/// # Errors
+/// The kernel does not say: then it may.
+pub(super) fn holds_any(path: &Path) -> io::Result<bool> {
+    let file = path.join("cgroup.events");
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if gone(&e) => return Ok(false),
+        Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", file.display()))),
+    };
+    match text.lines().find_map(|l| l.strip_prefix("populated ")) {
+        Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        _ => Err(io::Error::other(format!(
+            "{}: it does not say whether it is populated",
+            file.display()
+        ))),
+    }
+}
+
+/// A group that went meanwhile says so in two ways.
+pub(super) fn gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound
+        || e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
+/// A group and all below it, from the top down.
+fn groups(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![path.to_path_buf()];
+    let mut at = 0;
+    while let Some(path) = found.get(at) {
+        at += 1;
+        let inside = match fs::read_dir(path) {
+            Ok(inside) => inside,
+            Err(e) if gone(&e) => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in inside {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+        if found.len() > GROUPS_MAX {
+            return Err(io::Error::other("more groups than can be looked into"));
+        }
+    }
+    Ok(found)
+}
+
+/// Every process in a group and below. 0 stands for one that cannot be seen from here.
+pub(super) fn members(path: &Path) -> io::Result<BTreeSet<i32>> {
+    let mut found = BTreeSet::new();
+    for group in groups(path)? {
+        match fs::read_to_string(group.join("cgroup.procs")) {
+            Ok(text) => found.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
+            // A threaded group shows its processes only further up.
+            Err(e) if gone(&e) || e.raw_os_error() == Some(95) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a group with those that its guest has made in it.
+///
+/// # Errors
+/// One holds a process.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    for group in groups(path)?.iter().rev() {
+        match fs::remove_dir(group) {
+            Err(e) if !gone(&e) => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

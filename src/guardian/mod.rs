@@ -6,15 +6,22 @@
 mod arguments;
 pub mod cgroups;
 mod hierarchy;
-pub mod logic;
+mod insist;
+mod known;
+mod limits;
 pub mod processes;
 pub mod records;
 mod reset;
 mod resources;
+mod round;
 mod run;
+mod scan;
 mod schedule;
+mod search;
 
 pub(crate) use hierarchy::sweep;
+pub use limits::Limits;
+pub use reset::{Reach, ResetNote};
 pub use run::guardian_main;
 pub(crate) use schedule::ordinary;
 
@@ -51,6 +58,7 @@ pub struct Guardian {
     boot_id_file: PathBuf,
     boot: BootId,
     check: Duration,
+    note: Option<PathBuf>,
 }
 
 impl Guardian {
@@ -71,7 +79,17 @@ impl Guardian {
             run,
             boot_id_file,
             check,
+            note: None,
         })
+    }
+
+    /// The same guardian, which leaves the reason of a reset in `file`, on a disk.
+    #[must_use]
+    pub fn noting(self, file: PathBuf) -> Guardian {
+        Guardian {
+            note: Some(file),
+            ..self
+        }
     }
 
     /// The guardian in office, or a new one. Blocks until it is in office, at most 5 s.
@@ -104,8 +122,10 @@ impl Guardian {
     }
 
     fn start(&self) -> io::Result<()> {
+        let note = self.note.iter();
         let mut child = Command::new(&self.program)
             .arg("guardian")
+            .args(note.flat_map(|file| [std::ffi::OsStr::new("--note"), file.as_os_str()]))
             .arg("--run-dir")
             .arg(self.run.path())
             .arg("--lease-check")

@@ -7,14 +7,15 @@
 //! reach is a process that did all of that and lost its leader before: only a control group holds
 //! such a one.
 
-use super::records::{GuestRecord, MARK_DIR, MARK_EPOCH, MARK_GUEST, parse_hex};
+use super::records::GuestRecord;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Looks for new members before the found ones are ended all the same.
@@ -43,7 +44,20 @@ impl Process {
     /// What the kernel says of process `pid`; `None` if there is none.
     #[must_use]
     pub fn look(pid: i32) -> Option<Process> {
-        Process::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+        Process::find(pid).ok().flatten()
+    }
+
+    /// The same, apart from what cannot be read.
+    ///
+    /// # Errors
+    /// Nothing says whether there is one.
+    pub fn find(pid: i32) -> io::Result<Option<Process>> {
+        match fs::read(format!("/proc/{pid}/stat")) {
+            Ok(stat) => Ok(Process::parse(&stat)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+            Err(e) => Err(io::Error::new(e.kind(), format!("process {pid}: {e}"))),
+        }
     }
 
     /// This process.
@@ -96,89 +110,53 @@ pub fn leader(record: &GuestRecord) -> Option<Process> {
     Process::look(record.pgid).filter(|p| p.start == record.start && !p.gone())
 }
 
+/// The leader of a registered guest, held so that its id can mean no later process, and so that its
+/// end is seen and brought about without `/proc`. `None` if it is gone.
+///
+/// # Errors
+/// Nothing says whether it is there.
+pub(super) fn held(record: &GuestRecord) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(record.pgid) else {
+        return Ok(None);
+    };
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    // Looked at after it is held.
+    let there = Process::find(record.pgid)?.is_some_and(|p| p.start == record.start);
+    Ok(there.then_some(handle))
+}
+
+/// Whether a held process has ended. What cannot be seen has not.
+pub(super) fn over(handle: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(handle, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
+}
+
+/// Ends a held leader and the process group that it vouches for.
+///
+/// # Errors
+/// It may not be signalled.
+pub(super) fn end_held(record: &GuestRecord, handle: &OwnedFd) -> io::Result<()> {
+    if !over(handle)
+        && record.pgid > 1
+        && let Some(group) = Pid::from_raw(record.pgid)
+    {
+        // It leads none if libvirt started it.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    match pidfd_send_signal(handle, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(io::Error::other(format!("process {}: {e}", record.pgid))),
+    }
+}
+
 /// Guest and epoch that the marks of a process name; `None` if they cannot be read.
 pub type Marks = Option<(GuestId, Token)>;
 
-/// Every process of the machine (or of this pid namespace), as one pass over `/proc` found it.
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    /// By process id.
-    pub all: BTreeMap<i32, Process>,
-    /// Those that carry the marks of the run directory that was asked for.
-    pub marked: BTreeMap<i32, Marks>,
-}
-
-impl Scan {
-    /// Looks at every process, and at the marks of run directory `dir` if one is given.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read to its end.
-    pub fn take(dir: Option<&Path>) -> io::Result<Scan> {
-        Scan::marked_by(dir, MARK_DIR)
-    }
-
-    /// The same by another mark than that of guests' processes.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read to its end.
-    pub fn take_by(dir: &Path, mark: &str) -> io::Result<Scan> {
-        Scan::marked_by(Some(dir), mark)
-    }
-
-    fn marked_by(dir: Option<&Path>, mark: &str) -> io::Result<Scan> {
-        let mut scan = Scan::default();
-        for entry in fs::read_dir("/proc")? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|n| n.parse().ok()) else {
-                continue;
-            };
-            let Some(process) = Process::look(pid) else {
-                continue;
-            };
-            scan.all.insert(pid, process);
-            if let Some(marks) = dir.and_then(|dir| marks(pid, dir, mark)) {
-                scan.marked.insert(pid, marks);
-            }
-        }
-        if scan.all.is_empty() {
-            return Err(io::Error::other("/proc shows no process at all"));
-        }
-        Ok(scan)
-    }
-
-    /// A process of the scan.
-    #[must_use]
-    pub fn get(&self, pid: i32) -> Option<&Process> {
-        self.all.get(&pid)
-    }
-
-    /// Those of `pids` that are not stopped.
-    #[must_use]
-    pub fn running(&self, pids: &BTreeSet<i32>) -> Vec<Process> {
-        let of = pids.iter().filter_map(|pid| self.get(*pid));
-        of.filter(|p| !p.stopped()).copied().collect()
-    }
-}
-
-/// Whose a process is by the marks in its environment. `None` without the mark of this run
-/// directory; an id that cannot be read comes back as `None` inside.
-#[must_use]
-fn marks(pid: i32, dir: &Path, mark: &str) -> Option<Marks> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = |name: &str| {
-        environ.split(|b| *b == 0).find_map(|pair| {
-            let rest = pair.strip_prefix(name.as_bytes())?;
-            rest.strip_prefix(b"=")
-        })
-    };
-    if value(mark)? != dir.as_os_str().as_bytes() {
-        return None;
-    }
-    let guest = value(MARK_GUEST)?;
-    let hex = |v: &[u8]| std::str::from_utf8(v).ok().and_then(parse_hex);
-    let epoch = value(MARK_EPOCH).and_then(hex);
-    Some(hex(guest).zip(epoch).map(|(g, e)| (GuestId(g), Token(e))))
-}
+pub use super::scan::{Scan, passes};
 
 /// Which processes are meant.
 pub struct Wanted<'a> {

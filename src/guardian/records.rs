@@ -4,6 +4,7 @@
 //! RUN_DIR/lease                        until when guests may run
 //! RUN_DIR/guardian.lock                held by the one guardian
 //! RUN_DIR/guardian.state               who that is
+//! RUN_DIR/limits                       the times it works by
 //! RUN_DIR/guests/G-E                   guest G runs, or is held, under epoch E: its process group
 //! RUN_DIR/guests/G-E.N.intent          a start that has not registered yet; N is drawn per start
 //! RUN_DIR/guests/G-E.N.held            created, has not run its program yet
@@ -23,7 +24,7 @@
 //! starting process itself. Whoever unlinks the intent first has called the start off for
 //! certain, with no timer: the rename then fails and the process exits without running anything.
 
-use super::cgroups;
+use super::{cgroups, reset::Reach};
 use quorate_membership::{BootId, Incarnation, Time, Token};
 use quorate_recovery::guest::GuestId;
 use ring::digest;
@@ -120,6 +121,10 @@ pub struct GuardianState {
     pub realtime: bool,
     /// How often it has ended guests.
     pub endings: u64,
+    /// What a reset by it ends.
+    pub reach: Reach,
+    /// How long the last ending took, from the lease end on, in milliseconds.
+    pub last_end_ms: Option<u64>,
     /// The last thing an operator should know, in words.
     pub alarm: Option<String>,
 }

@@ -1,15 +1,12 @@
 //! Resources of agents at lease end. No signal ends an address or a mounted file system: each is
 //! stopped by its agent, by a process of its own that nobody here waits for. One that is not seen
-//! stopped in time leaves one way only to keep the promise, and the host is reset.
+//! stopped counts as a guest that is left, and in the end the host is reset for it.
 
 use super::records::RunDir;
-use super::reset::Reset;
 use crate::clock::Clock;
-use crate::ocf::end_round;
 use crate::ocf::registry::{self, Known};
 use quorate_membership::{BootId, Time};
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,8 +16,6 @@ use std::time::Duration;
 
 /// Between two stops of one resource.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Between two resets that are refused.
-const INSIST: Duration = Duration::from_secs(1);
 /// What the one who starts a stop needs.
 const STACK: usize = 256 * 1024;
 
@@ -29,7 +24,8 @@ const STACK: usize = 256 * 1024;
 struct Active {
     path: PathBuf,
     name: String,
-    kill: Option<Duration>,
+    /// The host is reset for it.
+    resets: bool,
 }
 
 /// A stop that was launched.
@@ -44,34 +40,22 @@ pub(super) struct Resources {
     boot: BootId,
     /// The quorate program: it stops one resource as `ocf-stop`.
     program: PathBuf,
-    reset: Box<dyn Reset + Send>,
     /// As last seen: a run directory that vanishes stops nothing.
     active: Vec<Active>,
     stops: BTreeMap<PathBuf, Stop>,
-    /// When the ending began, and when the lease was over.
-    began: Option<(Time, Time)>,
-    insisted: Time,
-    /// The K of resources here, once one was seen.
-    kill: Option<Duration>,
+    /// Whether the host is reset for resources here, by the last one seen that says so.
+    resets: bool,
 }
 
 impl Resources {
-    pub(super) fn new(
-        run: RunDir,
-        boot: BootId,
-        program: &Path,
-        reset: Box<dyn Reset + Send>,
-    ) -> Resources {
+    pub(super) fn new(run: RunDir, boot: BootId, program: &Path) -> Resources {
         Resources {
             run,
             boot,
             program: program.to_path_buf(),
-            reset,
             active: Vec::new(),
             stops: BTreeMap::new(),
-            began: None,
-            insisted: Time::ZERO,
-            kill: None,
+            resets: false,
         }
     }
 
@@ -80,42 +64,50 @@ impl Resources {
         if !displaced && let Ok(known) = registry::known(&self.run) {
             let active = known.iter().filter(|k| registry::is_active(&k.path));
             self.active = active.filter_map(|k| self.of(k)).collect();
-            self.kill = self.active.iter().find_map(|a| a.kill).or(self.kill);
+            self.resets |= self.active.iter().any(|a| a.resets);
         }
         !self.active.is_empty()
     }
 
     /// Resources of another boot went with it.
     fn of(&self, known: &Known) -> Option<Active> {
-        let (name, kill) = match &known.registration {
+        let (name, resets) = match &known.registration {
             Ok(r) if r.boot != self.boot => return None,
-            Ok(r) => (r.name.clone(), r.kill_ms.map(Duration::from_millis)),
-            // Nobody can stop it: it takes the K of the others, or is complained about for ever.
-            Err(why) => (why.clone(), self.kill),
+            Ok(r) => (r.name.clone(), r.kill_ms.is_some()),
+            // Nobody can stop it: the host is reset for it if it is for others.
+            Err(why) => (why.clone(), self.resets),
         };
         Some(Active {
             path: known.path.clone(),
             name,
-            kill,
+            resets,
         })
     }
 
-    /// An ending begins; the lease was over at `over`.
-    pub(super) fn begin(&mut self, now: Time, over: Time) {
-        self.began = Some((now, over.min(now)));
+    /// The first resource that the host is reset for.
+    pub(super) fn resets(&self) -> Option<&str> {
+        let mut active = self.active.iter();
+        active.find(|a| a.resets).map(|a| a.name.as_str())
+    }
+
+    /// Whether the host is reset for what agents have left.
+    pub(super) fn resets_for_agents(&self) -> bool {
+        self.resets
+    }
+
+    /// An ending begins.
+    pub(super) fn begin(&mut self) {
         self.stops.clear();
     }
 
-    /// One round of an ending: ends what agents started and are starting, launches the stops, and
-    /// resets the host when their time is over. Gives how much is left.
+    /// One round of an ending: launches the stops. Gives how many may be active.
     ///
     /// # Errors
     /// What an operator should know; it goes on all the same.
     pub(super) fn end(&mut self, displaced: bool) -> Result<usize, String> {
-        let left = end_round(&self.run, &|_| true);
-        let some = self.left(displaced);
+        self.left(displaced);
         let now = Clock.now();
-        let mut wrong = left.as_ref().err().map(io::Error::to_string);
+        let mut wrong = None;
         for one in self.active.clone() {
             if !displaced {
                 self.stop(&one, now);
@@ -123,41 +115,8 @@ impl Resources {
             if let Ok(why) = std::fs::read_to_string(registry::why(&one.path)) {
                 wrong = Some(format!("{} is not stopped: {why}", one.name));
             }
-            if let Some(kill) = one.kill {
-                let why = format!("{} was not seen stopped", one.name);
-                wrong = self.insist(now, kill, &why).or(wrong);
-            }
         }
-        if let (Some(kill), true) = (self.kill, left.as_ref().is_ok_and(|n| *n > 0)) {
-            // A mount that waits for its disk may still succeed.
-            let why = "what an agent started did not end";
-            wrong = self.insist(now, kill, why).or(wrong);
-        }
-        match (wrong, left) {
-            (Some(why), _) => Err(why),
-            (None, Ok(n)) => Ok(n + usize::from(some)),
-            (None, Err(e)) => Err(e.to_string()),
-        }
-    }
-
-    /// Resets the host if its time is over; says what came of it.
-    fn insist(&mut self, now: Time, kill: Duration, why: &str) -> Option<String> {
-        if now < self.due(now, kill) || now < self.insisted + INSIST {
-            return None;
-        }
-        self.insisted = now;
-        let why = format!("{why} within {kill:?} of the lease end");
-        Some(match self.reset.reset(&why) {
-            Ok(()) => format!("{why}; this host is reset"),
-            Err(e) => format!("{why}, and this host cannot be reset: {e}"),
-        })
-    }
-
-    /// When a resource that is not stopped resets the host. The last fifth of K is for the reset
-    /// itself; a guardian that came late has half of K to try.
-    fn due(&self, now: Time, kill: Duration) -> Time {
-        let (began, over) = self.began.unwrap_or((now, now));
-        (over + kill * 4 / 5).max(began + kill / 2)
+        wrong.map_or(Ok(self.active.len()), Err)
     }
 
     fn stop(&mut self, one: &Active, now: Time) {
@@ -201,22 +160,9 @@ mod tests {
     use crate::ocf::registry::Registration;
     use quorate_membership::Token;
     use quorate_recovery::guest::GuestId;
-    use std::sync::Mutex;
 
-    struct Watched(Arc<Mutex<Vec<String>>>);
-
-    impl Reset for Watched {
-        fn reset(&mut self, why: &str) -> io::Result<()> {
-            self.0.lock().expect("not poisoned").push(why.into());
-            Err(io::Error::other("only watched"))
-        }
-    }
-
-    /// A resource whose stop never succeeds, and the resets it leads to.
-    fn unstoppable(
-        dir: &Path,
-        kill_ms: Option<u64>,
-    ) -> (Resources, Arc<Mutex<Vec<String>>>, PathBuf) {
+    /// A resource whose stop never succeeds.
+    fn unstoppable(dir: &Path, kill_ms: Option<u64>) -> (Resources, PathBuf) {
         let run = RunDir::create(dir).expect("made");
         let registration = Registration {
             guest: GuestId(7),
@@ -239,59 +185,38 @@ mod tests {
         let path = registration.path(&run);
         records::write(&path, &registration).expect("written");
         std::fs::write(registry::active(&path), "").expect("written");
-        let resets = Arc::default();
-        let watched = Box::new(Watched(Arc::clone(&resets)));
-        let resources = Resources::new(run, BootId(3), Path::new("/bin/false"), watched);
-        (resources, resets, path)
+        (
+            Resources::new(run, BootId(3), Path::new("/bin/false")),
+            path,
+        )
     }
 
     #[test]
-    fn the_host_is_reset_when_the_time_is_over_and_not_before() {
+    fn a_resource_that_is_not_seen_stopped_is_left_and_named() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (mut resources, resets, path) = unstoppable(dir.path(), Some(3_600_000));
+        let (mut resources, path) = unstoppable(dir.path(), Some(1000));
         assert!(resources.left(false));
-        let now = Clock.now();
-        resources.begin(now, now);
-        let _ = resources.end(false);
-        assert!(resets.lock().expect("free").is_empty(), "there is time");
-        // A guardian that came late tries before.
-        resources.begin(now, Time(0));
-        let _ = resources.end(false);
-        assert!(resets.lock().expect("free").is_empty(), "it has not tried");
-        resources.began = Some((Time(0), Time(0)));
-        resources.active[0].kill = Some(Duration::ZERO);
-        let due = resources.due(now, Duration::from_secs(5));
-        assert_eq!(due, Time(0) + Duration::from_secs(4));
-        // As if an hour had gone.
-        let mut record = records::read::<Registration>(&path)
-            .expect("readable")
-            .expect("there");
-        record.kill_ms = Some(1);
-        records::write(&path, &record).expect("written");
-        let told = resources.end(false).expect_err("an operator should know");
-        assert!(told.contains("cannot be reset"), "{told}");
-        let reset = resets.lock().expect("free").clone();
-        assert_eq!(reset.len(), 1);
-        assert!(reset[0].starts_with("fs was not seen stopped"), "{reset:?}");
-        let _ = resources.end(false);
-        assert_eq!(resets.lock().expect("free").len(), 1, "not in every round");
+        resources.begin();
+        assert_eq!(resources.end(false), Ok(1));
+        assert_eq!(resources.resets(), Some("fs"));
+        // One that nobody can read is left as well, and reset for as well.
+        std::fs::write(&path, "?").expect("written");
+        assert_eq!(resources.end(false), Ok(1));
+        assert!(resources.resets().is_some());
         // Its directory may go, it does not.
         std::fs::remove_dir_all(dir.path()).expect("removed");
-        resources.insisted = Time::ZERO;
         assert!(resources.left(true));
-        let _ = resources.end(true);
-        assert_eq!(resets.lock().expect("free").len(), 2);
+        assert!(resources.resets().is_some());
     }
 
     #[test]
-    fn a_host_that_is_not_set_up_for_it_is_never_reset() {
+    fn a_host_that_is_not_set_up_for_it_is_not_reset_for_a_resource() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (mut resources, resets, path) = unstoppable(dir.path(), None);
-        resources.begin(Time(0), Time(0));
-        for _ in 0..3 {
-            let _ = resources.end(false);
-        }
-        assert!(resets.lock().expect("free").is_empty());
+        let (mut resources, path) = unstoppable(dir.path(), None);
+        resources.begin();
+        assert_eq!(resources.end(false), Ok(1));
+        assert_eq!(resources.resets(), None);
+        assert!(!resources.resets_for_agents());
         std::fs::remove_file(registry::active(&path)).expect("seen stopped");
         assert!(!resources.left(false));
         assert_eq!(resources.end(false), Ok(0));

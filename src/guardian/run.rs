@@ -1,18 +1,26 @@
 //! The guardian process: ends every guest when the lease is over, whatever becomes of the daemon.
+//!
+//! What ends guests is ordered by what may hang. First their groups and their held leaders, which
+//! needs no look at any other process; then, on a thread of its own, what is found by looking
+//! through all of them; and above both a thread that looks at numbers only and resets the host
+//! (`insist.rs`) when something is left.
 
 use super::arguments::{Arguments, parse};
-use super::cgroups;
-use super::logic::{Logic, Sight, Step};
-use super::processes::{Process, Scan, Wanted, leader};
+use super::insist::{self, Round, Word};
+use super::known::{EMPTY_ROUNDS, Known, Leader, Strays};
+use super::limits::Limits;
+use super::processes::Process;
 use super::records::{self, Entry, GuardianState, GuestRecord, RunDir};
-use super::reset::Kernel;
+use super::reset::Means;
 use super::resources::Resources;
 use super::schedule::{realtime, sleep_until};
+use super::search::Search;
 use crate::clock::{self, Clock};
+use quorate_fencing::guardian::{Act, Guardian as Rules, Sight};
 use quorate_membership::{BootId, Time};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{geteuid, setsid};
+use rustix::process::{Resource, geteuid, getrlimit, setrlimit, setsid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -24,18 +32,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Between two rounds of an ending.
-const REPEAT: Duration = Duration::from_millis(20);
-/// Between two sweeps for unregistered processes while the lease is over.
-const SWEEP: Duration = Duration::from_secs(5);
 /// How long a new guardian waits for one that is just going.
 const LOCK_WAIT: Duration = Duration::from_millis(300);
-/// One scan of `/proc` is no snapshot: this many must find nothing before nothing is believed.
-const EMPTY_ROUNDS: u8 = 2;
 /// Exit status of a guardian that found another in office.
 const REFUSED: u8 = 75;
 
-/// `quorate guardian --run-dir DIR [--lease-check MS] [--boot-id-file FILE]`: starts a guardian
+/// `quorate guardian --run-dir DIR [--lease-check MS] [--boot-id-file FILE] [--note FILE]
+/// [--unit]`: starts a guardian
 /// that belongs to nobody and returns at once; with `--detached` this process itself is it.
 #[must_use]
 pub fn guardian_main(args: &[OsString]) -> ExitCode {
@@ -71,38 +74,38 @@ pub fn guardian_main(args: &[OsString]) -> ExitCode {
     })
 }
 
-/// A registration as the guardian remembers it, also after its file is gone.
-struct Known {
-    /// `None` if the file cannot be read: then only the marks lead to the processes.
-    record: Option<GuestRecord>,
-    /// Tells a file from a later one of the same name.
-    inode: u64,
-    /// Rounds of this ending that found nothing.
-    empty: u8,
-}
-
-struct Guard {
-    run: RunDir,
-    boot: BootId,
+pub(super) struct Guard {
+    pub(super) run: RunDir,
+    pub(super) boot: BootId,
     lock: File,
-    logic: Logic,
-    known: BTreeMap<PathBuf, Known>,
-    resources: Resources,
-    state: GuardianState,
+    check: Duration,
+    pub(super) rules: Rules,
+    pub(super) known: BTreeMap<PathBuf, Known>,
+    pub(super) resources: Resources,
+    pub(super) search: Search,
+    /// Answers below this number say nothing about the ending that has begun.
+    pub(super) valid: u64,
+    pub(super) word: Arc<Word>,
+    limits: Option<Limits>,
+    pub(super) state: GuardianState,
     written: Option<GuardianState>,
-    swept: Time,
-    strays: bool,
+    pub(super) swept: Time,
+    pub(super) strays: Strays,
+    /// Processes that agents started are left.
+    pub(super) agents: bool,
+    /// The lease end that is being carried out, and when that began.
+    pub(super) ending: Option<(Time, Time)>,
     leave: Arc<AtomicBool>,
 }
 
 /// What a look at the run directory showed.
-struct Look {
-    lease_end: Option<Time>,
-    intents: Vec<PathBuf>,
+pub(super) struct Look {
+    pub(super) lease_end: Option<Time>,
+    pub(super) intents: Vec<PathBuf>,
     /// The registry could not be read.
-    blind: bool,
+    pub(super) blind: bool,
     /// The directory is gone, or another lies in its place.
-    displaced: bool,
+    pub(super) displaced: bool,
 }
 
 impl Guard {
@@ -144,29 +147,45 @@ impl Guard {
         } else {
             MlockAllFlags::CURRENT
         };
+        room_for_handles();
         let me = Process::me()?;
         // By this name it is found whatever became of its file, and of the disk that lies on.
         let program = Path::new("/proc/self/exe");
-        let resources = Resources::new(run.clone(), boot, program, Box::new(Kernel));
+        let locked_in_memory = mlockall(flags).is_ok();
+        // Before any thread is started: they inherit it.
+        let realtime = realtime();
+        let means = Means::open(arguments.unit, boot, arguments.note.clone())?;
+        let state = GuardianState {
+            pid: me.pid,
+            start: me.start,
+            boot,
+            locked_in_memory,
+            realtime,
+            endings: 0,
+            reach: means.reach().clone(),
+            last_end_ms: None,
+            alarm: None,
+        };
+        let word = Arc::new(Word::new(Clock.now()));
+        insist::start(Arc::clone(&word), arguments.check, means)?;
         Ok(Guard {
-            resources,
-            logic: Logic::new(arguments.check, REPEAT),
-            state: GuardianState {
-                pid: me.pid,
-                start: me.start,
-                boot,
-                locked_in_memory: mlockall(flags).is_ok(),
-                realtime: realtime(),
-                endings: 0,
-                alarm: None,
-            },
+            resources: Resources::new(run.clone(), boot, program),
+            search: Search::start(&run)?,
+            check: arguments.check,
+            rules: Rules::new(),
+            valid: 0,
+            word,
+            limits: None,
+            state,
             run,
             boot,
             lock,
             known: BTreeMap::new(),
             written: None,
             swept: Time::ZERO,
-            strays: false,
+            strays: Strays::No,
+            agents: false,
+            ending: None,
             leave,
         })
     }
@@ -184,45 +203,78 @@ impl Guard {
                 now = Clock.now();
             }
             let over = look.lease_end.is_none_or(|end| now >= end);
-            if over && !self.logic.ending() && now >= self.swept + SWEEP {
-                self.swept = now;
-                self.strays = self.wanted(&look, |wanted| {
-                    let scan = Scan::take(Some(wanted.dir))?;
-                    Ok(!wanted.among(&scan).is_empty())
-                });
-            }
-            let began = self.logic.ending();
+            self.hear(&look);
+            self.wonder(&look, over, now);
             let resources = self.resources.left(look.displaced);
-            let guests = self.strays
+            let guests = self.strays != Strays::No
                 || look.blind
                 || resources
-                || self.known.values().any(|k| k.empty < EMPTY_ROUNDS);
-            let step = self.logic.step(Sight {
+                || self.known.values().any(|k| !k.ended());
+            let kill = Limits::kill(self.limits);
+            let act = self.rules.see(&Sight {
+                now: Duration::from_nanos(now.0),
+                lease_end: look.lease_end.map(|end| Duration::from_nanos(end.0)),
+                armed: true,
+                guests: usize::from(guests),
+                pending: look.intents.len(),
+                kill,
+            });
+            self.word.say(&Round {
                 now,
                 lease_end: look.lease_end,
-                guests,
-                pending: !look.intents.is_empty(),
+                left: self.left(&look),
+                due: self.rules.reset_due(kill),
+                kill,
             });
-            match step {
-                Step::End(again) => {
-                    if !began {
-                        self.state.endings += 1;
-                        self.known.values_mut().for_each(|k| k.empty = 0);
-                        self.resources.begin(now, look.lease_end.unwrap_or(now));
+            match act {
+                Act::Kill { again } | Act::Reset { again } => {
+                    if self.ending.is_none() {
+                        self.begin(&look, now);
                     }
                     self.end(&look);
-                    sleep_until(again);
+                    // A reset is the other thread's; what is left is ended further all the same.
+                    let soon = now + quorate_fencing::guardian::KILL_AGAIN;
+                    sleep_until(time(again).min(soon).max(Clock.now()));
                 }
-                Step::Sleep(until) => {
+                Act::Idle | Act::WaitUntil(_) => {
+                    self.ended(now, kill);
                     // Nobody can stop it while there is something to guard.
                     let idle = !guests && look.intents.is_empty();
                     let told = self.leave.load(Ordering::Relaxed);
                     if idle && (told || look.displaced) {
                         return ExitCode::SUCCESS;
                     }
-                    sleep_until(until);
+                    let next = now + self.check;
+                    sleep_until(match act {
+                        Act::WaitUntil(end) => next.min(time(end)),
+                        _ => next,
+                    });
                 }
             }
+        }
+    }
+
+    fn begin(&mut self, look: &Look, now: Time) {
+        self.state.endings += 1;
+        self.ending = Some((look.lease_end.unwrap_or(now), now));
+        self.valid = self.search.next();
+        self.strays = Strays::Unknown;
+        self.known.values_mut().for_each(|k| k.empty = 0);
+        self.resources.begin();
+    }
+
+    /// An ending is over, if there was one: one that took long is told.
+    fn ended(&mut self, now: Time, kill: Duration) {
+        let Some((over, began)) = self.ending.take() else {
+            return;
+        };
+        // What came after the lease end is counted from then on.
+        let took = now.since(if began > over + kill { began } else { over });
+        self.state.last_end_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        if took > kill / 2 {
+            self.alarm(format!(
+                "ending the guests took {took:.1?} of the {kill:.1?} that the cluster reckons with"
+            ));
         }
     }
 
@@ -256,6 +308,7 @@ impl Guard {
                 self.alarm(format!("the registry cannot be read: {e}"));
             }
         }
+        self.limits = Limits::read(&self.run, self.boot).or(self.limits);
         // Last, so that a lease that was extended meanwhile is not missed.
         match self.run.lease_end(self.boot) {
             Ok(end) => look.lease_end = Some(end),
@@ -266,7 +319,7 @@ impl Guard {
         look
     }
 
-    fn refresh(&mut self, entries: &[(PathBuf, Entry)]) {
+    pub(super) fn refresh(&mut self, entries: &[(PathBuf, Entry)]) {
         let mut there = BTreeMap::new();
         for (path, entry) in entries {
             let Entry::Guest(guest, epoch) = *entry else {
@@ -297,90 +350,30 @@ impl Guard {
             };
             // Processes of another boot went with it, and their ids mean others now.
             let foreign = record.is_some_and(|r| r.boot != self.boot);
+            let record = record.filter(|_| !foreign);
             let same = self.known.get(path).filter(|k| k.inode == inode);
-            let empty = same.map_or(if foreign { EMPTY_ROUNDS } else { 0 }, |k| k.empty);
             let known = Known {
-                record: record.filter(|_| !foreign),
+                leader: Leader::of(record.as_ref()),
+                empty: same.map_or(if foreign { EMPTY_ROUNDS } else { 0 }, |k| k.empty),
+                record,
                 inode,
-                empty,
+                vanished: None,
             };
             self.known.insert(path.clone(), known);
         }
         // A file may vanish without its processes: then they are remembered.
-        let dir = self.run.path().to_path_buf();
+        let next = self.search.next();
         self.known.retain(|path, known| {
-            there.contains_key(path) || known.record.is_some_and(|r| left(&dir, r))
-        });
-    }
-
-    /// One round: calls off the starts, then ends what is registered or marked.
-    fn end(&mut self, look: &Look) {
-        for intent in &look.intents {
-            if let Err(e) = records::remove(intent) {
-                self.alarm(format!("a start cannot be called off: {e}"));
-            }
-        }
-        // A start either lost its intent or is registered by now.
-        if !look.displaced
-            && let Ok(entries) = self.run.entries()
-        {
-            self.refresh(&entries);
-        }
-        // By their groups at once; then whatever left them, or has none.
-        let grouped = if look.displaced {
-            Ok(0)
-        } else {
-            cgroups::end(&self.run, self.boot, &|_| true)
-        };
-        let mut nothing = false;
-        let failed = self.wanted(look, |wanted| {
-            nothing = wanted.end()? == 0;
-            Ok(false)
-        });
-        match grouped {
-            Ok(n) => nothing &= n == 0,
-            // One that may not be ended as a whole is ended process by process.
-            Err(e) => self.alarm(format!("a control group cannot be ended: {e}")),
-        }
-        // After the processes, which end at once; nothing here waits for an agent.
-        match self.resources.end(look.displaced) {
-            Ok(left) => nothing &= left == 0,
-            Err(why) => {
-                nothing = false;
-                self.alarm(why);
-            }
-        }
-        if failed {
-            nothing = false;
-        }
-        for known in self.known.values_mut() {
-            known.empty = if nothing {
-                (known.empty + 1).min(EMPTY_ROUNDS)
-            } else {
-                0
+            known.vanished = match there.contains_key(path) {
+                true => None,
+                false => known.vanished.or(Some(next)),
             };
-        }
-        self.strays = !nothing;
-        self.swept = Clock.now();
+            // Without a record only its marks led to it, and those are swept for.
+            known.vanished.is_none() || known.record.is_some() && !known.ended()
+        });
     }
 
-    /// Does something with all guests of this directory; `true` if it fails, too.
-    fn wanted(&mut self, look: &Look, act: impl FnOnce(&Wanted<'_>) -> io::Result<bool>) -> bool {
-        let records: Vec<GuestRecord> = self.known.values().filter_map(|k| k.record).collect();
-        // In another's directory the marks belong to the guests of that one.
-        let mine = !look.displaced || !self.run.path().exists();
-        let wanted = Wanted {
-            dir: self.run.path(),
-            records: &records,
-            marked: &|_| mine,
-        };
-        act(&wanted).unwrap_or_else(|e| {
-            self.alarm(format!("guests cannot be ended: {e}"));
-            true
-        })
-    }
-
-    fn alarm(&mut self, why: String) {
+    pub(super) fn alarm(&mut self, why: String) {
         self.state.alarm = Some(why);
     }
 
@@ -394,15 +387,13 @@ impl Guard {
     }
 }
 
-/// Whether a guest whose registration vanished has processes left. In doubt it has.
-fn left(dir: &Path, record: GuestRecord) -> bool {
-    if leader(&record).is_some() {
-        return true;
-    }
-    let wanted = Wanted {
-        dir,
-        records: &[record],
-        marked: &|marks| marks == Some((record.guest, record.epoch)),
-    };
-    Scan::take(Some(dir)).map_or(true, |scan| !wanted.among(&scan).is_empty())
+fn time(since_boot: Duration) -> Time {
+    Time(u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// One handle for each guest is held.
+fn room_for_handles() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -13,11 +13,66 @@ fn sight(now: u64) -> Sight {
         armed: true,
         guests: 1,
         pending: 0,
+        kill: at(5),
     }
 }
 
 fn kills(act: Act) -> bool {
     matches!(act, Act::Kill { .. })
+}
+
+fn resets(act: Act) -> bool {
+    matches!(act, Act::Reset { .. })
+}
+
+#[test]
+fn what_is_left_at_four_fifths_of_k_resets_the_host() {
+    let mut guardian = Guardian::new();
+    assert!(kills(guardian.see(&sight(30))));
+    assert_eq!(guardian.reset_due(at(5)), Some(at(34)));
+    let again = at(34) + RESET_AGAIN;
+    assert!(kills(guardian.see(&sight(33))));
+    // The lease that returns meanwhile changes nothing.
+    let renewed = Sight {
+        lease_end: Some(at(90)),
+        ..sight(34)
+    };
+    assert_eq!(guardian.see(&renewed), Act::Reset { again });
+    // It is still there, so it is ended further, and reset again a second later.
+    let soon = Sight {
+        now: at(34) + RESET_AGAIN / 2,
+        ..renewed
+    };
+    assert!(kills(guardian.see(&soon)));
+    assert!(resets(guardian.see(&sight(35))));
+    let gone = Sight {
+        guests: 0,
+        ..sight(36)
+    };
+    assert_eq!(guardian.see(&gone), Act::Idle);
+    assert_eq!(guardian.reset_due(at(5)), None);
+}
+
+#[test]
+fn a_kill_without_a_record_or_begun_late_has_time_of_its_own() {
+    let mut guardian = Guardian::new();
+    let unknown = |now| Sight {
+        lease_end: None,
+        ..sight(now)
+    };
+    assert!(kills(guardian.see(&unknown(50))));
+    assert!(kills(guardian.see(&unknown(53))));
+    assert!(
+        resets(guardian.see(&unknown(54))),
+        "4/5 of K after the first kill"
+    );
+    let mut guardian = Guardian::new();
+    assert!(kills(guardian.see(&sight(60))), "a start that was held up");
+    assert!(kills(guardian.see(&sight(62))));
+    assert!(
+        resets(guardian.see(&sight(63))),
+        "half of K after the first kill"
+    );
 }
 
 #[test]
@@ -106,7 +161,7 @@ fn a_pending_start_is_treated_as_a_guest() {
 fn disarmed_nothing_is_begun_but_what_was_begun_is_finished() {
     let disarmed = Sight {
         armed: false,
-        ..sight(40)
+        ..sight(33)
     };
     assert_eq!(Guardian::new().see(&disarmed), Act::Idle);
     let mut guardian = Guardian::new();
@@ -207,6 +262,7 @@ fn sights() -> impl Strategy<Value = Vec<Sight>> {
             armed,
             guests,
             pending,
+            kill: at(5),
         });
     proptest::collection::vec(one, 1..40)
 }
@@ -223,7 +279,7 @@ proptest! {
             let something = sight.guests + sight.pending > 0;
             let over = sight.lease_end.is_none_or(|end| latest >= end);
             begun = something && (begun || (sight.armed && over));
-            prop_assert_eq!(kills(act), begun);
+            prop_assert_eq!(kills(act) || resets(act), begun);
             if let Act::WaitUntil(when) = act {
                 prop_assert!(sight.lease_end == Some(when) && when > latest && sight.armed);
             }
@@ -239,8 +295,9 @@ proptest! {
         for sight in list {
             let act = guardian.see(&sight);
             let fed = feed.may(&sight);
-            prop_assert_eq!(fed == Feeding::Hold, kills(act));
-            prop_assert!(!(kills(act) && feed.may_close(&sight, true)));
+            let ends = kills(act) || resets(act);
+            prop_assert_eq!(fed == Feeding::Hold, ends);
+            prop_assert!(!(ends && feed.may_close(&sight, true)));
         }
     }
 }

@@ -353,8 +353,25 @@ pub enum Action {
         /// Longest time.
         longest: u64,
     },
-    /// The next kill at lease end on this host sticks (only a hardware watchdog helps).
+    /// From now on no signal ends a guest's process on this host.
     StuckKill(Who),
+    /// The shared storage answers no write of a host for so long, and carries out then what it holds:
+    /// neither a pause nor a signal takes such a write back.
+    WritesHeld {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
+    /// Whoever looks through the processes of a host gets no answer for so long.
+    ScanHangs {
+        /// Which.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
+    /// A guest's processes are from now on where only the kernel's count of their group shows them.
+    Hides(usize),
     /// Writes of a host's disk take this long.
     SlowDisk {
         /// Which.

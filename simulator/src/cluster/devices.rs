@@ -276,6 +276,8 @@ impl<N: SimNode> Sim<N> {
         self.hosts[host].outages += 1;
         self.set_all_writing(host);
         let h = &mut self.hosts[host];
+        h.writes_held_until = 0;
+        h.scan_hangs_until = 0;
         h.procs.clear();
         h.creations.clear();
         h.busy.clear();

@@ -280,13 +280,17 @@ fn one(rng: &mut Rng, plan: &mut Plan, kind: usize, at: u64) {
                 );
                 push(long(rng), Action::FenceNetwork { from, cut: false });
             }
-            4 => {
-                let covered: Vec<usize> = (0..plan.hosts).filter(|h| plan.watchdogs[*h]).collect();
-                if !covered.is_empty() {
-                    let who = Who::Host(covered[rng.index(covered.len())]);
-                    plan.timeline.push((at, Action::StuckKill(who)));
+            4 => match rng.range(0, 3) {
+                0 => push(0, Action::StuckKill(who)),
+                1 => {
+                    let length = long(rng);
+                    push(0, Action::WritesHeld { who, length });
                 }
-            }
+                _ => {
+                    let length = long(rng);
+                    push(0, Action::ScanHangs { who, length });
+                }
+            },
             _ => {
                 let classes = [
                     Class::Beat,

@@ -57,6 +57,21 @@ pub(crate) enum Event {
         host: usize,
         boot: u32,
     },
+    /// The guardian looks whether what it ended is gone.
+    Left {
+        host: usize,
+        boot: u32,
+    },
+    /// The guardian resets the host.
+    Reset {
+        host: usize,
+        boot: u32,
+    },
+    /// The storage answers a host again, or a look at its processes comes back.
+    GoesOn {
+        host: usize,
+        boot: u32,
+    },
     FeedLook {
         host: usize,
         boot: u32,

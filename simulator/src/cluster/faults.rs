@@ -272,6 +272,9 @@ impl<N: SimNode> Sim<N> {
                 self.hosts[host].untold_until = self.world.now() + length;
             }
             Action::StorageGone { who, length } => self.storage_gone(who, *length),
+            Action::WritesHeld { who, length } => self.writes_held(who, *length),
+            Action::ScanHangs { who, length } => self.scan_hangs(who, *length),
+            Action::Hides(guest) => self.hides(*guest),
             Action::HypervisorCrash { who, length } => self.hypervisor_crash(who, *length),
             Action::LateWrites { who, length } => {
                 let host = self.who(who);
@@ -343,6 +346,8 @@ impl<N: SimNode> Sim<N> {
             h.stuck_kill = false;
             h.rotten = false;
             h.storage_gone_until = 0;
+            h.scan_hangs_until = 0;
+            h.writes_held_until = 0;
             h.untold_until = 0;
             h.late_writes = 0;
             h.watchdog_mode = WatchdogMode::Works;
@@ -358,6 +363,8 @@ impl<N: SimNode> Sim<N> {
                 }
             }
             let (on, boot, frozen) = (h.on, h.boot, h.frozen_until > now);
+            self.writes_go_on(host);
+            let h = &mut self.hosts[host];
             if frozen {
                 h.frozen_until = now;
                 self.thaw(host, now);

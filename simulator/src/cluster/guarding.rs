@@ -53,29 +53,75 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    /// Begins to end every guest if the lease is over.
+    /// Ends every guest if the lease is over, and resets the host if that does not work.
     pub(super) fn guard(&mut self, host: usize) {
-        let clock = Time(self.world.reading(host));
+        let (now, clock) = (self.world.now(), Time(self.world.reading(host)));
         let h = &mut self.hosts[host];
-        let sight = h.sight(clock);
-        let begun = h.guardian.logic.killing();
-        let act = h.guardian.logic.see(&sight);
-        if begun || !matches!(act, Act::Kill { .. }) {
+        if h.scan_hangs_until > now && mutants::host("guardian-waits-for-a-scan") {
             return;
+        }
+        let sight = h.sight(now, clock);
+        let begun = h.guardian.logic.killing();
+        match h.guardian.logic.see(&sight) {
+            Act::Kill { .. } if !begun => {}
+            Act::Reset { .. } => {
+                mark!(
+                    self,
+                    host,
+                    Fence,
+                    "something is left: the guardian resets it"
+                );
+                let longest = ns(self.plan.timing.kill) * 15 / 100;
+                let delay = self.guest_rng.range(MS, longest.max(2 * MS));
+                let boot = self.hosts[host].boot;
+                self.world.after(delay, Event::Reset { host, boot });
+                return;
+            }
+            _ => return,
         }
         self.kills += 1;
         self.note_expiry(host);
         self.notice(When::LeaseExpires, Some(host), None);
         mark!(self, host, Kill, "lease over: the guardian ends all guests");
-        if !(self.hosts[host].watchdog && self.hosts[host].stuck_kill) {
-            self.plan_kill(host);
+        self.plan_kill(host);
+        self.look_again(host);
+    }
+
+    /// Looks again when the host is to be reset if something is left.
+    fn look_again(&mut self, host: usize) {
+        let h = &self.hosts[host];
+        let Some(due) = h.guardian.logic.reset_due(h.kill) else {
+            return;
+        };
+        let due = Time(due.as_nanos() as u64 + MS);
+        let now = self.world.now();
+        let at = self.world.clock(host).true_time(due.0).max(now + MS);
+        let boot = self.hosts[host].boot;
+        self.world.after(at - now, Event::Left { host, boot });
+    }
+
+    /// The guardian's other thread, which waits for nothing, looks whether something is left.
+    pub(super) fn left(&mut self, host: usize) {
+        let before = self.hosts[host].boot;
+        self.guard(host);
+        let h = &self.hosts[host];
+        if h.on && h.boot == before && h.guardian.logic.killing() {
+            let boot = h.boot;
+            let again = ns(quorate_fencing::guardian::RESET_AGAIN) / 4;
+            self.world.after(again, Event::Left { host, boot });
         }
     }
 
+    pub(super) fn reset_host(&mut self, host: usize) {
+        let back = self.guest_rng.range(300 * MS, 4000 * MS);
+        self.power_off(host, Some(back));
+    }
+
+    /// A signal reaches the guests; most ends take much less than K.
     pub(super) fn plan_kill(&mut self, host: usize) {
         // K is counted by the host's clock; a fast one leaves less true time.
         let rate = self.world.clock(host).rate_ppb.max(0) as u64;
-        let longest = ns(self.plan.timing.kill) * 97 / 100;
+        let longest = ns(self.plan.timing.kill) * 3 / 4;
         let longest = longest - longest / 1000 * (rate / 1_000_000);
         let delay = self.guest_rng.range(MS, longest);
         let boot = self.hosts[host].boot;
@@ -86,18 +132,27 @@ impl<N: SimNode> Sim<N> {
         if !self.hosts[host].guardian.logic.killing() {
             return;
         }
-        while !self.hosts[host].procs.is_empty() {
-            self.gone(host, 0, "the guardian ended it", Cause::Died);
+        let blind = mutants::host("populated-fails-open");
+        for at in (0..self.hosts[host].procs.len()).rev() {
+            if !(self.hosts[host].procs[at].hidden && blind) {
+                self.gone(host, at, "the guardian ended it", Cause::Died);
+            }
         }
         // The kill goes on until no start is pending: what appears later is ended as well (V7).
         self.guard(host);
     }
 
+    /// The storage answers again, or a look at the processes comes back.
+    pub(super) fn goes_on(&mut self, host: usize) {
+        self.writes_go_on(host);
+        self.guard(host);
+    }
+
     /// The watchdog's feeder looks whether it may feed.
     pub(super) fn feed_look(&mut self, host: usize) {
-        let clock = Time(self.world.reading(host));
+        let (now, clock) = (self.world.now(), Time(self.world.reading(host)));
         let h = &mut self.hosts[host];
-        let sight = h.sight(clock);
+        let sight = h.sight(now, clock);
         let may = h.guardian.feed.may(&sight) == Feeding::Feed;
         let boot = h.boot;
         let stuck = h.guardian.logic.killing() && !mutants::host("fed-past-lease-end");
@@ -111,7 +166,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn feed(&mut self, host: usize) {
-        let clock = Time(self.world.reading(host));
+        let (now, clock) = (self.world.now(), Time(self.world.reading(host)));
         let t = &self.plan.timing;
         let (w, g) = (ns(t.watchdog), ns(t.watchdog_granularity));
         let fires = w + self.guest_rng.range(0, g);
@@ -122,7 +177,7 @@ impl<N: SimNode> Sim<N> {
         let h = &mut self.hosts[host];
         h.guardian.fed += 1;
         // The clock is read again after the feed: one that slipped past the end is the last.
-        let sight = h.sight(clock);
+        let sight = h.sight(now, clock);
         h.guardian.feed.fed(&sight);
         let (boot, fed) = (h.boot, h.guardian.fed);
         self.world.after(fires, Event::Watchdog { host, boot, fed });

@@ -94,6 +94,10 @@ impl<N: SimNode> Sim<N> {
         }
         match (&order.action, at) {
             (GuestAction::Create(_), _) => self.create(host, life, order),
+            (GuestAction::Pause, Some(at)) if self.hosts[host].procs[at].held => {
+                let late = "it was not held in time: it waits for its disk".into();
+                self.done(host, life, order.order, Err(late));
+            }
             (GuestAction::Continue | GuestAction::Pause, Some(at)) => {
                 self.hosts[host].procs[at].paused = order.action == GuestAction::Pause;
                 if order.action == GuestAction::Continue {
@@ -206,6 +210,9 @@ impl<N: SimNode> Sim<N> {
                 epoch: c.epoch,
                 paused: !mutants::host("created-running"),
                 writing: false,
+                held: false,
+                killed: false,
+                hidden: false,
                 mind,
                 top: c.top,
                 job: false,
@@ -238,7 +245,10 @@ impl<N: SimNode> Sim<N> {
         let found = h.procs.iter();
         let mut fits = found.enumerate();
         if let Some((at, _)) = fits.find(|(_, p)| p.guest == guest && p.epoch <= epoch) {
-            self.remove(host, at);
+            if !self.remove(host, at) {
+                let left = "1 processes are still there".to_owned();
+                return self.done(host, life, order, Err(left));
+            }
         }
         self.done(host, life, order, Ok(()));
     }
@@ -278,7 +288,9 @@ impl<N: SimNode> Sim<N> {
     /// Removes a process that nobody told to end, and tells the daemon.
     pub(super) fn gone(&mut self, host: usize, at: usize, how: &str, cause: Cause) {
         let p = self.hosts[host].procs[at];
-        self.remove(host, at);
+        if !self.remove(host, at) {
+            return;
+        }
         let fact = Fact::GuestGone {
             guest: p.guest,
             epoch: p.epoch,
@@ -291,11 +303,19 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    pub(super) fn remove(&mut self, host: usize, at: usize) {
-        self.hosts[host].procs[at].paused = true;
+    /// `false` if it cannot go: the storage holds a write of it, or no signal ends it.
+    pub(super) fn remove(&mut self, host: usize, at: usize) -> bool {
+        let stuck = self.hosts[host].stuck_kill;
+        let p = &mut self.hosts[host].procs[at];
+        p.killed = true;
+        if p.held || stuck {
+            return false;
+        }
+        p.paused = true;
         self.set_writing(host, at);
         self.draw_gone(host, at);
         self.hosts[host].procs.remove(at);
+        true
     }
 
     /// Looks again whether the process can write, after anything it depends on changed.
@@ -304,14 +324,16 @@ impl<N: SimNode> Sim<N> {
         let h = &self.hosts[host];
         let can = h.on && h.frozen_until <= now;
         let p = &h.procs[at];
-        let writing = can && !p.paused && p.mind.hold.is_none();
+        let writing = can && !p.paused && p.mind.hold.is_none() || h.on && p.held;
         if p.writing == writing {
             return;
         }
         self.count(host, at);
         self.ran(host, at);
+        let held = self.hosts[host].writes_held_until > now;
         let p = &mut self.hosts[host].procs[at];
         p.writing = writing;
+        p.held |= writing && held;
         let (p, name) = (*p, self.name(host));
         self.hash
             .add(p.guest.0 << 8 | (host as u64) << 1 | u64::from(writing));
@@ -386,7 +408,12 @@ impl<N: SimNode> Sim<N> {
             }
         } else {
             Fact::Guests {
-                seen: h.procs.iter().map(nodes::seen).collect(),
+                seen: h
+                    .procs
+                    .iter()
+                    .filter(|p| !(p.hidden && mutants::host("populated-fails-open")))
+                    .map(nodes::seen)
+                    .collect(),
             }
         };
         let delay = self.guest_rng.range(0, 20 * MS);

@@ -2,6 +2,7 @@
 
 use super::action::{DeviceMode, WatchdogMode};
 use super::minds::Mind;
+use crate::mutants;
 use quorate_fencing::guardian::Sight;
 use quorate_membership::entry::{ArmedClass, Profile};
 use quorate_membership::store::{Image, Write};
@@ -21,6 +22,12 @@ pub(super) struct Proc {
     pub(super) paused: bool,
     /// It can write: not paused, not held by others, and its host has power and is not frozen.
     pub(super) writing: bool,
+    /// The storage holds a write of it: it can write until the storage is back, whoever ends it.
+    pub(super) held: bool,
+    /// A signal was sent to it; it ends when its write comes back.
+    pub(super) killed: bool,
+    /// Only the kernel's count of its group shows it.
+    pub(super) hidden: bool,
     /// The operating system in it.
     pub(super) mind: Mind,
     /// The image it writes to, and whether a copy of that is under way.
@@ -97,6 +104,12 @@ pub(super) struct Host {
     /// Orders given and not yet begun.
     pub(super) silent_until: u64,
     pub(super) slow_create: u64,
+    /// The shared storage holds writes of this host until then.
+    pub(super) writes_held_until: u64,
+    /// Looking through the processes hangs until then.
+    pub(super) scan_hangs_until: u64,
+    /// K, as the guardian was told.
+    pub(super) kill: Duration,
     /// The shared storage cannot be reached from here until then.
     pub(super) storage_gone_until: u64,
     pub(super) device: Option<DeviceMode>,
@@ -122,13 +135,19 @@ impl Host {
     }
 
     /// What the guardian sees at reading `clock`.
-    pub(super) fn sight(&self, clock: Time) -> Sight {
+    /// `now` is the true time.
+    pub(super) fn sight(&self, now: u64, clock: Time) -> Sight {
+        let blind = mutants::host("populated-fails-open");
+        let shown = self.procs.iter().filter(|p| !(p.hidden && blind)).count();
+        // That nothing is left is seen by looking only.
+        let unseen = self.guardian.logic.killing() && self.scan_hangs_until > now;
         Sight {
             now: Duration::from_nanos(clock.0),
             lease_end: self.guardian.end.map(|end| Duration::from_nanos(end.0)),
             armed: true,
-            guests: self.procs.len(),
+            guests: shown + usize::from(unseen),
             pending: self.creations.len(),
+            kill: self.kill,
         }
     }
 

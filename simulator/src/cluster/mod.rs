@@ -349,6 +349,9 @@ impl<N: SimNode> Sim<N> {
         let (host, boot) = match &event {
             Event::Guardian { host, boot, .. }
             | Event::Killed { host, boot }
+            | Event::Left { host, boot }
+            | Event::Reset { host, boot }
+            | Event::GoesOn { host, boot }
             | Event::FeedLook { host, boot }
             | Event::Feed { host, boot }
             | Event::Created { host, boot, .. }
@@ -369,6 +372,9 @@ impl<N: SimNode> Sim<N> {
         match event {
             Event::Guardian { host, at, .. } => self.guardian_timer(host, at),
             Event::Killed { host, .. } => self.killed(host),
+            Event::Left { host, .. } => self.left(host),
+            Event::Reset { host, .. } => self.reset_host(host),
+            Event::GoesOn { host, .. } => self.goes_on(host),
             Event::FeedLook { host, .. } => self.feed_look(host),
             Event::Feed { host, .. } => self.feed(host),
             Event::Created {

@@ -55,10 +55,7 @@ fn actions(plan: &Plan) -> impl Iterator<Item = &Action> {
 }
 
 fn needs_watchdog(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Freeze { .. } | Action::StuckKill(_) | Action::Watchdog { .. }
-    )
+    matches!(action, Action::Freeze { .. } | Action::Watchdog { .. })
 }
 
 /// So many hosts and guests are needed for those that are named.
@@ -202,6 +199,7 @@ fn last_guest(action: &Action) -> Option<usize> {
     });
     let own = match action {
         Action::GuestCrash(guest)
+        | Action::Hides(guest)
         | Action::Guest(guest, _)
         | Action::Ask(_, Ask::Stop(guest) | Ask::Start(guest)) => Some(*guest),
         _ => None,
@@ -258,6 +256,8 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::Watchdog { who, .. }
         | Action::EventsLost { who, .. }
         | Action::StorageGone { who, .. }
+        | Action::WritesHeld { who, .. }
+        | Action::ScanHangs { who, .. }
         | Action::HypervisorCrash { who, .. }
         | Action::LateWrites { who, .. }
         | Action::Ask(who, _) => vec![who],
@@ -268,6 +268,7 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::Rate(_)
         | Action::AllPowerOff { .. }
         | Action::GuestCrash(_)
+        | Action::Hides(_)
         | Action::Guest(..)
         | Action::Calm => Vec::new(),
     }
@@ -286,6 +287,8 @@ fn length(action: &mut Action) -> Option<&mut u64> {
         | Action::DiskStalls { length, .. }
         | Action::EventsLost { length, .. }
         | Action::StorageGone { length, .. }
+        | Action::WritesHeld { length, .. }
+        | Action::ScanHangs { length, .. }
         | Action::HypervisorCrash { length, .. }
         | Action::PowerOff {
             back: Some(length), ..
@@ -443,9 +446,13 @@ mod tests {
         assert_eq!(graft(&world(4, 2), &donor), None);
         assert_eq!(graft(&world(5, 1), &donor), None);
         // Without watchdogs a host that stands still for good is no part of the contract.
-        donor
-            .timeline
-            .push((SECOND, Action::StuckKill(Who::Host(0))));
+        donor.timeline.push((
+            SECOND,
+            Action::Freeze {
+                who: Who::Host(0),
+                length: SECOND,
+            },
+        ));
         let bare = Plan {
             watchdogs: vec![false; 5],
             ..world(5, 2)

@@ -2,10 +2,11 @@
 
 use super::action::{WatchdogMode, Who};
 use super::picture::mark;
-use super::{Local, Sim, SimNode};
+use super::{Event, Local, Sim, SimNode};
 use crate::world::MS;
 use quorate_membership::entry::ArmedClass;
 use quorate_recovery::contract::Fact;
+use quorate_recovery::observation::Cause;
 
 impl<N: SimNode> Sim<N> {
     /// The hypervisor's daemon ends and comes back: what it had in hand is refused when it is back.
@@ -38,6 +39,61 @@ impl<N: SimNode> Sim<N> {
             h.watchdog = false;
             let fact = Fact::Armed(Some(ArmedClass::Guardian));
             self.world.tell(host, MS, Local::fact(fact));
+        }
+    }
+
+    /// The storage holds what is written from now on: a write that is under way is done when it
+    /// answers again, whatever became of the guest.
+    pub(super) fn writes_held(&mut self, who: &Who, length: u64) {
+        let host = self.who(who);
+        if !self.hosts[host].on {
+            return;
+        }
+        let h = &mut self.hosts[host];
+        h.writes_held_until = h.writes_held_until.max(self.world.now() + length);
+        for p in &mut h.procs {
+            p.held |= p.writing;
+        }
+        let boot = h.boot;
+        self.world.after(length, Event::GoesOn { host, boot });
+    }
+
+    /// The storage answers again: held writes are done, and what was ended meanwhile is gone.
+    pub(super) fn writes_go_on(&mut self, host: usize) {
+        if self.hosts[host].writes_held_until > self.world.now() {
+            return;
+        }
+        for at in (0..self.hosts[host].procs.len()).rev() {
+            let p = &mut self.hosts[host].procs[at];
+            let held = std::mem::take(&mut p.held);
+            if p.killed {
+                self.gone(host, at, "it was ended before", Cause::Died);
+            } else if held {
+                self.set_writing(host, at);
+            }
+        }
+    }
+
+    /// Nobody gets an answer who looks through the processes of a host.
+    pub(super) fn scan_hangs(&mut self, who: &Who, length: u64) {
+        let host = self.who(who);
+        if !self.hosts[host].on {
+            return;
+        }
+        let h = &mut self.hosts[host];
+        h.scan_hangs_until = h.scan_hangs_until.max(self.world.now() + length);
+        let boot = h.boot;
+        self.world.after(length, Event::GoesOn { host, boot });
+    }
+
+    /// A guest's processes go where only the kernel's count of their group shows them.
+    pub(super) fn hides(&mut self, guest: usize) {
+        let id = self.guest_ids[guest];
+        for host in &mut self.hosts {
+            let mut procs = host.procs.iter_mut();
+            if let Some(p) = procs.find(|p| Some(p.guest) == id) {
+                p.hidden = true;
+            }
         }
     }
 }

@@ -145,7 +145,7 @@ impl<N: SimNode> Sim<N> {
                     seconds(*longest)
                 )
             }
-            Action::StuckKill(who) => format!("the next kill on {} sticks", name(who)),
+            Action::StuckKill(who) => format!("no signal ends a guest on {}", name(who)),
             Action::SlowDisk { who, delay } => {
                 format!(
                     "disk of {} takes up to {} a write",
@@ -199,6 +199,15 @@ impl<N: SimNode> Sim<N> {
             }
             Action::EventsLost { who, length } => {
                 return (format!("events on {} are lost", name(who)), Some(*length));
+            }
+            Action::Hides(guest) => format!("guest g{} hides its processes", guest + 1),
+            Action::WritesHeld { who, length } => {
+                let text = format!("the storage holds the writes of {}", name(who));
+                return (text, Some(*length));
+            }
+            Action::ScanHangs { who, length } => {
+                let text = format!("looking through the processes of {} hangs", name(who));
+                return (text, Some(*length));
             }
             Action::StorageGone { who, length } => {
                 let text = format!("{} does not reach the shared storage", name(who));

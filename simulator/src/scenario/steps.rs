@@ -146,6 +146,7 @@ impl Step {
                 self.put("back", seconds(*back));
             }
             Action::GuestCrash(guest) => self.guest("guest-crash", *guest),
+            Action::Hides(guest) => self.guest("guest-hides", *guest),
             Action::Guest(guest, ill) => self.ill(*guest, *ill),
             Action::Starve { who, length } => self.for_so_long("starve", who, *length),
             Action::Device { who, mode } => {
@@ -224,6 +225,8 @@ impl Step {
             }
             Action::EventsLost { who, length } => self.for_so_long("events-lost", who, *length),
             Action::StorageGone { who, length } => self.for_so_long("storage-gone", who, *length),
+            Action::WritesHeld { who, length } => self.for_so_long("writes-held", who, *length),
+            Action::ScanHangs { who, length } => self.for_so_long("scan-hangs", who, *length),
             Action::HypervisorCrash { who, length } => {
                 self.for_so_long("hypervisor-crash", who, *length);
             }

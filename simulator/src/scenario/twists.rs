@@ -92,6 +92,16 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "its guests are held by I/O errors",
     ),
     (
+        "writes-held",
+        "host, for",
+        "the storage holds its writes, then does them",
+    ),
+    (
+        "scan-hangs",
+        "host, for",
+        "looking through its processes hangs",
+    ),
+    (
         "hypervisor-crash",
         "host, for",
         "it ends and is back; guests go on",
@@ -175,6 +185,14 @@ pub(super) fn action(
             length: length!("for"),
         },
         "storage-gone" => Action::StorageGone {
+            who: host!("host"),
+            length: length!("for"),
+        },
+        "writes-held" => Action::WritesHeld {
+            who: host!("host"),
+            length: length!("for"),
+        },
+        "scan-hangs" => Action::ScanHangs {
             who: host!("host"),
             length: length!("for"),
         },

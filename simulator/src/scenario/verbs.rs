@@ -65,6 +65,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ("power-on", "host", "it gets its power back"),
     ("all-power-off", "back", "every host loses power at once"),
     ("guest-crash", "guest", "its process ends by itself"),
+    (
+        "guest-hides",
+        "guest",
+        "only the kernel's count of its group shows its processes",
+    ),
     ("guest-panic", "guest", "its kernel panics and stays"),
     (
         "guest-hang",
@@ -231,6 +236,7 @@ pub(super) fn action(f: &mut Fields<'_, '_>, scope: Scope) -> Result<Action, Bad
             back: seconds!("back"),
         },
         "guest-crash" => Action::GuestCrash(guest!()),
+        "guest-hides" => Action::Hides(guest!()),
         "guest-panic" => Action::Guest(guest!(), Ill::Panics),
         "guest-hang" => {
             let spins = f.truth("spins")?.unwrap_or(true);

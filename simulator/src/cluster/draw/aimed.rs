@@ -12,7 +12,7 @@ use crate::world::{MS, Rng, SECOND, Stream};
 use std::time::Duration;
 use stories::{
     comes_back, creations, deaf, fence, forgets, images, leave, logs, office, storage, stores,
-    unarmed, voters_fail,
+    stuck, unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -80,6 +80,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "images",
         "snapshots, merges and copies past the cluster while guests run, hosts lost around them",
+    ),
+    (
+        "stuck",
+        "writes that the storage holds, looks that hang, guests that hide, and cables cut with them",
     ),
 ];
 
@@ -176,6 +180,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
         }
         "storage" => storage(rng, &mut plan),
         "images" => images(rng, &mut plan),
+        "stuck" => stuck(rng, &mut plan),
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
         _ => every(rng, &mut plan, 5 * SECOND, stores),

@@ -422,3 +422,61 @@ pub(super) fn images(rng: &mut Rng, plan: &mut Plan) {
     plan.healed = Some(healed);
     plan.end = healed + 45 * SECOND;
 }
+
+/// Hosts whose guests no signal ends, or that cannot see whether one did, are cut off.
+pub(super) fn stuck(rng: &mut Rng, plan: &mut Plan) {
+    if rng.chance(300_000) {
+        devices(rng, plan);
+    }
+    let mut at = BEGIN;
+    for _ in 0..rng.range(1, 4) {
+        let who = host(rng, plan);
+        let length = rng.range(6 * SECOND, 30 * SECOND);
+        if rng.chance(500_000) {
+            let held = Action::WritesHeld {
+                who: who.clone(),
+                length,
+            };
+            plan.timeline.push((at, held));
+        }
+        if rng.chance(300_000) {
+            let hangs = Action::ScanHangs {
+                who: who.clone(),
+                length,
+            };
+            plan.timeline.push((at, hangs));
+        }
+        if rng.chance(300_000) {
+            plan.timeline.push((at, Action::StuckKill(who.clone())));
+        }
+        if rng.chance(400_000) {
+            let guest = rng.index(plan.guests);
+            plan.timeline.push((at, Action::Hides(guest)));
+            if rng.chance(500_000) {
+                let crash = at + rng.range(0, SECOND);
+                plan.timeline.push((
+                    crash,
+                    Action::PowerOff {
+                        who: who.clone(),
+                        back: Some(length),
+                    },
+                ));
+            }
+        }
+        if rng.chance(700_000) {
+            let then = at + rng.range(0, 2 * SECOND);
+            plan.timeline.push((then, Action::Isolate(who.clone())));
+            if rng.chance(300_000) {
+                let (who, restart) = (who.clone(), Some(12 * SECOND));
+                plan.timeline.push((then, Action::Crash { who, restart }));
+            }
+            let back = then + rng.range(6 * SECOND, 25 * SECOND);
+            plan.timeline.push((back, Action::Reconnect(who)));
+        }
+        at += rng.range(3 * SECOND, 20 * SECOND);
+    }
+    let healed = at + rng.range(SECOND, 20 * SECOND);
+    plan.timeline.push((healed, Action::Calm));
+    plan.healed = Some(healed);
+    plan.end = healed + 45 * SECOND;
+}

@@ -1,0 +1,302 @@
+//! One look through all processes for everybody who asks, on a thread of its own.
+//!
+//! Reading the environment of a process waits for its memory map, which a process that hangs in the
+//! kernel may hold for ever; whoever reads it then waits as long. So one thread reads, and whoever
+//! asks waits for its answer only as long as it gets on. Those who ask while it is at work share
+//! the next answer, so the number of looks does not grow with the number of guests.
+
+use super::processes::{Marks, Process};
+use super::records::{MARK_DIR, MARK_EPOCH, MARK_GUEST, parse_hex};
+use crate::ocf::MARK_OCF;
+use quorate_membership::Token;
+use quorate_recovery::guest::GuestId;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A look that does not get on for so long hangs.
+const HANGS: Duration = Duration::from_secs(2);
+/// Between two looks at how far it is.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Every process of the machine (or of this pid namespace), as one pass over `/proc` found it.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// By process id.
+    pub all: BTreeMap<i32, Process>,
+    /// Those that carry the marks of the run directory that was asked for.
+    pub marked: BTreeMap<i32, Marks>,
+}
+
+/// A process that carries marks of quorate.
+#[derive(Debug)]
+struct Marked {
+    pid: i32,
+    name: &'static str,
+    dir: Vec<u8>,
+    marks: Marks,
+}
+
+/// What one pass found.
+#[derive(Debug, Default)]
+struct Pass {
+    all: BTreeMap<i32, Process>,
+    marked: Vec<Marked>,
+}
+
+type Answer = Result<Arc<Pass>, (io::ErrorKind, String)>;
+
+#[derive(Default)]
+struct Desk {
+    /// Number of the last request.
+    asked: u64,
+    /// The requests up to this one are answered by `answer`.
+    served: u64,
+    answer: Option<Answer>,
+    started: bool,
+}
+
+#[derive(Default)]
+struct Scanner {
+    desk: Mutex<Desk>,
+    changed: Condvar,
+    /// Rises with every process that is read.
+    progress: AtomicU64,
+    /// The process that is being read.
+    at: AtomicI32,
+    passes: AtomicU64,
+}
+
+fn scanner() -> &'static Scanner {
+    static ONE: OnceLock<Scanner> = OnceLock::new();
+    ONE.get_or_init(Scanner::default)
+}
+
+/// How many passes over the environments of all processes this process has begun.
+#[must_use]
+pub fn passes() -> u64 {
+    scanner().passes.load(Ordering::Relaxed)
+}
+
+/// Starts the thread that looks, while there is room for one.
+///
+/// # Errors
+/// There is none.
+pub(super) fn ready() -> io::Result<()> {
+    scanner().start(&mut scanner().lock())
+}
+
+impl Scanner {
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&'static self, desk: &mut Desk) -> io::Result<()> {
+        if !desk.started {
+            let thread = thread::Builder::new().name("scan".into());
+            thread.spawn(move || self.serve())?;
+            desk.started = true;
+        }
+        Ok(())
+    }
+
+    fn serve(&self) {
+        loop {
+            let mut desk = self.lock();
+            while desk.asked == desk.served {
+                desk = self
+                    .changed
+                    .wait(desk)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            // Whoever has asked by now is answered by a pass that begins after the question.
+            let serves = desk.asked;
+            drop(desk);
+            let answer = self.pass().map(Arc::new);
+            let answer = answer.map_err(|e| (e.kind(), e.to_string()));
+            let mut desk = self.lock();
+            desk.answer = Some(answer);
+            desk.served = serves;
+            self.changed.notify_all();
+        }
+    }
+
+    fn pass(&self) -> io::Result<Pass> {
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        let mut pass = Pass::default();
+        for pid in pids()? {
+            let pid = pid?;
+            self.at.store(pid, Ordering::Relaxed);
+            self.progress.fetch_add(1, Ordering::Relaxed);
+            let Some(process) = Process::find(pid)? else {
+                continue;
+            };
+            pass.all.insert(pid, process);
+            pass.marked.extend(marks(pid)?);
+        }
+        if pass.all.is_empty() {
+            return Err(nothing());
+        }
+        Ok(pass)
+    }
+
+    /// A pass that began after this call.
+    fn ask(&'static self) -> io::Result<Arc<Pass>> {
+        let mut desk = self.lock();
+        self.start(&mut desk)?;
+        desk.asked += 1;
+        let mine = desk.asked;
+        self.changed.notify_all();
+        let mut seen = (self.progress.load(Ordering::Relaxed), Instant::now());
+        while desk.served < mine {
+            let waited = self.changed.wait_timeout(desk, GLANCE);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let progress = self.progress.load(Ordering::Relaxed);
+            if progress != seen.0 {
+                seen = (progress, Instant::now());
+            } else if seen.1.elapsed() >= HANGS && desk.served < mine {
+                let at = self.at.load(Ordering::Relaxed);
+                let why = format!("looking through the processes hangs at process {at}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+        match &desk.answer {
+            Some(Ok(pass)) => Ok(Arc::clone(pass)),
+            Some(Err((kind, why))) => Err(io::Error::new(*kind, why.clone())),
+            None => Err(nothing()),
+        }
+    }
+}
+
+fn nothing() -> io::Error {
+    io::Error::other("/proc shows no process at all")
+}
+
+fn pids() -> io::Result<impl Iterator<Item = io::Result<i32>>> {
+    Ok(fs::read_dir("/proc")?.filter_map(|entry| match entry {
+        Ok(entry) => Some(Ok(entry.file_name().to_str()?.parse().ok()?)),
+        Err(e) => Some(Err(e)),
+    }))
+}
+
+/// The marks in the environment of a process, of whatever run directory.
+///
+/// # Errors
+/// The environment is there and cannot be read. One that belongs to another user is no error: only
+/// root ends the guests of others.
+fn marks(pid: i32) -> io::Result<Vec<Marked>> {
+    let environ = match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environ) => environ,
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+        {
+            return Ok(Vec::new());
+        }
+        Err(e) => return Err(io::Error::new(e.kind(), format!("process {pid}: {e}"))),
+    };
+    let value = |name: &str| {
+        environ.split(|b| *b == 0).find_map(|pair| {
+            let rest = pair.strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        })
+    };
+    let hex = |v: &[u8]| std::str::from_utf8(v).ok().and_then(parse_hex);
+    let mut found = Vec::new();
+    for name in [MARK_DIR, MARK_OCF] {
+        let (Some(dir), Some(guest)) = (value(name), value(MARK_GUEST)) else {
+            continue;
+        };
+        let epoch = value(MARK_EPOCH).and_then(hex);
+        let marks = hex(guest).zip(epoch).map(|(g, e)| (GuestId(g), Token(e)));
+        found.push(Marked {
+            pid,
+            name,
+            dir: dir.to_vec(),
+            marks,
+        });
+    }
+    Ok(found)
+}
+
+impl Scan {
+    /// Looks at every process, and at the marks of run directory `dir` if one is given.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read to its end, or reading it hangs.
+    pub fn take(dir: Option<&Path>) -> io::Result<Scan> {
+        match dir {
+            Some(dir) => Scan::take_by(dir, MARK_DIR),
+            // Nothing here waits for another process.
+            None => {
+                let mut scan = Scan::default();
+                for pid in pids()? {
+                    let pid = pid?;
+                    scan.all.extend(Process::find(pid)?.map(|p| (pid, p)));
+                }
+                match scan.all.is_empty() {
+                    true => Err(nothing()),
+                    false => Ok(scan),
+                }
+            }
+        }
+    }
+
+    /// The same by another mark than that of guests' processes.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read to its end, or reading it hangs.
+    pub fn take_by(dir: &Path, mark: &str) -> io::Result<Scan> {
+        let pass = scanner().ask()?;
+        let dir = dir.as_os_str().as_bytes();
+        let of = pass.marked.iter();
+        let marked = of.filter(|m| m.name == mark && m.dir == dir);
+        Ok(Scan {
+            marked: marked.map(|m| (m.pid, m.marks)).collect(),
+            all: pass.all.clone(),
+        })
+    }
+
+    /// A process of the scan.
+    #[must_use]
+    pub fn get(&self, pid: i32) -> Option<&Process> {
+        self.all.get(&pid)
+    }
+
+    /// Those of `pids` that are not stopped.
+    #[must_use]
+    pub fn running(&self, pids: &std::collections::BTreeSet<i32>) -> Vec<Process> {
+        let of = pids.iter().filter_map(|pid| self.get(*pid));
+        of.filter(|p| !p.stopped()).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_ask_together_share_a_pass() {
+        let begin = std::sync::Barrier::new(16);
+        let before = passes();
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    begin.wait();
+                    let scan = Scan::take(Some(Path::new("/nowhere"))).expect("a scan");
+                    assert!(!scan.all.is_empty() && scan.marked.is_empty());
+                });
+            }
+        });
+        // At most one is at work while they ask; other tests of this process may ask as well.
+        assert!(passes() >= before + 1);
+    }
+}
