@@ -245,6 +245,16 @@ pub(super) enum HostCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Try whether this host can reset itself: it is reset at once, without a sync.
+    ///
+    /// Refused while a guest or a lease is here; `quorate host leave` takes the host out of service.
+    Drill {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Ask nothing; this host may be reset now.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Take this host out of service before a shutdown or reboot: its guests move, nobody is fenced.
     Leave {
         #[command(flatten)]

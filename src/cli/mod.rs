@@ -212,6 +212,7 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
             }
             change(&socket.socket, Request::ConfirmOff { host: name, by })
         }
+        HostCommand::Drill { config, yes } => drill(&config.config, yes),
         HostCommand::Leave { socket, reason } => {
             let why = match reason {
                 Reason::Shutdown => Away::Shutdown,
@@ -219,6 +220,40 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
             };
             leave(&socket.socket, why)
         }
+    }
+}
+
+/// Resets this host on trial. It comes back only if nothing was done or nothing happened.
+fn drill(config: &Path, yes: bool) -> Result<ExitCode, String> {
+    let config = load(config)?;
+    let refused = |e: crate::guardian::DrillError| match e {
+        crate::guardian::DrillError::Refused(_) => {
+            eprintln!("quorate: {e}");
+            Ok(ExitCode::from(2))
+        }
+        crate::guardian::DrillError::Failed(_) => Err(e.to_string()),
+    };
+    let reach = match crate::guardian::drill_reach(&config.run_dir, &config.boot_id_file) {
+        Ok(reach) => reach,
+        Err(e) => return refused(e),
+    };
+    if !yes {
+        eprint!(
+            "This resets {} at once, without a sync ({reach:?}).\nType its name to go on: ",
+            config.name
+        );
+        let mut typed = String::new();
+        std::io::stdin()
+            .lock()
+            .read_line(&mut typed)
+            .map_err(|e| e.to_string())?;
+        if typed.trim() != config.name {
+            return Err("not confirmed; nothing was done".into());
+        }
+    }
+    match crate::guardian::drill(&config.run_dir, &config.boot_id_file) {
+        Ok(never) => match never {},
+        Err(e) => refused(e),
     }
 }
 

@@ -127,6 +127,7 @@ async fn run(config: &Config) -> Result<ExitCode, DaemonError> {
     let exe = std::env::current_exe().map_err(DaemonError::at("own program"))?;
     let key = ClusterKey::load(&config.key_file)?;
     let chronicle = Chronicle::new();
+    start::tell_reset(config, &chronicle)?;
     let (ask, mut questions) = mpsc::channel(QUESTIONS);
     let (tell_leave, mut leave) = mpsc::channel(4);
     let mut socket = None;

@@ -1,13 +1,17 @@
 //! What a start takes from the machine and checks before anything is touched.
 
 use super::DaemonError;
+use super::api::Chronicle;
+use crate::api::EventLine;
 use crate::config::{Config, machine_memory, memory_room};
+use crate::guardian::ResetNote;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::Limits;
 use crate::net::{Links, SessionError};
 use crate::store::NodeIdentity;
 use quorate_membership::entry::{Capacity, Profile};
-use quorate_membership::{BootId, StoreId, Timing};
+use quorate_membership::{BootId, StoreId, Timing, Token};
+use quorate_recovery::contract::{Event, EventKind};
 
 /// Refuses what another program holds already: the API's socket, the links' ports, the sessions'
 /// port. Before the store is opened, because opening it begins an incarnation.
@@ -26,6 +30,32 @@ pub(super) fn nothing_taken(config: &Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// Says why this host was reset, if its guardian did that in an earlier boot: once.
+pub(super) fn tell_reset(config: &Config, chronicle: &Chronicle) -> Result<(), DaemonError> {
+    let boot = crate::clock::boot_id(&config.boot_id_file);
+    let boot = boot.map_err(|e| DaemonError(e.to_string()))?;
+    let file = super::reset_note(config);
+    let Some(note) = ResetNote::read(&file, boot) else {
+        return Ok(());
+    };
+    let text = format!(
+        "the guardian reset this host at {} s of Unix time: {}",
+        note.unix, note.why
+    );
+    tracing::warn!("{text}");
+    chronicle.add(EventLine::now(&Event {
+        token: Token::NONE,
+        kind: EventKind::Alert,
+        host: Some(config.name.clone()),
+        guest: None,
+        text,
+    }));
+    if let Err(e) = ResetNote::clear(&file) {
+        tracing::warn!("{}: {e}", file.display());
+    }
+    Ok(())
+}
+
 /// Tells the guardian by which times it works.
 pub(super) fn tell_limits(timing: &Timing, boot: BootId, run: &RunDir) -> Result<(), DaemonError> {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -34,6 +64,7 @@ pub(super) fn tell_limits(timing: &Timing, boot: BootId, run: &RunDir) -> Result
         daemon: i32::try_from(std::process::id()).unwrap_or(0),
         kill_ms: ms(timing.kill),
         watchdog_ms: ms(timing.watchdog),
+        drain_ms: ms(timing.drain),
     };
     limits
         .write(run)

@@ -16,6 +16,8 @@ pub(super) struct Arguments {
     pub(super) unit: bool,
     /// Where the reason of a reset is kept over the boot.
     pub(super) note: Option<PathBuf>,
+    /// The hardware watchdog that it feeds.
+    pub(super) watchdog: Option<PathBuf>,
 }
 
 pub(super) fn parse(args: &[OsString]) -> Result<Arguments, String> {
@@ -26,6 +28,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Arguments, String> {
         detached: false,
         unit: false,
         note: None,
+        watchdog: None,
     };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -49,9 +52,13 @@ pub(super) fn parse(args: &[OsString]) -> Result<Arguments, String> {
             }
             Some("--detached") => parsed.detached = true,
             Some("--unit") => parsed.unit = true,
+            Some("--watchdog") => parsed.watchdog = Some(value()?.into()),
             Some("--note") => parsed.note = Some(value()?.into()),
             _ => return Err(format!("unknown argument {:?}", arg.display().to_string())),
         }
+    }
+    if parsed.watchdog.is_some() && !parsed.unit {
+        return Err("--watchdog is for a guardian that its unit started (--unit)".into());
     }
     if parsed.run_dir.as_os_str().is_empty() {
         return Err("--run-dir is missing".into());
@@ -74,6 +81,8 @@ mod tests {
         assert!(error(&["--run-dir"]).contains("needs a value"));
         assert!(error(&["--run-dir", "/x", "--lease-check", "0"]).contains("1 to 1000"));
         assert!(error(&["--what"]).contains("--what"));
+        let alone = ["--run-dir", "/x", "--watchdog", "/dev/watchdog"];
+        assert!(error(&alone).contains("--unit"));
     }
 
     #[test]

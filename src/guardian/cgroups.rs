@@ -70,6 +70,7 @@ fn make(run: &RunDir, of: &GuestRecord) -> Result<PathBuf, String> {
         }
     };
     made.map_err(named(&path))?;
+    bound(&base, &path);
     let noted = fs::metadata(&path).and_then(|m| {
         let record = CgroupRecord {
             guest: of.guest,
@@ -87,6 +88,16 @@ fn make(run: &RunDir, of: &GuestRecord) -> Result<PathBuf, String> {
         return Err(e.to_string());
     }
     Ok(path)
+}
+
+/// Processes of one guest, where the kernel counts them for its group: one that starts processes
+/// without end takes no other's place.
+const PIDS_MAX: &str = "16384";
+
+/// Bounds a new group, where the group above lets the kernel count there.
+fn bound(base: &Path, path: &Path) {
+    let _ = fs::write(base.join("cgroup.subtree_control"), "+pids");
+    let _ = fs::write(path.join("pids.max"), PIDS_MAX);
 }
 
 fn unmake(run: &RunDir, of: &GuestRecord, path: &Path) {

@@ -5,6 +5,7 @@
 use super::reset::Means;
 use super::schedule::sleep_until;
 use super::search::STACK;
+use super::watchdog::WatchdogSeen;
 use crate::clock::Clock;
 use quorate_fencing::guardian::{Act, Guardian, RESET_AGAIN, Sight};
 use quorate_membership::Time;
@@ -28,6 +29,17 @@ pub(super) struct Word {
     /// When the host is reset if something is left of a kill that has begun.
     due: AtomicU64,
     kill: AtomicU64,
+    /// The watchdog is fed before this moment only.
+    feed_until: AtomicU64,
+    /// W in nanoseconds; 0 until it is known.
+    timeout: AtomicU64,
+    /// It was fed after that moment.
+    slipped: AtomicBool,
+    /// It is to be closed, and it is.
+    closing: AtomicBool,
+    closed: AtomicBool,
+    watchdog: Mutex<Option<Result<WatchdogSeen, String>>>,
+    check: Duration,
     /// What is left, in words.
     why: Mutex<String>,
     /// What came of the last reset, in words.
@@ -42,11 +54,20 @@ pub(super) struct Round {
     pub(super) left: bool,
     pub(super) due: Option<Duration>,
     pub(super) kill: Duration,
+    /// The watchdog is fed before this moment only; `None`: for as long as this is said.
+    pub(super) feed_until: Option<Time>,
 }
 
 impl Word {
-    pub(super) fn new(now: Time) -> Word {
+    pub(super) fn new(now: Time, check: Duration) -> Word {
         Word {
+            check,
+            feed_until: AtomicU64::new(0),
+            timeout: AtomicU64::new(0),
+            slipped: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            watchdog: Mutex::default(),
             at: AtomicU64::new(now.0),
             lease_end: AtomicU64::new(NEVER),
             left: AtomicBool::new(false),
@@ -64,7 +85,71 @@ impl Word {
         self.kill.store(nanos(round.kill), Ordering::SeqCst);
         let due = round.due.filter(|_| round.left);
         self.due.store(due.map_or(NEVER, nanos), Ordering::SeqCst);
+        let feed = round.feed_until.map_or(NEVER, |end| end.0);
+        self.feed_until.store(feed, Ordering::SeqCst);
         self.at.store(round.now.0, Ordering::SeqCst);
+    }
+
+    /// Whether the thread that ends guests has not got on for too long.
+    fn silent(&self, now: Time) -> bool {
+        let kill = Duration::from_nanos(self.kill.load(Ordering::SeqCst));
+        now >= Time(self.at.load(Ordering::SeqCst)) + (self.check * 3).max(kill / 4)
+    }
+
+    /// Whether the watchdog may be fed now. A thread that hangs is no reason to feed it.
+    pub(super) fn may_feed(&self, now: Time) -> bool {
+        !self.silent(now) && now.0 < self.feed_until.load(Ordering::SeqCst)
+    }
+
+    /// The watchdog was fed, and this is the time after it.
+    pub(super) fn fed(&self, now: Time) {
+        if now.0 >= self.feed_until.load(Ordering::SeqCst) {
+            self.slipped.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a feed slipped past its end since the last call.
+    pub(super) fn slipped(&self) -> bool {
+        self.slipped.swap(false, Ordering::SeqCst)
+    }
+
+    /// W, once it is known.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let nanos = self.timeout.load(Ordering::SeqCst);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    pub(super) fn set_timeout(&self, timeout: Duration) {
+        self.timeout.store(nanos(timeout), Ordering::SeqCst);
+    }
+
+    /// Says which watchdog is fed, or why none is.
+    pub(super) fn watchdog(&self, seen: Result<WatchdogSeen, String>) {
+        if let Ok(mut told) = self.watchdog.try_lock() {
+            *told = Some(seen);
+        }
+    }
+
+    /// What was said of the watchdog since the last call.
+    pub(super) fn watchdog_news(&self) -> Option<Result<WatchdogSeen, String>> {
+        self.watchdog.try_lock().ok()?.take()
+    }
+
+    pub(super) fn closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn closed(&self, done: io::Result<()>) {
+        if let Err(e) = &done {
+            self.watchdog(Err(format!("the watchdog goes on counting: {e}")));
+        }
+        self.closed.store(done.is_ok(), Ordering::SeqCst);
+    }
+
+    /// Closes the watchdog, for a host with no guest and no doubt; whether that is done by now.
+    pub(super) fn close(&self) -> bool {
+        self.closing.store(true, Ordering::SeqCst);
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Says what is left, for whoever looks for the reason afterwards.
@@ -87,7 +172,6 @@ fn nanos(d: Duration) -> u64 {
 
 /// Decides by the word of the other thread, or without it when it is silent.
 struct Judge {
-    check: Duration,
     /// What the same rules say of what was known last.
     alone: Guardian,
     /// No reset before this again.
@@ -95,9 +179,8 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(check: Duration) -> Judge {
+    fn new() -> Judge {
         Judge {
-            check,
             alone: Guardian::new(),
             again: 0,
         }
@@ -107,8 +190,7 @@ impl Judge {
     fn look(&mut self, now: Time, word: &Word) -> (bool, Time) {
         let get = |n: &AtomicU64| n.load(Ordering::SeqCst);
         let kill = Duration::from_nanos(get(&word.kill));
-        let silent = now >= Time(get(&word.at)) + (self.check * 3).max(kill / 4);
-        let due = if silent {
+        let due = if word.silent(now) {
             let end = get(&word.lease_end);
             let act = self.alone.see(&Sight {
                 now: Duration::from_nanos(now.0),
@@ -129,9 +211,9 @@ impl Judge {
         };
         if now.0 >= due.max(self.again) {
             self.again = (now + RESET_AGAIN).0;
-            return (true, now + self.check);
+            return (true, now + word.check);
         }
-        let next = (now + self.check).0.min(due.max(self.again));
+        let next = (now + word.check).0.min(due.max(self.again));
         (false, Time(next.max(now.0 + 1)))
     }
 }
@@ -140,9 +222,9 @@ impl Judge {
 ///
 /// # Errors
 /// There is none.
-pub(super) fn start(word: Arc<Word>, check: Duration, mut means: Means) -> io::Result<()> {
+pub(super) fn start(word: Arc<Word>, mut means: Means) -> io::Result<()> {
     let serve = move || {
-        let mut judge = Judge::new(check);
+        let mut judge = Judge::new();
         loop {
             let (reset, next) = judge.look(Clock.now(), &word);
             if reset {
@@ -182,6 +264,7 @@ mod tests {
             left,
             due: due.map(Duration::from_millis),
             kill: K,
+            feed_until: Some(Time::from_millis(end)),
         }
     }
 
@@ -191,8 +274,8 @@ mod tests {
 
     #[test]
     fn the_word_of_the_other_thread_is_followed() {
-        let word = Word::new(Time::ZERO);
-        let mut judge = Judge::new(CHECK);
+        let word = Word::new(Time::ZERO, CHECK);
+        let mut judge = Judge::new();
         // The lease is over, and it has not begun to end anything: it saw a later record.
         word.say(&round(10_000, 9_000, true, None));
         assert!(!resets(&mut judge, &word, 10_000));
@@ -210,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_thread_that_hangs_is_not_waited_for() {
-        let word = Word::new(Time::ZERO);
-        let mut judge = Judge::new(CHECK);
+        let word = Word::new(Time::ZERO, CHECK);
+        let mut judge = Judge::new();
         word.say(&round(8_000, 10_000, true, None));
         let mut now = 8_000;
         let reset = loop {
@@ -225,7 +308,7 @@ mod tests {
         assert_eq!(reset, 14_000, "4/5 of K after the lease end");
         // Without guests nothing is reset, however long it hangs.
         word.say(&round(8_000, 10_000, false, None));
-        let mut judge = Judge::new(CHECK);
+        let mut judge = Judge::new();
         assert!(
             (9_000..40_000)
                 .step_by(100)
@@ -235,8 +318,8 @@ mod tests {
 
     #[test]
     fn a_thread_that_gets_on_again_has_the_say_again() {
-        let word = Word::new(Time::ZERO);
-        let mut judge = Judge::new(CHECK);
+        let word = Word::new(Time::ZERO, CHECK);
+        let mut judge = Judge::new();
         word.say(&round(8_000, 10_000, true, None));
         assert!(!resets(&mut judge, &word, 10_500));
         // It was held up, and read a renewed lease.
@@ -246,5 +329,21 @@ mod tests {
             !resets(&mut judge, &word, 14_500),
             "silent again, with a lease"
         );
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_only_with_a_lease_and_by_one_that_gets_on() {
+        let word = Word::new(Time::ZERO, CHECK);
+        let at = Time::from_millis;
+        assert!(!word.may_feed(at(1)), "nothing was said yet");
+        word.say(&round(8_000, 10_000, true, None));
+        assert!(word.may_feed(at(8_100)));
+        assert!(!word.may_feed(at(9_500)), "the other thread is silent");
+        word.say(&round(9_950, 10_000, true, None));
+        assert!(word.may_feed(at(9_999)) && !word.may_feed(at(10_000)));
+        word.fed(at(9_999));
+        assert!(!word.slipped());
+        word.fed(at(10_000));
+        assert!(word.slipped() && !word.slipped(), "told once");
     }
 }

@@ -22,6 +22,8 @@ pub struct Limits {
     pub kill_ms: u64,
     /// W in milliseconds: the time-out that a hardware watchdog is set to.
     pub watchdog_ms: u64,
+    /// Q in milliseconds: so long after a guest's end its last write may land.
+    pub drain_ms: u64,
 }
 
 impl Record for Limits {
@@ -48,6 +50,13 @@ impl Limits {
     pub(super) fn read(run: &RunDir, boot: BootId) -> Option<Limits> {
         let read = records::read::<Limits>(&Limits::path(run)).ok().flatten();
         read.filter(|l| l.boot == boot)
+    }
+
+    /// Q as last told; a minute if it never was.
+    pub(super) fn drain(told: Option<Limits>) -> Duration {
+        told.map_or(Duration::from_secs(60), |l| {
+            Duration::from_millis(l.drain_ms)
+        })
     }
 
     /// K as last told.

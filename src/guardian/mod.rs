@@ -5,6 +5,8 @@
 
 mod arguments;
 pub mod cgroups;
+mod drill;
+mod feeder;
 mod hierarchy;
 mod insist;
 mod known;
@@ -18,12 +20,16 @@ mod run;
 mod scan;
 mod schedule;
 mod search;
+mod watchdog;
 
+pub use drill::{DrillError, drill, drill_reach};
 pub(crate) use hierarchy::sweep;
 pub use limits::Limits;
 pub use reset::{Reach, ResetNote};
 pub use run::guardian_main;
+pub(crate) use scan::ready as scan_ready;
 pub(crate) use schedule::ordinary;
+pub use watchdog::WatchdogSeen;
 
 use crate::clock::{self, Clock};
 use processes::Process;

@@ -1,6 +1,7 @@
 //! The last resort: this host starts anew, at once.
 
 use super::search::STACK;
+use super::watchdog::WatchdogSeen;
 use crate::clock::Clock;
 use quorate_membership::BootId;
 use rustix::system::{RebootCommand, reboot};
@@ -29,6 +30,8 @@ pub enum Reach {
     Machine {
         /// At once, past all drivers; otherwise by `reboot(2)`, which drivers may hold up.
         sysrq: bool,
+        /// The watchdog that stands behind.
+        watchdog: Option<WatchdogSeen>,
     },
     /// This pid namespace: a host of a demo, a lab or a container.
     Namespace,
@@ -62,6 +65,16 @@ impl ResetNote {
         let note: ResetNote = super::records::decode(bytes.get(..end)?).ok()?;
         (note.boot != boot).then_some(note)
     }
+
+    /// Takes the note of `file` away; the room for the next one stays.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn clear(file: &Path) -> io::Result<()> {
+        let file = File::options().write(true).open(file)?;
+        file.write_all_at(&[0; NOTE_LEN], 0)?;
+        file.sync_all()
+    }
 }
 
 /// How this host is reset. Everything that is needed is open before it is needed.
@@ -88,7 +101,7 @@ impl Means {
     pub(super) fn open(unit: bool, boot: BootId, note: Option<PathBuf>) -> io::Result<Means> {
         let mut reach = reach(unit, fs::read_link("/proc/self/ns/pid"), may_reboot());
         let mut trigger = None;
-        if let Reach::Machine { sysrq } = &mut reach {
+        if let Reach::Machine { sysrq, .. } = &mut reach {
             let mut options = File::options();
             trigger = options.write(true).open("/proc/sysrq-trigger").ok();
             *sysrq = trigger.is_some();
@@ -172,7 +185,10 @@ fn reach(unit: bool, namespace: io::Result<PathBuf>, may_reboot: bool) -> Reach 
         (true, false, _) => Reach::Nothing(
             "only a guardian that was started by its unit (--unit) resets the machine".into(),
         ),
-        (true, true, true) => Reach::Machine { sysrq: false },
+        (true, true, true) => Reach::Machine {
+            sysrq: false,
+            watchdog: None,
+        },
         (false, _, true) => Reach::Namespace,
     }
 }
@@ -255,7 +271,13 @@ mod tests {
         let first = || Ok(PathBuf::from(FIRST));
         let other = || Ok(PathBuf::from("pid:[4026532000]"));
         let unknown = || Err(io::Error::other("no /proc"));
-        assert_eq!(reach(true, first(), true), Reach::Machine { sysrq: false });
+        assert_eq!(
+            reach(true, first(), true),
+            Reach::Machine {
+                sysrq: false,
+                watchdog: None,
+            }
+        );
         assert_eq!(reach(true, other(), true), Reach::Namespace);
         assert_eq!(reach(false, other(), true), Reach::Namespace);
         for nothing in [
@@ -287,5 +309,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("there").len(), NOTE_LEN as u64);
         prepare(&path).expect("made");
         assert!(ResetNote::read(&path, BootId(2)).is_some(), "it stays");
+        ResetNote::clear(&path).expect("cleared");
+        assert_eq!(ResetNote::read(&path, BootId(2)), None, "told once");
     }
 }

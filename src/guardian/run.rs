@@ -6,17 +6,19 @@
 //! (`insist.rs`) when something is left.
 
 use super::arguments::{Arguments, parse};
+use super::drill::{self, Drill};
+use super::feeder;
 use super::insist::{self, Round, Word};
 use super::known::{EMPTY_ROUNDS, Known, Leader, Strays};
 use super::limits::Limits;
 use super::processes::Process;
 use super::records::{self, Entry, GuardianState, GuestRecord, RunDir};
-use super::reset::Means;
+use super::reset::{Means, Reach};
 use super::resources::Resources;
 use super::schedule::{realtime, sleep_until};
 use super::search::Search;
 use crate::clock::{self, Clock};
-use quorate_fencing::guardian::{Act, Guardian as Rules, Sight};
+use quorate_fencing::guardian::{Act, Feed, Feeding, Guardian as Rules, Sight};
 use quorate_membership::{BootId, Time};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -38,7 +40,7 @@ const LOCK_WAIT: Duration = Duration::from_millis(300);
 const REFUSED: u8 = 75;
 
 /// `quorate guardian --run-dir DIR [--lease-check MS] [--boot-id-file FILE] [--note FILE]
-/// [--unit]`: starts a guardian
+/// [--unit] [--watchdog DEVICE]`: starts a guardian
 /// that belongs to nobody and returns at once; with `--detached` this process itself is it.
 #[must_use]
 pub fn guardian_main(args: &[OsString]) -> ExitCode {
@@ -80,6 +82,9 @@ pub(super) struct Guard {
     lock: File,
     check: Duration,
     pub(super) rules: Rules,
+    feed: Feed,
+    /// The last moment at which something was there that could write.
+    quiet: Time,
     pub(super) known: BTreeMap<PathBuf, Known>,
     pub(super) resources: Resources,
     pub(super) search: Search,
@@ -166,13 +171,18 @@ impl Guard {
             last_end_ms: None,
             alarm: None,
         };
-        let word = Arc::new(Word::new(Clock.now()));
-        insist::start(Arc::clone(&word), arguments.check, means)?;
+        let word = Arc::new(Word::new(Clock.now(), arguments.check));
+        insist::start(Arc::clone(&word), means)?;
+        if let (Some(device), Reach::Machine { .. }) = (&arguments.watchdog, &state.reach) {
+            feeder::start(Arc::clone(&word), device.clone())?;
+        }
         Ok(Guard {
             resources: Resources::new(run.clone(), boot, program),
             search: Search::start(&run)?,
             check: arguments.check,
             rules: Rules::new(),
+            feed: Feed::new(),
+            quiet: Time::ZERO,
             valid: 0,
             word,
             limits: None,
@@ -211,21 +221,29 @@ impl Guard {
                 || resources
                 || self.known.values().any(|k| !k.ended());
             let kill = Limits::kill(self.limits);
-            let act = self.rules.see(&Sight {
+            let sight = Sight {
                 now: Duration::from_nanos(now.0),
                 lease_end: look.lease_end.map(|end| Duration::from_nanos(end.0)),
                 armed: true,
                 guests: usize::from(guests),
                 pending: look.intents.len(),
                 kill,
-            });
-            self.word.say(&Round {
+            };
+            let act = self.rules.see(&sight);
+            let idle = !guests && look.intents.is_empty();
+            if !idle {
+                self.quiet = now;
+            }
+            let drill = idle && over && self.drill(&look, now);
+            let round = Round {
                 now,
                 lease_end: look.lease_end,
-                left: self.left(&look),
-                due: self.rules.reset_due(kill),
+                left: drill || self.left(&look),
+                due: self.rules.reset_due(kill).or(drill.then_some(sight.now)),
                 kill,
-            });
+                feed_until: self.feeding(&sight),
+            };
+            self.word.say(&round);
             match act {
                 Act::Kill { again } | Act::Reset { again } => {
                     if self.ending.is_none() {
@@ -239,9 +257,8 @@ impl Guard {
                 Act::Idle | Act::WaitUntil(_) => {
                     self.ended(now, kill);
                     // Nobody can stop it while there is something to guard.
-                    let idle = !guests && look.intents.is_empty();
                     let told = self.leave.load(Ordering::Relaxed);
-                    if idle && (told || look.displaced) {
+                    if idle && (told || look.displaced) && self.may_go(&sight) {
                         return ExitCode::SUCCESS;
                     }
                     let next = now + self.check;
@@ -278,6 +295,42 @@ impl Guard {
         }
     }
 
+    /// Until when the watchdog is fed; `None`: for as long as this guardian gets on.
+    fn feeding(&mut self, sight: &Sight) -> Option<Time> {
+        let may = if self.word.slipped() {
+            self.feed.fed(sight)
+        } else {
+            self.feed.may(sight)
+        };
+        match may {
+            Feeding::Hold => Some(Time::ZERO),
+            Feeding::Feed if sight.guests == 0 && sight.pending == 0 => None,
+            Feeding::Feed => Some(sight.lease_end.map_or(Time::ZERO, time)),
+        }
+    }
+
+    /// Whether this guardian may end: a watchdog is closed before.
+    fn may_go(&mut self, sight: &Sight) -> bool {
+        let Reach::Machine {
+            watchdog: Some(_), ..
+        } = &self.state.reach
+        else {
+            return true;
+        };
+        let now = Time(u64::try_from(sight.now.as_nanos()).unwrap_or(u64::MAX));
+        let drained = now >= self.quiet + Limits::drain(self.limits);
+        self.feed.may_close(sight, drained) && self.word.close()
+    }
+
+    /// Whether somebody wants to see this host reset, now that nothing is on it.
+    fn drill(&self, look: &Look, now: Time) -> bool {
+        let wanted = !look.displaced && Drill::wanted(&self.run, self.boot, now);
+        if wanted {
+            self.word.left(drill::WHY.to_owned());
+        }
+        wanted
+    }
+
     /// Reads lease and registry; nothing of it is taken from memory but guests whose files vanished.
     fn look(&mut self) -> Look {
         let displaced = match (fs::metadata(self.run.guardian_lock()), self.lock.metadata()) {
@@ -309,6 +362,19 @@ impl Guard {
             }
         }
         self.limits = Limits::read(&self.run, self.boot).or(self.limits);
+        if let Some(limits) = self.limits {
+            self.word
+                .set_timeout(Duration::from_millis(limits.watchdog_ms));
+        }
+        match self.word.watchdog_news() {
+            Some(Ok(seen)) => {
+                if let Reach::Machine { watchdog, .. } = &mut self.state.reach {
+                    *watchdog = Some(seen);
+                }
+            }
+            Some(Err(why)) => self.alarm(why),
+            None => {}
+        }
         // Last, so that a lease that was extended meanwhile is not missed.
         match self.run.lease_end(self.boot) {
             Ok(end) => look.lease_end = Some(end),

@@ -88,7 +88,7 @@ pub fn passes() -> u64 {
 ///
 /// # Errors
 /// There is none.
-pub(super) fn ready() -> io::Result<()> {
+pub(crate) fn ready() -> io::Result<()> {
     scanner().start(&mut scanner().lock())
 }
 

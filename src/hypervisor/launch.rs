@@ -8,7 +8,10 @@ use crate::guardian::cgroups;
 use crate::guardian::processes::Process;
 use crate::guardian::records::{self, GoRecord, GuestRecord, IntentRecord, RunDir};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::process::{Signal, getpid, kill_process, set_child_subreaper, setsid};
+use rustix::process::{
+    Resource, Rlimit, Signal, getpid, getpriority_process, getrlimit, kill_process,
+    set_child_subreaper, setpriority_process, setrlimit, setsid,
+};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,6 +22,11 @@ use std::process::{Command, ExitCode};
 
 /// Exit status of a leader that ended before it became the guest.
 const NOT_STARTED: u8 = 75;
+/// Bytes that a guest may lock in memory, as the kernel's own default is.
+const MEMLOCK: u64 = 8 << 20;
+/// Files that a guest may open, as systemd's own defaults are: at first, and by its own choice.
+const NOFILE: u64 = 1024;
+const NOFILE_MAX: u64 = 524_288;
 /// The hidden subcommand; also tells a leader that has not become the guest yet.
 pub(super) const SUBCOMMAND: &str = "guest-launch";
 
@@ -64,6 +72,7 @@ fn launch(dir: &Path, intent: &Path) -> Result<std::convert::Infallible, String>
         pgid: me.pid,
         start: me.start,
     };
+    ordinary_limits();
     // Everything it ever starts is in there too. Without one it is found as ever.
     let _ = cgroups::enter(&run, &record);
     let held = run.held(&record);
@@ -77,6 +86,30 @@ fn launch(dir: &Path, intent: &Path) -> Result<std::convert::Infallible, String>
     // For the people who wonder why it ended at once.
     let _ = fs::write(run.why(&record), &why);
     Err(why)
+}
+
+/// Gives up what the daemon has and no guest needs: its immunity from the kernel's choice of whom to
+/// end when memory is short, its priority, its locked memory and its many files.
+fn ordinary_limits() {
+    // Each is less than it was, so none needs a privilege; where one fails it stays as it was.
+    let _ = fs::write("/proc/self/oom_score_adj", "0");
+    if getpriority_process(None).is_ok_and(|nice| nice < 0) {
+        let _ = setpriority_process(None, 0);
+    }
+    let _ = crate::guardian::ordinary();
+    for (resource, current, maximum) in [
+        (Resource::Memlock, MEMLOCK, MEMLOCK),
+        (Resource::Nofile, NOFILE, NOFILE_MAX),
+    ] {
+        let has = getrlimit(resource);
+        let least = |has: Option<u64>, most: u64| Some(has.map_or(most, |has| has.min(most)));
+        let maximum = least(has.maximum, maximum);
+        let limit = Rlimit {
+            current: least(maximum, current),
+            maximum,
+        };
+        let _ = setrlimit(resource, limit);
+    }
 }
 
 /// The intent becomes the registration: written into the same file, then renamed. It is an intent

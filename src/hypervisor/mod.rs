@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod kinds;
 mod launch;
 mod runner;
+mod spare;
 mod turns;
 
 pub use launch::guest_launch_main;

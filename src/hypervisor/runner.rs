@@ -1,6 +1,6 @@
 //! Carries orders to a driver and facts back, whatever the driver does.
 
-use super::{Driver, Gate, Gone, LeaseEnd, Notice};
+use super::{Driver, Gate, Gone, LeaseEnd, Notice, spare};
 use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
@@ -86,6 +86,7 @@ impl<D: Driver> Runner<D> {
         mut orders: mpsc::UnboundedReceiver<GuestOrder>,
         facts: mpsc::Sender<Fact>,
     ) {
+        spare::ready();
         let (done, mut answers) = mpsc::unbounded_channel();
         let (tell, mut told) = mpsc::unbounded_channel();
         if let Err(why) = driver.watch(tell) {
@@ -295,18 +296,17 @@ impl<D: Driver> Runner<D> {
 
 type Answer<T> = oneshot::Receiver<Result<T, String>>;
 
-/// Runs a call that may hang on a thread nobody joins.
+/// Runs a call that may hang on a thread nobody joins. A machine that has no thread left is not
+/// without means: the spare ones take the call, in turn.
 fn on_thread<T: Send + 'static>(
     name: &str,
     call: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Answer<T> {
     let (answer, receiver) = oneshot::channel();
-    let begun = std::thread::Builder::new()
-        .name(name.into())
-        .spawn(move || {
-            let _ = answer.send(call());
-        });
-    if let Err(e) = begun {
+    let job: spare::Job = Box::new(move || {
+        let _ = answer.send(call());
+    });
+    if let Err(e) = spare::on_thread(name, job) {
         // The sender went with the closure, which the receiver sees.
         tracing::error!("no thread for a call of the hypervisor: {e}");
     }
