@@ -253,9 +253,8 @@ fn padded(note: &ResetNote) -> Vec<u8> {
     let mut short = note.clone();
     let mut bytes = super::records::encode(&short);
     while bytes.len() > NOTE_LEN {
-        short
-            .why
-            .truncate(short.why.floor_char_boundary(short.why.len() / 2));
+        let half = short.why.chars().count() / 2;
+        short.why = short.why.chars().take(half).collect();
         bytes = super::records::encode(&short);
     }
     bytes.resize(NOTE_LEN, 0);

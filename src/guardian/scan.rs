@@ -297,6 +297,6 @@ mod tests {
             }
         });
         // At most one is at work while they ask; other tests of this process may ask as well.
-        assert!(passes() >= before + 1);
+        assert!(passes() > before);
     }
 }

@@ -85,7 +85,9 @@ mod tests {
         let (tell, told) = channel();
         let (go_on, hangs) = channel::<()>();
         let sender = start().expect("threads");
-        let hanging: Job = Box::new(move || drop(hangs.recv()));
+        let hanging: Job = Box::new(move || {
+            let _ = hangs.recv();
+        });
         sender.send(hanging).expect("taken");
         for number in 0..32 {
             let tell = tell.clone();

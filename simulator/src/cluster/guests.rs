@@ -244,11 +244,11 @@ impl<N: SimNode> Sim<N> {
         let h = &self.hosts[host];
         let found = h.procs.iter();
         let mut fits = found.enumerate();
-        if let Some((at, _)) = fits.find(|(_, p)| p.guest == guest && p.epoch <= epoch) {
-            if !self.remove(host, at) {
-                let left = "1 processes are still there".to_owned();
-                return self.done(host, life, order, Err(left));
-            }
+        if let Some((at, _)) = fits.find(|(_, p)| p.guest == guest && p.epoch <= epoch)
+            && !self.remove(host, at)
+        {
+            let left = "1 processes are still there".to_owned();
+            return self.done(host, life, order, Err(left));
         }
         self.done(host, life, order, Ok(()));
     }
