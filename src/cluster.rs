@@ -16,6 +16,7 @@ use quorate_membership::entry::{Away, Capacity, Profile};
 use quorate_membership::handshake::Plan;
 use quorate_membership::member::SNAPSHOT_EVERY;
 use quorate_membership::store::Image;
+use quorate_membership::vouch::Freshness;
 use quorate_membership::{
     BootId, ClusterId, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing, Token,
 };
@@ -259,6 +260,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         boot: BootId(random_name()?),
         witness: true,
         capacity: Capacity::default(),
+        machine: Default::default(),
     };
     let setup = Setup {
         image: Image::new(me, store, incarnation, founding.clone()),
@@ -268,6 +270,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         armed: None,
         present: Vec::new(),
         fencing: Vec::new(),
+        freshness: Freshness::default(),
         snapshot_every: SNAPSHOT_EVERY,
         links: links.counters().into_iter().map(|l| l.name).collect(),
     };
@@ -308,6 +311,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         sessions,
         session_events,
         durable: Durable::Memory,
+        marker: None,
         orders: None,
         facts,
         tell,

@@ -3,7 +3,7 @@
 
 use quorate_membership::codec::{self, Kind};
 use quorate_membership::consensus::ElectionMessage;
-use quorate_membership::entry::{Capacity, Profile};
+use quorate_membership::entry::{Capacity, Machine, Profile};
 use quorate_membership::frame::{Beat, Datagram, Header, Hello, Join};
 use quorate_membership::{
     BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Timing, Token,
@@ -28,6 +28,11 @@ fn every_datagram_fits_the_smallest_packet_of_any_network() {
                 capacity: Capacity {
                     vcpus: u32::MAX,
                     memory_mib: u64::MAX,
+                },
+                machine: Machine {
+                    uuid: u128::MAX,
+                    cards: u64::MAX,
+                    bare: true,
                 },
             },
             emptied: true,

@@ -12,6 +12,7 @@ use quorate_membership::entry::{
 };
 use quorate_membership::frame::{Datagram, Hello, Join, Stream};
 use quorate_membership::store::StopRecord;
+use quorate_membership::vouch::{Claim, Standing, Statement};
 use quorate_membership::{
     BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing,
 };
@@ -285,6 +286,14 @@ fn session_messages_are_numbered_as_the_page_says() {
         |msg: Value| -> LogMessage<Command> { from_json(json!({"from": 1, "to": 2, "msg": msg})) };
     let n = json!({"config_id": 1, "n": 3, "priority": 0, "pid": 1});
     let accepted = log(json!({"Accepted": {"n": n, "accepted_idx": 9}}));
+    let statement = Statement {
+        standing: Standing::Vouched,
+        claim: Claim::default(),
+        heard: Claim::default(),
+        beat: (LIFE, 3),
+        asks: false,
+        vouches: None,
+    };
     variants::<NodeStream>(
         "### Stream",
         &[
@@ -292,7 +301,8 @@ fn session_messages_are_numbered_as_the_page_says() {
                 "Log",
                 Stream::Log {
                     epoch: Epoch(1),
-                    message: accepted,
+                    lives: Vec::new(),
+                    message: Box::new(accepted),
                 },
             ),
             ("Propose", Stream::Propose(Vec::new())),
@@ -314,6 +324,17 @@ fn session_messages_are_numbered_as_the_page_says() {
                 },
             ),
             ("Datagram", Stream::Datagram(vec![1, 2])),
+            ("Statement", Stream::Statement(Box::new(statement))),
+            ("Fetch", Stream::Fetch { from: 3 }),
+            (
+                "Fetched",
+                Stream::Fetched {
+                    claim: Box::new(Claim::default()),
+                    from: 3,
+                    state: None,
+                    entries: Vec::new(),
+                },
+            ),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});
@@ -369,6 +390,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
         boot: BootId(4),
         witness: false,
         capacity: Capacity::default(),
+        machine: Default::default(),
     };
     let hello = Hello {
         profile: profile.clone(),

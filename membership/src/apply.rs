@@ -29,6 +29,28 @@ pub enum Outcome {
     Repeat,
 }
 
+/// What an admission does to the node's last incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// There was none.
+    First,
+    /// It is over by the host's word, which holds: its guests are free.
+    Ends,
+    /// It was proved over before.
+    AfterProof,
+    /// Its guests go on under the new one.
+    TakesOver,
+}
+
+/// Why an incarnation is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAdmitted {
+    /// In words.
+    pub why: String,
+    /// It may be a copy of a host that still runs: an operator should know.
+    pub copy: bool,
+}
+
 type Judged = Result<(), String>;
 
 /// The most ended attempts of one incarnation that are kept: enough to tell the rounds of its levels.
@@ -228,9 +250,97 @@ impl<A: Application> State<A> {
         Ok(())
     }
 
-    /// Admission ends the previous incarnation. A new boot id, or the word *emptied*, is the
-    /// host's word on everything earlier and holds even under a standing revoke (V4); otherwise
-    /// an unproved revoke keeps the successor out, and without one the guests are taken over.
+    /// What the admission of a new incarnation of `node` does to its last one, if it is valid now.
+    /// Admission ends the last incarnation and takes its guests over, unless that is revoked. The
+    /// host's own word ends them even then (V4): *emptied* within one boot, or a new boot of the same
+    /// bare machine. Anybody with a copy of its disk can say hello after another boot, so elsewhere
+    /// the lease of the last incarnation must be proved over first, unless that holds no guest.
+    ///
+    /// # Errors
+    /// Why it is void.
+    pub fn admission(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        profile: &Profile,
+        emptied: bool,
+    ) -> Result<Admission, NotAdmitted> {
+        let void = |why: String| Err(NotAdmitted { why, copy: false });
+        let cluster = &self.cluster;
+        if let Some((_, store)) = cluster.voters.iter().find(|(n, _)| *n == node)
+            && *store != profile.store
+        {
+            return void(format!(
+                "store {} is not the one that votes for {node}",
+                profile.store
+            ));
+        }
+        let mut others = cluster.hosts.iter().filter(|(n, _)| **n != node);
+        if let Some((other, _)) = others.find(|(_, h)| h.profile.name == profile.name) {
+            return void(format!("the name {:?} belongs to {other}", profile.name));
+        }
+        let Some(old) = cluster.hosts.get(&node) else {
+            return Ok(Admission::First);
+        };
+        if old.profile.store != profile.store {
+            return void(format!(
+                "{node} is store {}, not {}",
+                old.profile.store, profile.store
+            ));
+        }
+        if incarnation.counter <= old.incarnation.counter {
+            return void(format!(
+                "incarnation {incarnation} is not above {}",
+                old.incarnation
+            ));
+        }
+        if !old.attempts.is_empty() && !planted("admit-over-attempt") {
+            return void("a fence attempt on its last incarnation is not resolved".into());
+        }
+        let same_boot = old.profile.boot == profile.boot;
+        let word = if planted("boot-id-believed-from-a-clone") {
+            emptied || !same_boot
+        } else if same_boot {
+            emptied
+        } else {
+            self.same_bare_machine(node, &old.profile, profile)
+        };
+        if word {
+            return Ok(Admission::Ends);
+        }
+        if old.proved.is_some() {
+            return Ok(Admission::AfterProof);
+        }
+        if !same_boot {
+            if !self.app.holds(node) {
+                return Ok(Admission::Ends);
+            }
+            return Err(NotAdmitted {
+                why: format!(
+                    "it booted anew on a machine that may be a copy, and its incarnation {} holds \
+                     guests: that one's lease must be proved over first",
+                    old.incarnation
+                ),
+                copy: true,
+            });
+        }
+        if old.open_revoke().is_some() && !planted("admit-over-revoke") {
+            return void("its last incarnation is revoked and not proved".into());
+        }
+        Ok(Admission::TakesOver)
+    }
+
+    /// Whether a new boot is one of the very machine that ran the last incarnation: nothing of that
+    /// can be running any more.
+    fn same_bare_machine(&self, node: NodeId, old: &Profile, new: &Profile) -> bool {
+        let mut others = self.cluster.hosts.iter().filter(|(n, _)| **n != node);
+        let machine = new.machine;
+        machine.bare
+            && machine.uuid != 0
+            && machine == old.machine
+            && !others.any(|(_, h)| h.profile.machine.uuid == machine.uuid)
+    }
+
     fn admit(
         &mut self,
         at: Token,
@@ -239,22 +349,11 @@ impl<A: Application> State<A> {
         profile: &Profile,
         emptied: bool,
     ) -> Judged {
-        if let Some((_, store)) = self.cluster.voters.iter().find(|(n, _)| *n == node)
-            && *store != profile.store
-        {
-            return Err(format!(
-                "store {} is not the one that votes for {node}",
-                profile.store
-            ));
-        }
-        if let Some((other, _)) = self
-            .cluster
-            .hosts
-            .iter()
-            .find(|(n, h)| **n != node && h.profile.name == profile.name)
-        {
-            return Err(format!("the name {:?} belongs to {other}", profile.name));
-        }
+        let admission = self
+            .admission(node, incarnation, profile, emptied)
+            .map_err(|e| e.why)?;
+        let old = self.cluster.hosts.get(&node);
+        let last = old.map(|old| old.incarnation);
         let fresh = Host {
             profile: profile.clone(),
             incarnation,
@@ -264,42 +363,16 @@ impl<A: Application> State<A> {
             proved: None,
             attempts: Default::default(),
             tried: Vec::new(),
-            last_attempt: self
-                .cluster
-                .hosts
-                .get(&node)
-                .and_then(|old| old.last_attempt),
+            last_attempt: old.and_then(|old| old.last_attempt),
             away: None,
         };
-        let Some(old) = self.cluster.hosts.get(&node) else {
-            self.cluster.hosts.insert(node, fresh);
-            return Ok(());
-        };
-        if old.profile.store != profile.store {
-            return Err(format!(
-                "{node} is store {}, not {}",
-                old.profile.store, profile.store
-            ));
-        }
-        if incarnation.counter <= old.incarnation.counter {
-            return Err(format!(
-                "incarnation {incarnation} is not above {}",
-                old.incarnation
-            ));
-        }
-        if !old.attempts.is_empty() && !planted("admit-over-attempt") {
-            return Err("a fence attempt on its last incarnation is not resolved".into());
-        }
-        let word = emptied || old.profile.boot != profile.boot;
-        if old.open_revoke().is_some() && !word && !planted("admit-over-revoke") {
-            return Err("its last incarnation is revoked and not proved".into());
-        }
-        let (last, proved) = (old.incarnation, old.proved.is_some());
         self.cluster.hosts.insert(node, fresh);
-        if word {
-            self.app.ended(at, node, last, Ended::Otherwise);
-        } else if !proved {
-            self.app.taken_over(at, node, last, incarnation);
+        if let Some(last) = last {
+            match admission {
+                Admission::Ends => self.app.ended(at, node, last, Ended::Otherwise),
+                Admission::TakesOver => self.app.taken_over(at, node, last, incarnation),
+                Admission::First | Admission::AfterProof => {}
+            }
         }
         Ok(())
     }

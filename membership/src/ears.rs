@@ -2,6 +2,7 @@
 
 use crate::frame::Beat;
 use crate::id::{Incarnation, NodeId};
+use crate::mutants::planted;
 use crate::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct Ears<S> {
     /// What came meanwhile is read by then: end of the last pause, and a grace.
     listens_from: Time,
     heard: BTreeMap<NodeId, (Heard<S>, Time)>,
+    /// The life heard before the newest one, and when it was heard last.
+    before: BTreeMap<NodeId, (Incarnation, Time)>,
 }
 
 impl<S> Ears<S> {
@@ -37,6 +40,7 @@ impl<S> Ears<S> {
             since: now,
             listens_from: now,
             heard: BTreeMap::new(),
+            before: BTreeMap::new(),
         }
     }
 
@@ -50,6 +54,9 @@ impl<S> Ears<S> {
         for (_, since) in self.heard.values_mut() {
             *since = *since + lost;
         }
+        for (_, since) in self.before.values_mut() {
+            *since = *since + lost;
+        }
     }
 
     /// Every window begins anew at `now`: the rule before listened time, planted as a bug.
@@ -60,12 +67,32 @@ impl<S> Ears<S> {
         }
     }
 
-    /// Records a beat; one that is not newer than the newest heard refreshes nothing.
-    pub(crate) fn hear(&mut self, now: Time, node: NodeId, by: Incarnation, beat: Beat<S>) {
-        if let Some((h, _)) = self.heard.get(&node)
-            && (by.counter, beat.sequence) <= (h.incarnation.counter, h.beat.sequence)
-        {
-            return;
+    /// Records a beat, and keeps the `admitted` life of the node in mind beside its newest one; a beat
+    /// that is not newer than the newest heard refreshes nothing.
+    pub(crate) fn hear(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        by: Incarnation,
+        beat: Beat<S>,
+        admitted: Option<Incarnation>,
+    ) {
+        if let Some((h, since)) = self.heard.get(&node) {
+            if (by.counter, beat.sequence) <= (h.incarnation.counter, h.beat.sequence) {
+                if by == h.incarnation {
+                    return;
+                }
+                let before = self.before.entry(node).or_insert((by, now));
+                if before.0 == by || Some(by) == admitted {
+                    *before = (by, now);
+                }
+                return;
+            }
+            let kept = self.before.get(&node).map(|(life, _)| *life);
+            let free = kept.is_none() || kept != admitted || Some(h.incarnation) == admitted;
+            if h.incarnation != by && free {
+                self.before.insert(node, (h.incarnation, *since));
+            }
         }
         let heard = Heard {
             at: now,
@@ -81,6 +108,27 @@ impl<S> Ears<S> {
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
         self.heard.keys().copied().collect()
+    }
+
+    /// Since when nothing was heard of that life of `node` while we listened. Frames of a later life are
+    /// no sign of this one.
+    pub(crate) fn life_silent_since(&self, node: NodeId, life: Incarnation) -> Time {
+        let newest = self.heard.get(&node).filter(|(h, _)| h.incarnation == life);
+        let before = self.before.get(&node).filter(|(l, _)| *l == life);
+        let last = newest
+            .map(|(_, since)| *since)
+            .or(before.map(|(_, at)| *at));
+        if planted("copy-speaks-for-the-original") {
+            return self.silent_since(node);
+        }
+        last.unwrap_or(Time::ZERO).max(self.since)
+    }
+
+    /// Whether that life of `node` was ever heard.
+    pub(crate) fn heard_life(&self, node: NodeId, life: Incarnation) -> bool {
+        let newest = self.heard.get(&node).map(|(h, _)| h.incarnation);
+        let before = self.before.get(&node).map(|(life, _)| *life);
+        newest == Some(life) || before == Some(life)
     }
 
     /// For how long nothing was heard of `node` while we listened.
@@ -132,7 +180,7 @@ mod tests {
             applied: 0,
             status: (),
         };
-        ears.hear(at(now), NODE, Incarnation::default(), beat);
+        ears.hear(at(now), NODE, Incarnation::default(), beat, None);
     }
 
     #[test]

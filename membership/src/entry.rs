@@ -149,6 +149,19 @@ pub struct Profile {
     pub witness: bool,
     /// What it offers guests, as the application understands it (vCPU, MiB).
     pub capacity: Capacity,
+    /// The machine it runs on.
+    pub machine: Machine,
+}
+
+/// What tells one machine from another, as its daemon found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The firmware's UUID of the machine; 0 if it gives none.
+    pub uuid: u128,
+    /// A digest of the permanent addresses of its network cards; 0 if it has none.
+    pub cards: u64,
+    /// No hypervisor is seen, or its owner says so: the machine cannot have been copied while it ran.
+    pub bare: bool,
 }
 
 /// Room for guests.

@@ -5,6 +5,7 @@ use crate::consensus::{Command, ElectionMessage, LogMessage};
 use crate::entry::{ArmedClass, LogEntry, Profile};
 use crate::founding::Founding;
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, Slot, StoreId, Token};
+use crate::vouch::{Claim, Statement};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -198,8 +199,11 @@ pub enum Stream<C: Command> {
     Log {
         /// The epoch it belongs to; another epoch's is dropped.
         epoch: Epoch,
+        /// Voters that were vouched for, each with the counter of its newest such incarnation: what
+        /// was counted from an earlier one counts no more.
+        lives: Vec<(Slot, u64)>,
         /// OmniPaxos' own message.
-        message: LogMessage<C>,
+        message: Box<LogMessage<C>>,
     },
     /// A follower's proposals, for a voter to put into the log.
     Propose(Vec<LogEntry<C>>),
@@ -228,6 +232,24 @@ pub enum Stream<C: Command> {
     },
     /// A datagram, encoded as on a link: where datagrams do not pass, leases go by sessions too.
     Datagram(Vec<u8>),
+    /// What a voter says of its store and of the receiver's.
+    Statement(Box<Statement>),
+    /// A voter that must catch up asks for the accepted log from this index (counted from 0) on.
+    Fetch {
+        /// First index wanted.
+        from: u64,
+    },
+    /// A part of the sender's accepted log.
+    Fetched {
+        /// What the sender holds.
+        claim: Box<Claim>,
+        /// Index (from 0) of the first entry.
+        from: u64,
+        /// The state before that entry, where what was asked for is cut already.
+        state: Option<Vec<u8>>,
+        /// The entries.
+        entries: Vec<LogEntry<C>>,
+    },
 }
 
 /// Bytes of what one observation says of hosts, as it is cut.

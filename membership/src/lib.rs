@@ -28,6 +28,7 @@ pub mod time;
 pub mod timing;
 mod verdict;
 mod voter;
+pub mod vouch;
 
 pub use app::{Application, Ended};
 pub use apply::{Outcome, State};

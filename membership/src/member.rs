@@ -14,7 +14,7 @@ use crate::disk::DiskLag;
 use crate::ears::Ears;
 use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
 use crate::frame::{Datagram, Frame, Header, Observation, Stream, Words};
-use crate::id::{Incarnation, NodeId, StoreId, Token};
+use crate::id::{Incarnation, NodeId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
 use crate::replay::ReplayWindow;
@@ -22,7 +22,8 @@ use crate::store::{StopRecord, Write};
 use crate::time::Time;
 use crate::verdict::Reports;
 use crate::voter::Grantor;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::vouch::Standing;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod beats;
@@ -33,6 +34,7 @@ mod outgoing;
 mod parts;
 mod reading;
 mod stops;
+mod vouch;
 
 pub use parts::{Applied, MemberSetup, Output};
 
@@ -70,14 +72,19 @@ pub struct Member<A: Application> {
     ears: Ears<A::Status>,
     reports: Reports,
     office: Office,
-    windows: BTreeMap<NodeId, ReplayWindow>,
     /// When the last datagram of each node came by a link.
     by_link: BTreeMap<NodeId, Time>,
     began: Time,
-    seen: BTreeMap<NodeId, (Incarnation, StoreId)>,
+    windows: BTreeMap<NodeId, Windows>,
+    vouching: vouch::Vouching<A::Command>,
+    /// Two lives of one node that are heard side by side.
+    doubles: BTreeMap<NodeId, Doubles>,
+    /// When another machine was last heard that speaks as this node.
+    copied: Option<Time>,
     dropped: BTreeMap<&'static str, u64>,
     feeds: BTreeMap<NodeId, u64>,
-    sessions: BTreeSet<NodeId>,
+    /// Open sessions, each with the incarnation that its handshake named.
+    sessions: BTreeMap<NodeId, Incarnation>,
     /// Since when each voter that speaks of elections has had no session with us.
     parted: BTreeMap<NodeId, Time>,
     following: Option<(NodeId, Time)>,
@@ -99,6 +106,35 @@ pub struct Member<A: Application> {
     last_append: Time,
     last_step: Time,
     output: Vec<Output<A>>,
+}
+
+/// A newer life of a node that is heard, and the older one, if that was heard after it.
+#[derive(Clone, Copy, Debug)]
+struct Doubles {
+    newer: Incarnation,
+    older: Option<(Incarnation, Time)>,
+}
+
+/// What was heard of a node's datagrams: of its newest life, and of the one before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Windows {
+    newer: ReplayWindow,
+    older: ReplayWindow,
+}
+
+impl Windows {
+    /// Whether this number of that life is heard for the first time; `admitted` is not forgotten for
+    /// a newer one.
+    fn fresh(&mut self, life: Incarnation, number: u64, admitted: Incarnation) -> bool {
+        if life == self.older.incarnation() {
+            return self.older.fresh(life, number);
+        }
+        let newest = self.newer.incarnation();
+        if life.counter > newest.counter && self.older.incarnation() != admitted {
+            self.older = self.newer;
+        }
+        self.newer.fresh(life, number)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,6 +169,7 @@ impl<A: Application> Member<A> {
         let applied = state.cluster.applied;
         let mut replica = None;
         let mut grantor = None;
+        let vouching = vouch::Vouching::new(now, &image, &setup.freshness);
         if let Some(slot) = state.cluster.slot(image.node) {
             if image.trimmed > applied {
                 return Err(format!(
@@ -146,7 +183,16 @@ impl<A: Application> Member<A> {
                 slots: state.cluster.voters.len() as u8,
                 election_ticks: ELECTION_TICKS,
             };
-            replica = Some(Replica::new(config, &image)?);
+            let mut own = Replica::new(config, &image)?;
+            if vouching.standing == Standing::Seeking {
+                own.hold();
+            }
+            for (peer, record) in &image.peers {
+                if let Some(slot) = state.cluster.slot(*peer) {
+                    own.vouched(slot, record.life);
+                }
+            }
+            replica = Some(own);
             grantor = Some(Grantor::new(now, &image.stops));
         }
         let mut member = Member {
@@ -171,10 +217,12 @@ impl<A: Application> Member<A> {
             windows: BTreeMap::new(),
             by_link: BTreeMap::new(),
             began: now,
-            seen: image.seen,
+            vouching,
+            doubles: BTreeMap::new(),
+            copied: None,
             dropped: BTreeMap::new(),
             feeds: BTreeMap::new(),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             parted: BTreeMap::new(),
             following: None,
             progress: (applied, now),
@@ -380,6 +428,7 @@ impl<A: Application> Member<A> {
             if let Some(replica) = &mut self.replica {
                 replica.tick();
             }
+            self.vouch(now);
             self.lead(now);
             self.coordinate(now);
             self.observe(now);
@@ -430,9 +479,12 @@ impl<A: Application> Member<A> {
         let missed = c.timing.heartbeat + c.timing.jitter;
         let silent: Vec<(NodeId, Duration)> = c
             .hosts
-            .keys()
-            .filter(|h| **h != self.me)
-            .map(|h| (*h, self.ears.silent(now, *h)))
+            .iter()
+            .filter(|(h, _)| **h != self.me)
+            .map(|(h, record)| {
+                let since = self.ears.life_silent_since(*h, record.incarnation);
+                (*h, now.since(since))
+            })
             .filter(|(_, d)| *d > missed)
             .collect();
         let whole = Observation {
@@ -461,6 +513,7 @@ impl<A: Application> Member<A> {
 
     /// Takes what consensus wants written and sent, and applies what it decided.
     fn settle(&mut self, now: Time) {
+        self.write_peers();
         // Most facts do not concern it.
         if self.replica.as_ref().is_some_and(Replica::stirred) {
             self.apply_decided(now, false);
@@ -517,6 +570,9 @@ impl<A: Application> Member<A> {
             }
             Entry::Restore { host, .. } => {
                 self.reports.admitted_at.insert(*host, now);
+            }
+            Entry::AttemptEnded { host, .. } => {
+                self.reports.resolved_at.insert(*host, now);
             }
             Entry::Admit { node, .. } => {
                 self.reports.admitted_at.insert(*node, now);

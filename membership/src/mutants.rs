@@ -162,6 +162,38 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: a voter that its leader does not reach follows nobody",
     ),
     (
+        "set-back-by-counter-only",
+        "S10: a store that holds less than was heard of it votes, since its counter is high enough",
+    ),
+    (
+        "unmarked-votes-at-once",
+        "S10 S1: a voter votes after a boot without asking whether its store is the newest",
+    ),
+    (
+        "reverted-life-goes-on",
+        "S10 S4: a machine that was reverted with its memory goes on in the same life",
+    ),
+    (
+        "one-voter-vouches",
+        "S10 S5: the word of one other voter, not of n - q + 1, vouches for a store",
+    ),
+    (
+        "newer-heard-votes-unvouched",
+        "S10: a voter votes unvouched although somebody heard more of it than it holds",
+    ),
+    (
+        "boot-id-believed-from-a-clone",
+        "S14 S1: a new boot id, or the word emptied, frees guests whatever machine it comes from",
+    ),
+    (
+        "old-hello-admits",
+        "L1: a hello from before the last fence attempt ended admits the life that the fence cut",
+    ),
+    (
+        "copy-speaks-for-the-original",
+        "L1: the frames of a copy of a host count as signs of life of the original",
+    ),
+    (
         "follower-keeps-it-to-itself",
         "L1: a voter that follows another passes on neither the log nor what others propose",
     ),

@@ -4,6 +4,7 @@ use crate::consensus::Round;
 use crate::entry::LogEntry;
 use crate::founding::Founding;
 use crate::id::{Incarnation, NodeId, StoreId, Token};
+use crate::vouch::{Claim, PeerRecord, Unvouched};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ pub enum Write<C> {
     },
     /// Paxos: the first `0` entries are dropped; a snapshot holds their effect.
     Trim(u64),
+    /// Paxos: the log begins anew, empty, behind so many entries, which are decided; a snapshot in the
+    /// same batch holds their effect.
+    Rebase(u64),
     /// The state after `applied` entries. Durable together with every earlier write of the batch.
     Snapshot {
         /// Entries contained.
@@ -41,15 +45,16 @@ pub enum Write<C> {
         /// Token of the revoke it was made for.
         revoke: Token,
     },
-    /// The newest life seen of a peer; one that comes back lower was set back or cloned.
-    Seen {
-        /// The peer.
+    /// What another voter claimed, and the newest life of it that was vouched for.
+    Peer {
+        /// The other voter.
         node: NodeId,
-        /// Its newest incarnation.
-        incarnation: Incarnation,
-        /// Its store.
-        store: StoreId,
+        /// What is remembered of it.
+        record: PeerRecord,
     },
+    /// The voter's standing changed: vouched for (`None`), or it votes although nobody vouches for
+    /// more than what it held then. From this write on marks are made.
+    Unvouched(Option<Unvouched>),
 }
 
 /// A voter's durable promise to acknowledge an incarnation no more.
@@ -88,8 +93,10 @@ pub struct Image<C> {
     pub snapshot: Option<(u64, Vec<u8>)>,
     /// See [`Write::Stop`]; at most one per host and revoke.
     pub stops: Vec<StopRecord>,
-    /// See [`Write::Seen`].
-    pub seen: BTreeMap<NodeId, (Incarnation, StoreId)>,
+    /// See [`Write::Peer`].
+    pub peers: BTreeMap<NodeId, PeerRecord>,
+    /// See [`Write::Unvouched`].
+    pub unvouched: Option<Unvouched>,
 }
 
 impl<C: Clone> Image<C> {
@@ -108,7 +115,19 @@ impl<C: Clone> Image<C> {
             log: Vec::new(),
             snapshot: None,
             stops: Vec::new(),
-            seen: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            unvouched: None,
+        }
+    }
+
+    /// What this store says of its voter's log.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        Claim {
+            epoch: Founding::EPOCH,
+            promise: self.promise,
+            accepted: self.accepted_round,
+            index: self.trimmed + self.log.len() as u64,
         }
     }
 
@@ -141,6 +160,10 @@ impl<C: Clone> Image<C> {
                     self.trimmed = *to;
                 }
             }
+            Write::Rebase(at) => {
+                self.log.clear();
+                (self.trimmed, self.decided) = (*at, *at);
+            }
             Write::Snapshot { applied, bytes } => self.snapshot = Some((*applied, bytes.clone())),
             Write::Stop(stop) => {
                 self.stops
@@ -151,13 +174,10 @@ impl<C: Clone> Image<C> {
                 self.stops
                     .retain(|s| (s.host, s.revoke) != (*host, *revoke));
             }
-            Write::Seen {
-                node,
-                incarnation,
-                store,
-            } => {
-                self.seen.insert(*node, (*incarnation, *store));
+            Write::Peer { node, record } => {
+                self.peers.insert(*node, *record);
             }
+            Write::Unvouched(alone) => self.unvouched = alone.clone(),
         }
         Ok(())
     }

@@ -19,10 +19,20 @@ pub(crate) struct Reports {
     certain_since: Option<Time>,
     /// Since when a host that is heard has said that nothing renews it.
     deaf_since: BTreeMap<NodeId, Time>,
+    /// When a fence attempt on the host was resolved here: what said hello before may have ended by it.
+    pub(crate) resolved_at: BTreeMap<NodeId, Time>,
     /// When an Admit of the host was applied here.
     pub(crate) admitted_at: BTreeMap<NodeId, Time>,
     /// When the current Term was applied here.
     pub(crate) term_at: Time,
+}
+
+/// For how long nothing was heard of the admitted life of `host`.
+fn life_silent<S>(now: Time, cluster: &Cluster, ears: &Ears<S>, host: NodeId) -> Duration {
+    let life = cluster.hosts.get(&host).map(|h| h.incarnation);
+    life.map_or(ears.silent(now, host), |life| {
+        now.since(ears.life_silent_since(host, life))
+    })
 }
 
 /// What an answer counts for: the standing revoke it names, and no other.
@@ -168,7 +178,7 @@ impl Reports {
         let said = |v: NodeId| {
             if v == me {
                 let blind = ears.blind(now, t.heartbeat + t.jitter);
-                return (!blind).then(|| ears.silent(now, host));
+                return (!blind).then(|| life_silent(now, cluster, ears, host));
             }
             let (at, r) = self.said_of(v, host)?;
             let (_, silent) = r.silent.iter().find(|(h, _)| *h == host)?;
@@ -197,7 +207,7 @@ impl Reports {
         let window = cluster.timing.heartbeat + cluster.timing.jitter;
         let hears = |v: NodeId| {
             if v == me || v == host {
-                return ears.silent(now, host) < window;
+                return life_silent(now, cluster, ears, host) < window;
             }
             self.said_of(v, host).is_some_and(|(at, r)| {
                 now.since(*at) <= fresh && !r.blind && r.silent.iter().all(|(h, _)| *h != host)

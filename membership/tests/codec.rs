@@ -8,6 +8,7 @@ use quorate_membership::consensus::{
 use quorate_membership::entry::*;
 use quorate_membership::frame::*;
 use quorate_membership::store::{Image, StopRecord, Write};
+use quorate_membership::vouch::{Claim, PeerRecord, Standing, Statement, Unvouched};
 use quorate_membership::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,6 +101,15 @@ fn founding() -> Founding {
     }
 }
 
+fn claim() -> Claim {
+    Claim {
+        epoch: Epoch(1),
+        promise: None,
+        accepted: None,
+        index: 1 << 40,
+    }
+}
+
 fn profile() -> Profile {
     Profile {
         name: "host α".into(),
@@ -110,6 +120,7 @@ fn profile() -> Profile {
             vcpus: 64,
             memory_mib: 1 << 40,
         },
+        machine: Default::default(),
     }
 }
 
@@ -362,6 +373,21 @@ fn frames() -> Vec<Frame<Status>> {
 fn streams() -> Vec<Stream<Command>> {
     let epoch = Epoch(1);
     let mut streams = vec![
+        Stream::Statement(Box::new(Statement {
+            standing: Standing::Seeking,
+            claim: claim(),
+            heard: Claim::default(),
+            beat: (INCARNATION, 1 << 50),
+            asks: true,
+            vouches: Some(300),
+        })),
+        Stream::Fetch { from: 1 << 40 },
+        Stream::Fetched {
+            claim: Box::new(claim()),
+            from: 3,
+            state: Some(vec![1, 2]),
+            entries: entries(),
+        },
         Stream::Propose(entries()),
         Stream::Follow { from: 1 << 40 },
         Stream::Feed {
@@ -383,7 +409,12 @@ fn streams() -> Vec<Stream<Command>> {
         // Two of each kind: the first ones are often empty.
         let again = format!("{kind} again");
         if kinds.insert(kind) || kinds.insert(again) {
-            streams.push(Stream::Log { epoch, message });
+            let lives = vec![(Slot(2), 1 << 33)];
+            streams.push(Stream::Log {
+                epoch,
+                lives,
+                message: Box::new(message),
+            });
         }
     }
     for kind in ["PrepareReq", "Prepare", "Promise", "AcceptSync", "Decide"] {
@@ -420,6 +451,7 @@ fn every_write_survives() {
             entries: entries(),
         },
         Write::Trim(9),
+        Write::Rebase(9),
         Write::Snapshot {
             applied: 9,
             bytes: vec![0, 255],
@@ -430,11 +462,18 @@ fn every_write_survives() {
             revoke,
         }),
         Write::Unstop { host, revoke },
-        Write::Seen {
+        Write::Peer {
             node: host,
-            incarnation: INCARNATION,
-            store: StoreId(4),
+            record: PeerRecord {
+                claim: claim(),
+                life: 300,
+            },
         },
+        Write::Unvouched(None),
+        Write::Unvouched(Some(Unvouched {
+            held: claim(),
+            compared: [host].into(),
+        })),
     ];
     let config = ReplicaConfig {
         epoch: Epoch(1),

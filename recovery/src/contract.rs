@@ -18,7 +18,7 @@ use quorate_fencing::Device;
 use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
 use quorate_membership::frame::{Frame, Stream};
 use quorate_membership::store::Write;
-use quorate_membership::{LinkId, NodeId, Time, Token};
+use quorate_membership::{Incarnation, LinkId, NodeId, Time, Token};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub enum Fact {
     SessionUp {
         /// The other end.
         peer: NodeId,
+        /// Its incarnation, as the handshake of the session named it.
+        incarnation: Incarnation,
     },
     /// The session to `peer` is gone.
     SessionDown {
@@ -229,6 +231,8 @@ pub enum Request {
         host: String,
         /// Who confirms.
         by: String,
+        /// Counters of the incarnation that is over and of the later one that is heard, where one is.
+        lives: Option<(u64, u64)>,
     },
     /// Take this node out of service.
     Leave(Away),
@@ -286,6 +290,9 @@ pub enum Effect {
         /// What came of it: words on success, the reason otherwise.
         result: Result<String, String>,
     },
+    /// The mark of this boot vouches for the store no more: drop it, durably for this boot, before
+    /// anything that follows.
+    Unmark,
     /// The node must be stopped and started anew as a new incarnation.
     Restart {
         /// Why.

@@ -299,8 +299,12 @@ impl Application for Guests {
                 incarnation,
                 why,
             } => {
+                // The word of a life that is not admitted may be that of a copy.
+                let admitted =
+                    cluster.admitted(*host, *incarnation) || planted("closed-believed-from-a-copy");
                 let r = self.record(*guest)?;
-                let holds = r.open() && r.host == Some(*host) && *incarnation >= r.incarnation;
+                let holds =
+                    r.open() && r.host == Some(*host) && *incarnation >= r.incarnation && admitted;
                 if !holds || *epoch < r.epoch {
                     return Err("no open epoch of that guest on that host".into());
                 }

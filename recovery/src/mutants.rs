@@ -7,6 +7,10 @@
 /// A planted bug of this crate and the promise it breaks.
 pub const BUGS: &[(&str, &str)] = &[
     (
+        "closed-believed-from-a-copy",
+        "S14: an incarnation that is not admitted, perhaps a copy, closes the guests of the last one",
+    ),
+    (
         "silence-is-death",
         "S9: the silence of the agent inside a guest, alone, counts as a hang",
     ),

@@ -11,6 +11,7 @@ use quorate_fencing::Level;
 use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
+use quorate_membership::vouch::Freshness;
 use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
 use std::collections::BTreeMap;
 
@@ -48,6 +49,8 @@ pub struct Setup {
     pub present: Vec<GuestSeen>,
     /// How this host is to be fenced.
     pub fencing: Vec<Level>,
+    /// What is known of the store beyond it.
+    pub freshness: Freshness,
     /// Entries applied between two state snapshots.
     pub snapshot_every: u64,
     /// Names of this node's links, by their numbers.
@@ -99,6 +102,7 @@ macro_rules! surroundings {
             record: $node.member.cluster().hosts.get(&$node.member.me()),
             guests: $node.member.app(),
             lease_end: $node.member.lease_end(),
+            copied: $node.member.copied($now),
             leaving: $node.leaving.is_some_and(|(why, _)| why != Away::Stop),
         }
     };
@@ -118,6 +122,7 @@ impl Node {
                 profile: setup.profile,
                 inherited_lease: setup.inherited_lease,
                 armed: setup.armed,
+                freshness: setup.freshness,
                 snapshot_every: setup.snapshot_every,
             },
         )?;
@@ -228,7 +233,7 @@ impl Node {
                 }
                 self.member.frame(now, frame);
             }
-            Fact::SessionUp { peer } => self.member.session_up(now, peer),
+            Fact::SessionUp { peer, incarnation } => self.member.session_up(now, peer, incarnation),
             Fact::SessionDown { peer } => self.member.session_down(now, peer),
             Fact::Stream { peer, message } => self.member.stream(now, peer, message),
             Fact::Timeout => {}
@@ -372,6 +377,13 @@ impl Node {
                     out.push(Effect::Lease { end });
                 }
                 Output::Applied(applied) => self.applied(now, applied, &mut resting, out),
+                Output::Anew(why) => {
+                    out.push(Effect::Unmark);
+                    if !self.restarted {
+                        self.restarted = true;
+                        self.restart = Some(why);
+                    }
+                }
                 Output::Alert { node, text } => {
                     out.push(Effect::Event(self.event(
                         Token::NONE,

@@ -259,13 +259,18 @@ impl Planner {
         self.place(now, member);
     }
 
-    /// Enters what hosts say they have closed. A closing is a durable promise of the host's store,
-    /// so the word of a later incarnation counts as well.
+    /// Enters what hosts say they have closed, each in its admitted incarnation: a later one may be a
+    /// copy, which has none of the guests and says so of all.
     fn enter_words(&mut self, now: Time, member: &mut Member<Guests>) {
         let retry = member.cluster().timing.election;
         let nodes: Vec<NodeId> = member.cluster().hosts.keys().copied().collect();
         for host in nodes {
             let (incarnation, words) = member.told(host);
+            if !member.cluster().admitted(host, incarnation)
+                && !planted("closed-believed-from-a-copy")
+            {
+                continue;
+            }
             let closed: Vec<(GuestId, Token, Closure)> = words
                 .into_iter()
                 .filter_map(|word| match word {
@@ -355,11 +360,12 @@ impl Planner {
         if let Some((heard, silent)) = member.heard(now, host)
             && silent < t.heartbeat * 2
         {
-            if heard.incarnation > record.incarnation {
+            let next = heard.incarnation > record.incarnation;
+            if next && member.admissible(host) {
                 return Err("its next incarnation is heard: it is admitted first".into());
             }
             // Its own word or its lease is faster and cuts nothing (V6).
-            if record.armed.is_some() && heard.beat.lease_left.is_zero() {
+            if !next && record.armed.is_some() && heard.beat.lease_left.is_zero() {
                 return Err("it is heard, and says that its lease is over".into());
             }
             let deaf = matches!(record.revoke, Some((_, Ground::Deaf)));

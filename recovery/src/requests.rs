@@ -187,8 +187,28 @@ fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Tra
                 format!("host {name:?} is being fenced"),
             )
         }
-        Request::ConfirmOff { host: name, by } => {
+        Request::ConfirmOff {
+            host: name,
+            by,
+            lives,
+        } => {
             let (node, h) = host(&name)?;
+            let heard = member.heard(now, node).map(|(heard, _)| heard.incarnation);
+            let later = heard.filter(|life| life.counter > h.incarnation.counter);
+            let named = later.map(|life| (h.incarnation.counter, life.counter));
+            if lives != named {
+                return Err(match named {
+                    Some((over, later)) => format!(
+                        "host {name:?} is heard as incarnation {later}, and its guests belong to \
+                         incarnation {over}: confirm with --lives {over},{later} if you have seen that \
+                         the machine of incarnation {over} is off or was that very machine before it \
+                         booted"
+                    ),
+                    None => {
+                        format!("host {name:?} is heard in no later incarnation: leave out --lives")
+                    }
+                });
+            }
             let revoke = h.open_revoke().ok_or(format!(
                 "host {name:?} is not lost: confirm only what the cluster waits for (see host fence)"
             ))?;

@@ -34,6 +34,7 @@ fn cluster(hosts: u32) -> Cluster {
                     vcpus: 64,
                     memory_mib: 262_144,
                 },
+                machine: Default::default(),
             },
             incarnation: life,
             admitted: at(1),

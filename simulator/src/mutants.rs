@@ -45,6 +45,10 @@ const HOST_BUGS: &[(&str, &str)] = &[
         "S1 S9: a guest whose processes cannot be listed counts as gone",
     ),
     (
+        "mark-not-kept",
+        "S10: no mark outside the store tells within a boot that the store was set back",
+    ),
+    (
         "store-made-anew",
         "S10: a voter whose store was lost votes from an empty one",
     ),
@@ -80,6 +84,25 @@ const WAYS: &[(&str, &[Way])] = &[
         "taken-is-dead",
         &[story!("migrated-by-hand-to-a-foreign-host.toml")],
     ),
+    ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
+    ("unmarked-votes-at-once", &[Way::Mix("setbacks")]),
+    ("reverted-life-goes-on", &[Way::Mix("setbacks")]),
+    ("one-voter-vouches", &[Way::Mix("setbacks")]),
+    (
+        "newer-heard-votes-unvouched",
+        &[story!("store-set-back-within-a-boot.toml")],
+    ),
+    ("closed-believed-from-a-copy", &[Way::Mix("clones")]),
+    ("boot-id-believed-from-a-clone", &[Way::Mix("clones")]),
+    (
+        "copy-speaks-for-the-original",
+        &[story!("copy-while-the-original-is-without-power.toml")],
+    ),
+    (
+        "old-hello-admits",
+        &[story!("life-cut-by-the-fence-is-not-admitted.toml")],
+    ),
+    ("mark-not-kept", &[Way::Mix("setbacks")]),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),

@@ -241,6 +241,9 @@ pub(super) enum HostCommand {
         socket: SocketArg,
         /// Its name.
         name: String,
+        /// Where a later incarnation of it is heard: that which is over, and that one, as `5,6`.
+        #[arg(long, value_name = "OVER,LATER", value_parser = lives)]
+        lives: Option<(u64, u64)>,
         /// Ask nothing; you have seen it.
         #[arg(long)]
         yes: bool,
@@ -285,4 +288,12 @@ pub(super) enum KeyCommand {
         /// The file.
         file: PathBuf,
     },
+}
+
+/// Two counters of incarnations, as `5,6`.
+fn lives(text: &str) -> Result<(u64, u64), String> {
+    let two = text.split_once(',');
+    let number = |t: &str| t.trim().parse::<u64>().ok();
+    two.and_then(|(a, b)| Some((number(a)?, number(b)?)))
+        .ok_or_else(|| "two counters of incarnations with a comma between, like 5,6".to_owned())
 }

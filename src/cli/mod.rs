@@ -194,7 +194,12 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
         HostCommand::Fence { socket, name } => {
             change(&socket.socket, Request::FenceHost { host: name })
         }
-        HostCommand::ConfirmOff { socket, name, yes } => {
+        HostCommand::ConfirmOff {
+            socket,
+            name,
+            lives,
+            yes,
+        } => {
             let by = user();
             if !yes {
                 eprint!(
@@ -210,7 +215,14 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
                     return Err("not confirmed; nothing was changed".into());
                 }
             }
-            change(&socket.socket, Request::ConfirmOff { host: name, by })
+            change(
+                &socket.socket,
+                Request::ConfirmOff {
+                    host: name,
+                    by,
+                    lives,
+                },
+            )
         }
         HostCommand::Drill { config, yes } => drill(&config.config, yes),
         HostCommand::Leave { socket, reason } => {

@@ -225,6 +225,14 @@ fn promises(t: &Timing) -> Vec<PromiseLine> {
 
 fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
+    if config.bare_metal == Some(true) {
+        out.push(
+            "bare_metal = true: a new boot of this machine frees its guests at once. If it is a \
+             virtual machine after all, a copy of it that is started while it runs makes its guests \
+             run twice"
+                .into(),
+        );
+    }
     if let Some(f) = founding {
         let n = f.voters.len();
         if n % 2 == 0 {

@@ -48,6 +48,8 @@ pub struct Config {
     pub name: String,
     /// Votes but never runs guests.
     pub witness: bool,
+    /// As a voter it waits, however long, until others vouch for its store, rather than vote unvouched.
+    pub unvouched_waits: bool,
     /// Durable state: the store.
     pub state_dir: PathBuf,
     /// State that must not outlive a boot: lease end, guardian. Belongs on a memory file system.
@@ -60,6 +62,11 @@ pub struct Config {
     pub boot_id_file: PathBuf,
     /// Where the machine is named; a store is bound to it.
     pub machine_id_file: PathBuf,
+    /// Where the firmware names the machine.
+    pub product_uuid_file: PathBuf,
+    /// Whether this is a machine of its own and no virtual one, if its owner says so; else it is found
+    /// out.
+    pub bare_metal: Option<bool>,
     /// Room for guests, as far as the file says; the rest is read from the machine.
     pub capacity: CapacitySettings,
     /// Networks between the nodes, at least one.
@@ -177,6 +184,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
     let node = root.need("node", node, "a node id from 1 up")?;
     let name = node_name(&root)?;
     let witness = root.flag("witness")?.unwrap_or(false);
+    let unvouched_waits = unvouched_waits(&root)?;
     let state_dir = root
         .path("state_dir")?
         .unwrap_or_else(|| "/var/lib/quorate".into());
@@ -198,6 +206,10 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
     let machine_id_file = root
         .path("machine_id_file")?
         .unwrap_or_else(|| "/etc/machine-id".into());
+    let product_uuid_file = root
+        .path("product_uuid_file")?
+        .unwrap_or_else(|| "/sys/class/dmi/id/product_uuid".into());
+    let bare_metal = root.flag("bare_metal")?;
     let capacity = capacity(&root, witness)?;
     let links = links(&root)?;
     let listen = root.parsed::<SocketAddr>("listen", ADDRESS_AND_PORT)?;
@@ -234,12 +246,15 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         node: me.node,
         name: me.name,
         witness,
+        unvouched_waits,
         state_dir,
         run_dir,
         key_file,
         socket,
         boot_id_file,
         machine_id_file,
+        product_uuid_file,
+        bare_metal,
         capacity,
         links,
         listen: listen.value,
@@ -250,6 +265,19 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         libvirt,
         ocf,
     })
+}
+
+/// Whether a voter that nobody can vouch for waits rather than votes.
+fn unvouched_waits(section: &Section<'_, '_>) -> Result<bool, Fault> {
+    const ALLOWED: &str = "\"vote\" or \"wait\"";
+    let Some(word) = section.text("unvouched")? else {
+        return Ok(false);
+    };
+    match word.value.as_str() {
+        "vote" => Ok(false),
+        "wait" => Ok(true),
+        other => Err(word.fault(expected(format!("{other:?}"), ALLOWED))),
+    }
 }
 
 const ADDRESS_AND_PORT: &str = "an IP address and a port, like \"10.0.0.1:5406\"";

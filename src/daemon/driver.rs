@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::LibvirtSettings;
 use crate::guardian::Lease;
 use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
+use crate::store::mark::Marker;
 use crate::store::{Committed, Committer};
 use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
@@ -42,6 +43,8 @@ pub(crate) struct Driver {
     pub(crate) sessions: SessionHandle,
     pub(crate) session_events: SessionEvents,
     pub(crate) durable: Durable,
+    /// What marks the store outside it; nothing for a member without a disk.
+    pub(crate) marker: Option<Marker>,
     /// The hypervisor's ear; a node without one runs no guests.
     pub(crate) orders: Option<mpsc::UnboundedSender<GuestOrder>>,
     pub(crate) facts: mpsc::Receiver<Fact>,
@@ -140,7 +143,7 @@ impl Driver {
                 (link, bytes, _from) = self.links.recv() => self.datagram(&mut work, link, &bytes).await,
                 Some(event) = self.session_events.recv() => {
                     let fact = match event {
-                        SessionEvent::Up { peer, .. } => Fact::SessionUp { peer },
+                        SessionEvent::Up { peer, incarnation } => Fact::SessionUp { peer, incarnation },
                         SessionEvent::Down { peer } => Fact::SessionDown { peer },
                         SessionEvent::Message { peer, message } => Fact::Stream { peer, message },
                     };
@@ -246,6 +249,13 @@ impl Driver {
                         Ok(text) => ApiAnswer::Ok(json!(text)),
                         Err(why) => ApiAnswer::Error(why),
                     });
+                }
+            }
+            Effect::Unmark => {
+                if let Some(marker) = &self.marker
+                    && let Err(e) = marker.drop_mark()
+                {
+                    tracing::error!("the mark of the store cannot be removed: {e}");
                 }
             }
             Effect::Restart { why } => work.ended = Some(Ended::Restart(why)),

@@ -8,6 +8,7 @@ mod host;
 mod join;
 #[cfg(feature = "libvirt")]
 mod looks;
+mod machine;
 mod network;
 mod start;
 
@@ -27,10 +28,12 @@ use crate::guardian::{Guardian, Lease};
 use crate::hypervisor::Driver as _;
 use crate::hypervisor::{LeaseEnd, Limits, Runner};
 use crate::net::{ClusterKey, Links, Opener, Sealer, SessionConfig, Sessions, dials};
+use crate::store::mark::Marker;
 use crate::store::{Committer, NodeIdentity, Store};
 use quorate_membership::Token;
 use quorate_membership::entry::{ArmedClass, Away};
 use quorate_membership::member::SNAPSHOT_EVERY;
+use quorate_membership::vouch::Freshness;
 use quorate_recovery::contract::{Event, EventKind, Request};
 use quorate_recovery::{Node, Setup};
 use std::path::{Path, PathBuf};
@@ -219,6 +222,10 @@ impl Life {
         let mut tasks = Vec::new();
         let run_dir = RunDir::create(&config.run_dir).map_err(|e| DaemonError(e.to_string()))?;
         let boot = clock::boot_id(&config.boot_id_file).map_err(|e| DaemonError(e.to_string()))?;
+        let mut store = store;
+        let held = image.claim();
+        let (marker, mark) = Marker::open(&config.run_dir, boot, loaded.identity.store, held);
+        store.marked_by(marker.clone());
         let mut armed = None;
         let mut present = Vec::new();
         let mut orders = None;
@@ -295,6 +302,10 @@ impl Life {
             armed,
             present,
             fencing: config.fence.clone(),
+            freshness: Freshness {
+                mark,
+                waits: config.unvouched_waits,
+            },
             snapshot_every: SNAPSHOT_EVERY,
             links: config.links.iter().map(|l| l.name.clone()).collect(),
         };
@@ -313,6 +324,7 @@ impl Life {
             sessions,
             session_events,
             durable: Durable::Disk(committer, reports),
+            marker: Some(marker),
             orders,
             facts,
             tell: tell.clone(),

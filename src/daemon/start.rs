@@ -119,6 +119,7 @@ pub(super) fn profile(
         boot,
         witness: config.witness,
         capacity,
+        machine: super::machine::machine(config),
     })
 }
 

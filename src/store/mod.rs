@@ -8,6 +8,7 @@
 
 mod committer;
 mod error;
+pub mod mark;
 mod tables;
 
 pub use committer::{Committed, Committer, Stalled};
@@ -73,6 +74,7 @@ pub struct Store {
     incarnation: Incarnation,
     bounds: Bounds,
     failed: Option<String>,
+    marker: Option<mark::Marker>,
 }
 
 impl Store {
@@ -162,6 +164,7 @@ impl Store {
             incarnation,
             bounds,
             failed: None,
+            marker: None,
         };
         // In a transaction of its own, before anyone can act in this life.
         store.write(|txn, context| tables::put_incarnation(txn, context, incarnation))?;
@@ -284,18 +287,34 @@ impl Store {
     /// Makes the writes of several batches durable in one transaction.
     fn commit_all<'a>(
         &mut self,
-        writes: impl Iterator<Item = &'a NodeWrite>,
+        writes: impl Iterator<Item = &'a NodeWrite> + Clone,
     ) -> Result<(), StoreError> {
         let mut bounds = self.bounds;
         self.write(|txn, context| {
             let mut tables = Tables::open(txn, context)?;
-            for write in writes {
+            for write in writes.clone() {
                 tables.apply(write, &mut bounds)?;
             }
             Ok(())
         })?;
         self.bounds = bounds;
+        if let Some(marker) = &self.marker
+            && let Err(source) = marker.note(writes)
+        {
+            // A mark that names too little would vouch for a store that was set back.
+            self.failed = Some(source.to_string());
+            return Err(StoreError::Io {
+                path: self.path.clone(),
+                action: "mark in the run directory",
+                source,
+            });
+        }
         Ok(())
+    }
+
+    /// From now on every batch that became durable is marked outside the store as well.
+    pub fn marked_by(&mut self, marker: mark::Marker) {
+        self.marker = Some(marker);
     }
 
     /// Runs one durable transaction; any error is final.

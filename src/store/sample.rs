@@ -6,6 +6,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use quorate_membership::consensus::Round;
 use quorate_membership::entry::{Entry, LogEntry, ProposalId};
 use quorate_membership::store::{Image, StopRecord, Write};
+use quorate_membership::vouch::{Claim, PeerRecord};
 use quorate_membership::{ClusterId, Founding, Incarnation, NodeId, StoreId, Timing, Token};
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::NodeWrite;
@@ -156,13 +157,15 @@ impl Source {
                 host: NodeId(self.below(4) as u32),
                 revoke: Token(self.below(3)),
             },
-            10 => Write::Seen {
+            10 => Write::Peer {
                 node: NodeId(self.below(5) as u32),
-                incarnation: Incarnation {
-                    counter: self.below(99),
-                    random: self.below(99),
+                record: PeerRecord {
+                    claim: Claim {
+                        index: self.below(99),
+                        ..Claim::default()
+                    },
+                    life: self.below(99),
                 },
-                store: StoreId(u128::from(self.below(9))),
             },
             _ => {
                 let promise = GuestPromise {

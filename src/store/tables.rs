@@ -5,10 +5,10 @@
 //! | `meta` | `format` | format, four bytes, little endian |
 //! | `meta` | `identity`, `machine`, `incarnation`, `pledge`, `founding` | a record each |
 //! | `log` | index, counted from 0 at the beginning of the epoch | the entry, a record |
-//! | `paxos` | `promise`, `accepted`, `decided`, `trimmed` | a record each |
+//! | `paxos` | `promise`, `accepted`, `decided`, `trimmed`, `unvouched` | a record each |
 //! | `snapshot` | `state` | entries contained, eight bytes, little endian; then the state |
 //! | `stops` | host, revoke token | the promise, a record |
-//! | `seen` | node | newest incarnation and store, a record |
+//! | `peers` | node | what that voter claimed and its newest life vouched for, a record |
 //! | `guests` | guest | what the executor promised, a record |
 //!
 //! A record is a value framed by the codec: magic, version, kind, length, checksum, body.
@@ -19,7 +19,8 @@ use quorate_membership::codec::{self, Kind};
 use quorate_membership::consensus::Round;
 use quorate_membership::entry::LogEntry;
 use quorate_membership::store::{Image, StopRecord, Write};
-use quorate_membership::{ClusterId, Founding, Incarnation, NodeId, StoreId};
+use quorate_membership::vouch::Unvouched;
+use quorate_membership::{ClusterId, Founding, Incarnation, NodeId};
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::NodeWrite;
 use quorate_recovery::executor::GuestPromise;
@@ -38,7 +39,7 @@ const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
 const PAXOS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("paxos");
 const SNAPSHOT: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("snapshot");
 const STOPS: TableDefinition<'static, (u32, u64), &[u8]> = TableDefinition::new("stops");
-const SEEN: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("seen");
+const PEERS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("peers");
 const GUESTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("guests");
 
 /// Which entries the log holds, so that a write that does not fit is refused before it is made.
@@ -134,7 +135,7 @@ pub(super) struct Tables<'t> {
     paxos: Table<'t, &'static str, &'static [u8]>,
     snapshot: Table<'t, &'static str, &'static [u8]>,
     stops: Table<'t, (u32, u64), &'static [u8]>,
-    seen: Table<'t, u32, &'static [u8]>,
+    peers: Table<'t, u32, &'static [u8]>,
     guests: Table<'t, u64, &'static [u8]>,
 }
 
@@ -150,7 +151,7 @@ impl<'t> Tables<'t> {
             paxos: txn.open_table(PAXOS).map_err(failed)?,
             snapshot: txn.open_table(SNAPSHOT).map_err(failed)?,
             stops: txn.open_table(STOPS).map_err(failed)?,
-            seen: txn.open_table(SEEN).map_err(failed)?,
+            peers: txn.open_table(PEERS).map_err(failed)?,
             guests: txn.open_table(GUESTS).map_err(failed)?,
         })
     }
@@ -178,11 +179,9 @@ impl<'t> Tables<'t> {
                 }
                 Write::Stop(stop) => keep(&mut self.stops, (stop.host.0, stop.revoke.0), stop),
                 Write::Unstop { host, revoke } => remove(&mut self.stops, (host.0, revoke.0)),
-                Write::Seen {
-                    node,
-                    incarnation,
-                    store,
-                } => keep(&mut self.seen, node.0, &(*incarnation, *store)),
+                Write::Rebase(at) => return self.rebase(*at, bounds),
+                Write::Peer { node, record: peer } => keep(&mut self.peers, node.0, peer),
+                Write::Unvouched(alone) => keep(&mut self.paxos, "unvouched", alone),
             },
         };
         done.map_err(|e| self.context.failed(&e))
@@ -212,6 +211,20 @@ impl<'t> Tables<'t> {
         };
         rows().map_err(|e| self.context.failed(&e))?;
         bounds.length = end;
+        Ok(())
+    }
+
+    fn rebase(&mut self, at: u64, bounds: &mut Bounds) -> Result<(), StoreError> {
+        let Bounds { trimmed, length } = *bounds;
+        let mut rows = || {
+            for index in trimmed..length {
+                remove(&mut self.log, index)?;
+            }
+            keep(&mut self.paxos, "trimmed", &at)?;
+            keep(&mut self.paxos, "decided", &at)
+        };
+        rows().map_err(|e| self.context.failed(&e))?;
+        (bounds.trimmed, bounds.length) = (at, at);
         Ok(())
     }
 
@@ -410,10 +423,10 @@ pub(super) fn read_member(
         Ok(())
     })?;
 
-    let seen = Reader::open(read, context, SEEN, "seen")?;
-    seen.each(|node, value| {
-        let life: (Incarnation, StoreId) = seen.decode(node, value)?;
-        image.seen.insert(NodeId(node), life);
+    image.unvouched = paxos.get::<Option<Unvouched>>("unvouched")?.flatten();
+    let peers = Reader::open(read, context, PEERS, "peers")?;
+    peers.each(|node, value| {
+        image.peers.insert(NodeId(node), peers.decode(node, value)?);
         Ok(())
     })
 }

@@ -33,10 +33,9 @@ fn filled() -> (tempfile::TempDir, PathBuf) {
             bytes: vec![1, 2],
         }),
         NodeWrite::Member(Write::Stop(stop)),
-        NodeWrite::Member(Write::Seen {
+        NodeWrite::Member(Write::Peer {
             node: NodeId(3),
-            incarnation: Incarnation::default(),
-            store: StoreId(3),
+            record: quorate_membership::vouch::PeerRecord::default(),
         }),
         NodeWrite::Executor(ExecutorWrite {
             guest: GuestId(5),
@@ -104,8 +103,11 @@ fn an_undecodable_value_is_named_by_table_and_key() {
                 .insert((2, 9), v)
                 .expect("put");
         }),
-        ("seen", "3", |t, v| {
-            t.open_table(SEEN).expect("open").insert(3, v).expect("put");
+        ("peers", "3", |t, v| {
+            t.open_table(PEERS)
+                .expect("open")
+                .insert(3, v)
+                .expect("put");
         }),
         ("guests", "5", |t, v| {
             t.open_table(GUESTS)

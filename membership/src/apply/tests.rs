@@ -4,7 +4,7 @@ use super::{Outcome, State};
 use crate::app::{Application, Ended};
 use crate::cluster::{Cluster, HostState};
 use crate::entry::{
-    ArmedClass, AttemptEnd, Capacity, Entry, Ground, LogEntry, Profile, Proof, ProposalId,
+    ArmedClass, AttemptEnd, Capacity, Entry, Ground, LogEntry, Machine, Profile, Proof, ProposalId,
 };
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{BootId, ClusterId, Incarnation, NodeId, StoreId, Token};
@@ -101,6 +101,11 @@ impl Log {
             boot: BootId(boot),
             witness: false,
             capacity: Capacity::default(),
+            machine: Machine {
+                uuid: node.into(),
+                cards: 1,
+                bare: true,
+            },
         };
         Entry::Admit {
             node: NodeId(node),
@@ -332,4 +337,67 @@ fn a_proposal_is_applied_once_and_never_after_its_successor_life_spoke() {
         let (_, outcome) = log.state.apply(&entry(incarnation, sequence));
         assert_eq!(outcome, expected, "{incarnation} {sequence}");
     }
+}
+
+/// The admission with another machine behind it.
+fn on(mut admit: Entry<()>, machine: Machine) -> Entry<()> {
+    if let Entry::Admit { profile, .. } = &mut admit {
+        profile.machine = machine;
+    }
+    admit
+}
+
+#[test]
+fn another_boot_frees_guests_only_on_the_same_bare_machine() {
+    let bare = Machine {
+        uuid: 4,
+        cards: 1,
+        bare: true,
+    };
+    let copies = [
+        Machine {
+            bare: false,
+            ..bare
+        },
+        Machine { uuid: 5, ..bare },
+        Machine { cards: 2, ..bare },
+    ];
+    for machine in copies {
+        let mut log = Log::new(ProofPolicy::Device);
+        log.host(true);
+        // Whatever it says of itself: anybody with its disk can say it.
+        let why = log.admit(4, 2, 11, true);
+        let why = log.void(on(why, machine));
+        assert!(why.contains("proved over"), "{machine:?}: {why}");
+        let revoke = log.revoke();
+        log.applied(Log::proof(revoke, Proof::LeaseExpired));
+        let again = log.admit(4, 2, 11, true);
+        log.applied(on(again, machine));
+        assert!(log.state.app.taken_over.is_empty());
+    }
+    let mut log = Log::new(ProofPolicy::Device);
+    log.host(true);
+    let same = log.admit(4, 2, 11, false);
+    log.applied(same);
+    assert_eq!(
+        log.state.app.ended.len(),
+        1,
+        "the very machine: gone at once"
+    );
+}
+
+#[test]
+fn a_machine_that_two_hosts_name_is_no_ground() {
+    let mut log = Log::new(ProofPolicy::Device);
+    let shared = Machine {
+        uuid: 9,
+        cards: 1,
+        bare: true,
+    };
+    for node in [4, 5] {
+        let admit = log.admit(node, 1, 10, false);
+        log.applied(on(admit, shared));
+    }
+    let again = log.admit(4, 2, 11, false);
+    log.void(on(again, shared));
 }

@@ -63,6 +63,12 @@ pub enum Refused {
     /// A reply to an election round that is over; many mean that ticks are too short.
     #[error("the heartbeat reply is of another election round")]
     LateReply,
+    /// The voter does not vote now: its store may have been set back.
+    #[error("this voter waits for others to vouch for its store")]
+    Held,
+    /// The sender's incarnation is below one that was vouched for.
+    #[error("the message is of an incarnation that counts no more")]
+    EarlierLife,
     /// Proposals while no leader is known and enough of them wait for one.
     #[error("too many proposals wait for a leader")]
     Full,

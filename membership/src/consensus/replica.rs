@@ -4,15 +4,17 @@ use super::abdication::Abdication;
 use super::guard::{Guard, Refused, Standing};
 use super::storage::{Mirror, Shared};
 use super::straggler::Stragglers;
-use super::{Command, ElectionMessage, LogMessage};
+use super::{Command, ElectionMessage, LogMessage, Round};
 use crate::entry::LogEntry;
 use crate::id::{Epoch, Slot};
 use crate::store::{Image, Write};
+use crate::vouch::Claim;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::messages::Message;
 use omnipaxos::messages::ballot_leader_election::HeartbeatMsg;
 use omnipaxos::messages::sequence_paxos::PaxosMsg;
 use omnipaxos::{ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Ticks after which an unanswered prepare, promise or request for either is repeated.
@@ -61,6 +63,34 @@ pub struct Replica<C: Command> {
     stirred: bool,
     /// At most this many proposals wait inside the library for a leader.
     waiting: usize,
+    /// It takes no part: nothing is received, counted or sent.
+    held: bool,
+    lives: Lives,
+}
+
+/// Another voter's log, newer than ours, to be taken in its place.
+#[derive(Clone, Debug)]
+pub struct NewerLog<C> {
+    /// The round of its newest entries.
+    pub round: Round,
+    /// Index of the first of `entries`; not below what is decided here.
+    pub from: u64,
+    /// What was decided before `from` is known as a state, so our own entries there are dropped.
+    pub rebase: bool,
+    /// What it holds from there on.
+    pub entries: Vec<LogEntry<C>>,
+}
+
+/// From which incarnations of the others the round we lead has counted.
+#[derive(Debug, Default)]
+struct Lives {
+    /// The incarnation behind what now comes from a voter.
+    present: BTreeMap<Slot, u64>,
+    /// The newest one that was vouched for; nothing of a lower one counts.
+    vouched: BTreeMap<Slot, u64>,
+    /// The lowest counted in `round`.
+    counted: BTreeMap<Slot, u64>,
+    round: Ballot,
 }
 
 impl<C: Command> Replica<C> {
@@ -84,24 +114,7 @@ impl<C: Command> Replica<C> {
         );
         check_image(&guard, image)?;
         let mirror = Shared::new(Mirror::new(image));
-        let paxos = OmniPaxosConfig {
-            cluster_config: ClusterConfig {
-                configuration_id: config.epoch.0,
-                nodes: (1..=u64::from(config.slots)).collect(),
-                flexible_quorum: None,
-            },
-            server_config: ServerConfig {
-                pid: u64::from(config.slot.0),
-                election_tick_timeout: u64::from(config.election_ticks),
-                resend_message_tick_timeout: RESEND_TICKS,
-                // Only the room made in advance.
-                buffer_size: 64,
-                batch_size: 1,
-                ..ServerConfig::default()
-            },
-        }
-        .build(mirror.clone())
-        .map_err(|e| format!("consensus of epoch {}: {e}", config.epoch.0))?;
+        let paxos = build(config, mirror.clone())?;
         Ok(Replica {
             config,
             paxos,
@@ -112,15 +125,152 @@ impl<C: Command> Replica<C> {
             outgoing: Vec::new(),
             stirred: true,
             waiting: 0,
+            held: false,
+            lives: Lives::default(),
         })
     }
 
+    /// Takes no part from now on, until [`Replica::adopt`].
+    pub fn hold(&mut self) {
+        self.held = true;
+        self.stirred = true;
+    }
+
+    /// Whether it takes no part.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.held
+    }
+
+    /// What this replica holds, counting what was not taken by the store yet.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        let mirror = self.mirror.lock();
+        Claim {
+            epoch: self.config.epoch,
+            promise: Round::some(mirror.promised()),
+            accepted: Round::some(mirror.accepted_round()),
+            index: mirror.length(),
+        }
+    }
+
+    /// What the leader that we follow holds: all that it sent us.
+    #[must_use]
+    pub fn leader_claim(&self) -> Option<(Slot, Claim)> {
+        let claim = self.claim();
+        let leader = Slot(claim.promise?.0.pid as u8);
+        let follows = claim.promise == claim.accepted && leader != self.config.slot;
+        follows.then_some((leader, claim))
+    }
+
+    /// Accepted entries from index `from` on, up to `max`, whether they are decided or not.
+    #[must_use]
+    pub fn read_accepted(&self, from: u64, max: usize) -> Vec<LogEntry<C>> {
+        let mirror = self.mirror.lock();
+        let to = mirror.length().min(from.saturating_add(max as u64));
+        mirror.entries(from, to).to_vec()
+    }
+
+    /// Takes part (again), with what the others' stores say was promised and accepted: the highest
+    /// promise, and where another's log is newer, its round and its entries from an index on that is
+    /// not below what is decided here.
+    ///
+    /// # Errors
+    /// The entries do not continue our log, or the library refuses; nothing has changed then.
+    pub fn adopt(
+        &mut self,
+        promise: Option<Round>,
+        log: Option<NewerLog<C>>,
+    ) -> Result<(), String> {
+        let mut mirror = self.mirror.lock();
+        if let Some(NewerLog { from, rebase, .. }) = &log
+            && (*from < mirror.decided_here() || (*from > mirror.length() && !rebase))
+        {
+            return Err(format!("entries from index {from} do not continue the log"));
+        }
+        let round = log.as_ref().map(|log| log.round);
+        let highest = promise.max(round).map_or_else(Ballot::default, |r| r.0);
+        if highest > mirror.promised() {
+            mirror.promise(highest);
+        }
+        if let Some(log) = log {
+            if log.rebase {
+                mirror.rebase(log.from);
+            }
+            mirror.append_from(log.from, log.entries);
+            mirror.accept_round(log.round.0);
+        }
+        drop(mirror);
+        self.paxos = build(self.config, self.mirror.clone())?;
+        self.guard = Guard::new(
+            self.config.epoch,
+            self.config.slot,
+            self.config.slots,
+            self.config.election_ticks,
+        );
+        self.stragglers = Stragglers::default();
+        self.abdication = Abdication::default();
+        self.outgoing.clear();
+        self.waiting = 0;
+        self.lives.counted.clear();
+        self.held = false;
+        self.stirred = true;
+        Ok(())
+    }
+
+    /// What comes from the voter in `slot` from now on is of this incarnation's counter.
+    pub fn speaks(&mut self, slot: Slot, life: u64) {
+        self.lives.present.insert(slot, life);
+    }
+
+    /// That incarnation of the voter in `slot` was vouched for: what was counted from an earlier one
+    /// counts no more, so the round it was counted in ends.
+    pub fn vouched(&mut self, slot: Slot, life: u64) {
+        let known = self.lives.vouched.entry(slot).or_default();
+        *known = life.max(*known);
+        let promise = self.paxos.get_promise();
+        let stale = self.lives.counted.get(&slot).is_some_and(|c| *c < *known)
+            && self.lives.round == promise
+            && promise.pid == u64::from(self.config.slot.0);
+        if stale {
+            self.lives.counted.clear();
+            self.lead();
+        }
+    }
+}
+
+/// The library over what `mirror` holds.
+fn build<C: Command>(
+    config: ReplicaConfig,
+    mirror: Shared<C>,
+) -> Result<OmniPaxos<LogEntry<C>, Shared<C>>, String> {
+    OmniPaxosConfig {
+        cluster_config: ClusterConfig {
+            configuration_id: config.epoch.0,
+            nodes: (1..=u64::from(config.slots)).collect(),
+            flexible_quorum: None,
+        },
+        server_config: ServerConfig {
+            pid: u64::from(config.slot.0),
+            election_tick_timeout: u64::from(config.election_ticks),
+            resend_message_tick_timeout: RESEND_TICKS,
+            // Only the room made in advance.
+            buffer_size: 64,
+            batch_size: 1,
+            ..ServerConfig::default()
+        },
+    }
+    .build(mirror)
+    .map_err(|e| format!("consensus of epoch {}: {e}", config.epoch.0))
+}
+
+impl<C: Command> Replica<C> {
     /// Proposes `entry`: puts it into the log as leader, else passes it to the leader. False if it
     /// was refused (nobody to pass it to, and enough proposals wait). True never means decided,
     /// nor that it ever will be: repeat it until it is applied.
     pub fn append(&mut self, entry: LogEntry<C>) -> bool {
         self.stirred = true;
-        self.admit(1) && self.paxos.append(entry).is_ok()
+        !self.held && self.admit(1) && self.paxos.append(entry).is_ok()
     }
 
     /// Takes a message that came on the session with the voter in `from`.
@@ -128,8 +278,26 @@ impl<C: Command> Replica<C> {
     /// # Errors
     /// Why it was refused; nothing has changed then.
     pub fn receive_log(&mut self, from: Slot, message: LogMessage<C>) -> Result<(), Refused> {
+        if self.held {
+            return Err(Refused::Held);
+        }
+        let life = self.lives.present.get(&from).copied().unwrap_or(0);
+        let vouched = self.lives.vouched.get(&from).copied().unwrap_or(0);
+        if life < vouched {
+            return Err(Refused::EarlierLife);
+        }
+        let counts = message.counts();
         let message = message.0;
         self.guard.log_message(self.standing(), from, &message)?;
+        if counts {
+            let round = self.paxos.get_promise();
+            if self.lives.round != round {
+                self.lives.round = round;
+                self.lives.counted.clear();
+            }
+            let counted = self.lives.counted.entry(from).or_insert(life);
+            *counted = life.min(*counted);
+        }
         match &message.msg {
             PaxosMsg::ProposalForward(entries) if !self.admit(entries.len()) => {
                 return Err(Refused::Full);
@@ -153,6 +321,9 @@ impl<C: Command> Replica<C> {
         from: Slot,
         message: ElectionMessage,
     ) -> Result<(), Refused> {
+        if self.held {
+            return Err(Refused::Held);
+        }
         let message = message.0;
         self.guard
             .election_message(self.standing(), from, &message)?;
@@ -166,6 +337,9 @@ impl<C: Command> Replica<C> {
 
     /// One tick has passed: an `election_ticks`-th part of an election round.
     pub fn tick(&mut self) {
+        if self.held {
+            return;
+        }
         self.stirred = true;
         if self.guard.tick() {
             let leads = self.leads() && self.stragglers.followed(self.config.slots);
@@ -181,6 +355,9 @@ impl<C: Command> Replica<C> {
 
     /// Goes through the prepare phase in a round above all we know of, without an election.
     pub fn lead(&mut self) {
+        if self.held {
+            return;
+        }
         self.stirred = true;
         self.paxos.try_become_leader();
     }
@@ -195,7 +372,7 @@ impl<C: Command> Replica<C> {
     /// A new session with `peer` stands; whatever the last one still carried is lost. To be called
     /// at both ends, before anything of the new session is received.
     pub fn session_up(&mut self, peer: Slot) {
-        if peer.0 >= 1 && peer.0 <= self.config.slots {
+        if !self.held && peer.0 >= 1 && peer.0 <= self.config.slots {
             self.stirred = true;
             self.paxos.reconnected(u64::from(peer.0));
         }
@@ -224,6 +401,9 @@ impl<C: Command> Replica<C> {
             "messages taken before the writes they rest on"
         );
         self.collect();
+        if self.held {
+            self.outgoing.clear();
+        }
         let silent = self.abdication.silent();
         self.stirred = false;
         self.outgoing
@@ -270,7 +450,7 @@ impl<C: Command> Replica<C> {
     /// Whether we lead as far as we know: evidence of nothing, since another may lead already.
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.paxos.get_current_leader() == Some((u64::from(self.config.slot.0), true))
+        !self.held && self.paxos.get_current_leader() == Some((u64::from(self.config.slot.0), true))
     }
 
     /// The voter whose round we promised last; a guess where proposals are best sent.

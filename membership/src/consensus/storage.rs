@@ -53,6 +53,16 @@ impl<C: Command> Mirror<C> {
         self.accepted_round.unwrap_or_default()
     }
 
+    /// The promised round.
+    pub(super) fn promised(&self) -> Ballot {
+        self.promise.unwrap_or_default()
+    }
+
+    /// Entries decided.
+    pub(super) fn decided_here(&self) -> u64 {
+        self.decided
+    }
+
     /// Whether changes wait to be taken.
     pub(super) fn has_writes(&self) -> bool {
         !self.writes.is_empty()
@@ -71,7 +81,7 @@ impl<C: Command> Mirror<C> {
         &self.log[(from - self.trimmed) as usize..(to - self.trimmed) as usize]
     }
 
-    fn append_from(&mut self, from: u64, entries: Vec<LogEntry<C>>) {
+    pub(super) fn append_from(&mut self, from: u64, entries: Vec<LogEntry<C>>) {
         let length = self.length();
         if from == length && entries.is_empty() {
             return;
@@ -95,6 +105,13 @@ impl<C: Command> Mirror<C> {
         }
     }
 
+    /// Begins anew behind `at` entries, which are decided.
+    pub(super) fn rebase(&mut self, at: u64) {
+        self.log.clear();
+        (self.trimmed, self.decided) = (at, at);
+        self.writes.push(Write::Rebase(at));
+    }
+
     fn trim_to(&mut self, to: u64) {
         assert!(
             to <= self.decided && to <= self.length(),
@@ -109,7 +126,7 @@ impl<C: Command> Mirror<C> {
         }
     }
 
-    fn promise(&mut self, ballot: Ballot) {
+    pub(super) fn promise(&mut self, ballot: Ballot) {
         // The library writes back at start what it has read; that needs no disk.
         if self.promise.unwrap_or_default() != ballot {
             self.promise = Some(ballot);
@@ -117,7 +134,7 @@ impl<C: Command> Mirror<C> {
         }
     }
 
-    fn accept_round(&mut self, ballot: Ballot) {
+    pub(super) fn accept_round(&mut self, ballot: Ballot) {
         if self.accepted_round.unwrap_or_default() != ballot {
             self.accepted_round = Some(ballot);
             self.writes.push(Write::AcceptedRound(Round(ballot)));

@@ -53,8 +53,10 @@ impl<A: Application> Member<A> {
     /// A voter is a host too: it hears its own beat, and its own acknowledgement counts as one.
     fn hear_own(&mut self, now: Time, beat: &Beat<A::Status>) {
         let (me, incarnation) = (self.me, self.incarnation);
-        self.ears.hear(now, me, incarnation, beat.clone());
-        let Some(grantor) = &mut self.grantor else {
+        let admitted = Some(incarnation);
+        self.ears.hear(now, me, incarnation, beat.clone(), admitted);
+        let may_grant = self.may_grant();
+        let Some(grantor) = self.grantor.as_mut().filter(|_| may_grant) else {
             return;
         };
         let cluster = &self.state.cluster;

@@ -1,6 +1,6 @@
 //! What a leader and a coordinator do by the clock.
 
-use super::Member;
+use super::{Member, Output};
 use crate::app::Application;
 use crate::cluster::{Host, HostState};
 use crate::entry::{ArmedClass, Entry, Ground, Proof};
@@ -19,6 +19,7 @@ mod kind {
     pub(super) const TRIM: u8 = 7;
     pub(super) const RESIGN: u8 = 8;
     pub(super) const HAND_OVER: u8 = 9;
+    pub(super) const COPY: u8 = 10;
 }
 
 impl<A: Application> Member<A> {
@@ -221,14 +222,28 @@ impl<A: Application> Member<A> {
                 continue;
             };
             let (incarnation, profile, emptied) = (heard.incarnation, hello.profile, hello.emptied);
-            if let Some(old) = self.cluster().hosts.get(&node) {
-                let word = emptied || old.profile.boot != profile.boot;
-                if incarnation.counter <= old.incarnation.counter
-                    || !(old.attempts.is_empty() || planted("admit-over-attempt"))
-                    || !(old.open_revoke().is_none() || word || planted("admit-over-revoke"))
-                {
-                    continue;
+            let resolved = self.reports.resolved_at.get(&node);
+            if resolved.is_some_and(|at| heard.at <= *at) && !planted("old-hello-admits") {
+                // The attempt may have ended the life that said it.
+                continue;
+            }
+            let lease = self.cluster().timing.lease;
+            let doubled = self.doubled(node, incarnation);
+            let admission = self.state.admission(node, incarnation, &profile, emptied);
+            let why = match admission {
+                Ok(_) if doubled => Some("an earlier incarnation of it is heard beside it".into()),
+                Err(e) if e.copy => Some(e.why),
+                Err(_) => continue,
+                Ok(_) => None,
+            };
+            if let Some(why) = why {
+                if self.cool(now, kind::COPY, node.0.into(), lease) {
+                    let name = self.state.cluster.name(node);
+                    let text =
+                        format!("{name} is not admitted as incarnation {incarnation}: {why}");
+                    self.output.push(Output::Alert { node, text });
                 }
+                continue;
             }
             if self.cool(now, kind::ADMIT, node.0.into(), retry) {
                 self.propose(
@@ -255,8 +270,9 @@ impl<A: Application> Member<A> {
         }
         let window = cluster.timing.silence();
         self.hush = (known, Time::NEVER);
-        for host in cluster.hosts.keys().filter(|h| **h != self.me) {
-            let suspect = self.ears.silent_since(*host) + window;
+        for (host, record) in cluster.hosts.iter().filter(|(h, _)| **h != self.me) {
+            let since = self.ears.life_silent_since(*host, record.incarnation);
+            let suspect = since + window;
             self.hush.1 = self.hush.1.min(suspect);
             if now >= suspect {
                 silent.push(*host);

@@ -11,6 +11,7 @@ use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
 use crate::store::{StopRecord, Write};
 use crate::time::Time;
+use crate::vouch::Standing;
 
 /// Entries sent to a follower at once; no entry is longer than 128 KiB, so a feed stays far below
 /// the limit of a session message.
@@ -20,13 +21,25 @@ const MESSAGE: usize = 15 << 20;
 
 impl<A: Application> Member<A> {
     /// A new session to `peer` is open; whatever an older one still had queued is gone.
-    pub fn session_up(&mut self, now: Time, peer: NodeId) {
-        self.sessions.insert(peer);
-        self.parted.remove(&peer);
+    pub fn session_up(&mut self, now: Time, peer: NodeId, life: Incarnation) {
+        self.sessions.remove(&peer);
         self.feeds.remove(&peer);
-        if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), self.replica.as_mut())
-        {
-            replica.session_up(slot);
+        if self.refused(now, peer, life) {
+            self.count("session of a set-back or doubled peer");
+        } else {
+            self.sessions.insert(peer, life);
+            self.parted.remove(&peer);
+            // Before anything else: who was set back learns of it before it can answer.
+            self.state_to(peer, None);
+            let alone = self.uncompared(peer);
+            if let (Some(slot), Some(replica)) =
+                (self.state.cluster.slot(peer), self.replica.as_mut())
+            {
+                replica.speaks(slot, life.counter);
+                if !alone {
+                    replica.session_up(slot);
+                }
+            }
         }
         if self.following.is_some_and(|(v, _)| v == peer) {
             self.following = None;
@@ -52,7 +65,7 @@ impl<A: Application> Member<A> {
         let patience = self.state.cluster.timing.heartbeat * 2;
         let last = self.by_link.get(&peer).copied().unwrap_or(self.began);
         let unrenewed = |ago| ago >= patience;
-        self.sessions.contains(&peer)
+        self.sessions.contains_key(&peer)
             && (now.since(last) >= patience
                 || unrenewed(self.lease.renewed_ago(now))
                 || self
@@ -71,7 +84,7 @@ impl<A: Application> Member<A> {
             return;
         }
         let addressed = |peer: &NodeId| frame.to.is_empty() || frame.to.contains(peer);
-        let peers = self.sessions.iter().copied().filter(addressed);
+        let peers = self.sessions.keys().copied().filter(addressed);
         let peers: Vec<NodeId> = peers.filter(|peer| self.needs_session(*peer)).collect();
         if peers.is_empty() {
             return;
@@ -94,7 +107,7 @@ impl<A: Application> Member<A> {
         if header.from != peer || header.cluster != self.cluster().id {
             return self.count("datagram by session of another node");
         }
-        if self.set_back(now, &header) {
+        if self.refused(now, header.from, header.incarnation) {
             return self.count("set back or cloned");
         }
         let again = match &frame.body {
@@ -115,7 +128,7 @@ impl<A: Application> Member<A> {
     /// stood for two election time-outs, so no entry of the log could. A leader that nothing but
     /// datagrams reach would keep its place for ever and decide nothing (L2).
     pub(super) fn without_log(&mut self, now: Time, peer: NodeId) -> bool {
-        if self.sessions.contains(&peer) {
+        if self.sessions.contains_key(&peer) {
             return false;
         }
         let since = *self.parted.entry(peer).or_insert(now);
@@ -124,8 +137,25 @@ impl<A: Application> Member<A> {
 
     /// A message came on the session from `peer`.
     pub fn stream(&mut self, now: Time, peer: NodeId, message: Stream<A::Command>) {
+        let life = self.sessions.get(&peer).copied();
+        let Some(life) = life.filter(|life| !self.refused(now, peer, *life)) else {
+            return self.count("message of a set-back or doubled peer");
+        };
         match message {
-            Stream::Log { epoch, message } => {
+            Stream::Statement(statement) => self.stated(now, peer, life, &statement),
+            Stream::Fetch { from } => self.fetch_asked(peer, from),
+            Stream::Fetched {
+                claim,
+                from,
+                state,
+                entries,
+            } => self.fetched(now, peer, *claim, from, state, entries),
+            Stream::Log {
+                epoch,
+                lives,
+                message,
+            } => {
+                self.lives_named(now, &lives);
                 let slot = self.cluster().slot(peer);
                 let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
                     return self.count("log message outside the voters");
@@ -133,8 +163,17 @@ impl<A: Application> Member<A> {
                 if epoch != self.state.cluster.epoch {
                     return self.count("log message of another epoch");
                 }
-                if replica.receive_log(slot, message).is_err() {
-                    self.count("log message refused");
+                let (claim, leads) = (message.claim(epoch), message.leads());
+                if replica.receive_log(slot, *message).is_err() {
+                    return self.count("log message refused");
+                }
+                if let Some(claim) = claim {
+                    self.claimed(peer, &claim);
+                } else if leads
+                    && let Some((leader, claim)) = replica.leader_claim()
+                    && leader == slot
+                {
+                    self.claimed(peer, &claim);
                 }
             }
             Stream::Propose(entries) => {
@@ -241,7 +280,8 @@ impl<A: Application> Member<A> {
     /// ahead: it may reach a quorum's members but not their leader, and what concerns its guests
     /// must come to it all the same (V10).
     pub(super) fn choose_voter(&mut self, now: Time) {
-        let behind = self.left_behind(now) && !planted("left-behind-voter-waits");
+        let behind = (self.left_behind(now) || self.vouching.standing == Standing::Seeking)
+            && !planted("left-behind-voter-waits");
         if self.replica.is_some() && !behind {
             self.following = None;
             return;
@@ -257,7 +297,7 @@ impl<A: Application> Member<A> {
         voters.rotate_left(turn);
         // Whoever just fell silent is tried again only if there is nobody else.
         voters.sort_by_key(|v| Some(*v) == last);
-        let open = voters.into_iter().find(|v| self.sessions.contains(v));
+        let open = voters.into_iter().find(|v| self.sessions.contains_key(v));
         self.following = open.map(|v| (v, now));
         if let Some((peer, _)) = self.following {
             let from = self.cluster().applied;
@@ -340,16 +380,24 @@ impl<A: Application> Member<A> {
     }
 
     fn state_received(&mut self, now: Time, applied: u64, bytes: Vec<u8>) {
-        let state: State<A> = match codec::decode(codec::Kind::State, &bytes) {
-            Ok(state) => state,
-            Err(_) => return self.count("state does not decode"),
-        };
-        if state.cluster.id != self.cluster().id
-            || state.cluster.applied != applied
-            || applied <= self.cluster().applied
-        {
+        if applied <= self.cluster().applied {
             return self.count("state of no use");
         }
+        let Some(state) = self.state_of(applied, &bytes) else {
+            return self.count("state of no use");
+        };
+        self.take_state(now, applied, state, bytes);
+    }
+
+    /// The state in `bytes`, if it is one of this cluster after so many entries.
+    pub(super) fn state_of(&self, applied: u64, bytes: &[u8]) -> Option<State<A>> {
+        let state: State<A> = codec::decode(codec::Kind::State, bytes).ok()?;
+        let fits = state.cluster.id == self.cluster().id && state.cluster.applied == applied;
+        fits.then_some(state)
+    }
+
+    /// Goes on from a state that others applied; it is written as a snapshot.
+    pub(super) fn take_state(&mut self, now: Time, applied: u64, state: State<A>, bytes: Vec<u8>) {
         self.state = state;
         self.snapshot = Snapshots {
             taken: applied,
@@ -369,6 +417,7 @@ impl<A: Application> Member<A> {
         self.reports.term_at = now;
         for host in c.hosts.keys() {
             self.reports.admitted_at.insert(*host, now);
+            self.reports.resolved_at.insert(*host, now);
         }
         self.reports.sweep(c);
         let standing: Vec<(NodeId, Incarnation, Token)> = c

@@ -1,12 +1,11 @@
 //! What comes in from other nodes.
 
-use super::{Member, Output};
+use super::{Doubles, Member, Output};
 use crate::app::Application;
 use crate::bulletin::{Part, Told};
 use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation, Words};
-use crate::id::NodeId;
+use crate::id::{Incarnation, NodeId, StoreId};
 use crate::mutants::planted;
-use crate::store::Write;
 use crate::time::Time;
 
 impl<A: Application> Member<A> {
@@ -16,7 +15,7 @@ impl<A: Application> Member<A> {
         if header.from == self.me {
             // Our own multicast, or somebody who uses our number.
             if header.incarnation != self.incarnation {
-                self.count("own node id used by another store");
+                self.other_self(now, header.incarnation);
             }
             return;
         }
@@ -29,22 +28,28 @@ impl<A: Application> Member<A> {
             return;
         }
         // Before the window, which would take a clone's frames for repeats of the original's.
-        if self.set_back(now, &header) {
+        if self.refused(now, header.from, header.incarnation) {
             return self.count("set back or cloned");
         }
-        if !self
-            .windows
-            .entry(header.from)
-            .or_default()
-            .fresh(header.incarnation, header.number)
-        {
+        let admitted = self.admitted_life(header.from);
+        let windows = self.windows.entry(header.from).or_default();
+        if !windows.fresh(header.incarnation, header.number, admitted) {
             return self.count("repeat or older incarnation");
         }
+        self.note_life(now, header.from, header.incarnation);
         self.said(now, header, frame.body);
     }
 
     /// Takes in what a datagram says, once its sender is known to be whom it names.
     pub(super) fn said(&mut self, now: Time, header: Header, body: Datagram<A::Status>) {
+        let votes = matches!(
+            body,
+            Datagram::Observation(_) | Datagram::Election { .. } | Datagram::Ack(_)
+        );
+        if votes && header.incarnation.counter < self.vouched_life(header.from) {
+            // A later life of it votes; as a host it may still be the one that is admitted.
+            return self.count("vote of an earlier incarnation");
+        }
         match body {
             Datagram::Beat(beat) => self.beat_heard(now, header, beat, None),
             Datagram::Relayed {
@@ -99,7 +104,7 @@ impl<A: Application> Member<A> {
             "relayed by no voter"
         } else if original.cluster != self.cluster().id || original.from == self.me {
             "relayed frame of no use"
-        } else if self.set_back(now, original) {
+        } else if self.refused(now, original.from, original.incarnation) {
             "set back or cloned"
         } else {
             return true;
@@ -140,64 +145,54 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// A peer that comes back lower than last seen, or twice with one counter, was set back or
-    /// cloned; it is heard no more until an operator replaces it.
-    pub(super) fn set_back(&mut self, now: Time, header: &Header) -> bool {
-        let Some((seen, _)) = self.seen.get(&header.from) else {
-            return false;
-        };
-        let (seen, life) = (*seen, header.incarnation);
-        if life.counter > seen.counter || life == seen {
+    /// Whether this life of a peer is heard no more: lower than the admitted one (its store was set
+    /// back), or the same number twice (it was cloned). Only what is
+    /// decided raises the bar, never a hello: anybody with a copy of the store can say one.
+    pub(super) fn refused(&mut self, now: Time, peer: NodeId, life: Incarnation) -> bool {
+        let admitted = self.admitted_life(peer);
+        if life.counter < admitted.counter {
+            return true;
+        }
+        if life.counter > admitted.counter || life == admitted {
             return false;
         }
         let lease = self.state.cluster.timing.lease;
-        if life.counter == seen.counter && self.cool(now, 0, header.from.0.into(), lease) {
+        if self.cool(now, 0, peer.0.into(), lease) {
             let text = format!(
                 "{} runs twice: two nodes use incarnation {life} of one store; replace it",
-                header.from
+                self.state.cluster.name(peer)
             );
-            self.output.push(Output::Alert {
-                node: header.from,
-                text,
-            });
+            self.output.push(Output::Alert { node: peer, text });
         }
         true
     }
 
     fn beat_heard(&mut self, now: Time, by: Header, beat: Beat<A::Status>, via: Option<NodeId>) {
-        if let Some(hello) = &beat.hello {
-            if let Some((_, store)) = self.seen.get(&by.from)
-                && *store != hello.profile.store
-            {
-                let text = format!(
-                    "{} speaks from store {}, but was admitted from store {store}: refused",
-                    by.from, hello.profile.store
-                );
-                self.count("another store under a known node id");
-                if self.cool(now, 0, by.from.0.into(), self.state.cluster.timing.lease) {
-                    self.output.push(Output::Alert {
-                        node: by.from,
-                        text,
-                    });
-                }
-                return;
+        if let Some(hello) = &beat.hello
+            && let Some(store) = self.store_of(by.from)
+            && store != hello.profile.store
+        {
+            let text = format!(
+                "{} speaks from store {}, but was admitted from store {store}: refused",
+                by.from, hello.profile.store
+            );
+            self.count("another store under a known node id");
+            if self.cool(now, 0, by.from.0.into(), self.state.cluster.timing.lease) {
+                self.output.push(Output::Alert {
+                    node: by.from,
+                    text,
+                });
             }
-            let seen = (by.incarnation, hello.profile.store);
-            if self.seen.get(&by.from) != Some(&seen) {
-                self.seen.insert(by.from, seen);
-                let (node, incarnation, store) = (by.from, by.incarnation, hello.profile.store);
-                self.output.push(Output::Write(Write::Seen {
-                    node,
-                    incarnation,
-                    store,
-                }));
-            }
+            return;
         }
         let (sequence, timing, unheard) = (beat.sequence, beat.timing, beat.unheard);
         // Whoever does not hear it asks for it through us.
         let relayed = (via.is_none() && unheard != 0).then(|| Box::new(beat.clone()));
-        self.ears.hear(now, by.from, by.incarnation, beat);
-        let Some(grantor) = &mut self.grantor else {
+        let record = self.state.cluster.hosts.get(&by.from);
+        let admitted = record.map(|h| h.incarnation);
+        self.ears.hear(now, by.from, by.incarnation, beat, admitted);
+        let may_grant = self.may_grant();
+        let Some(grantor) = self.grantor.as_mut().filter(|_| may_grant) else {
             return;
         };
         let cluster = &self.state.cluster;
@@ -260,5 +255,57 @@ impl<A: Application> Member<A> {
             return self.count("report outside the epoch's voters");
         }
         self.reports.report(now, header.from, report);
+    }
+
+    /// The store that `node` is known by: of the first record, or of its Admit.
+    fn store_of(&self, node: NodeId) -> Option<StoreId> {
+        let cluster = &self.state.cluster;
+        let voter = cluster.voters.iter().find(|(n, _)| *n == node);
+        let admitted = cluster.hosts.get(&node).map(|h| h.profile.store);
+        voter.map(|(_, store)| *store).or(admitted)
+    }
+
+    fn admitted_life(&self, node: NodeId) -> Incarnation {
+        let host = self.state.cluster.hosts.get(&node);
+        host.map(|h| h.incarnation).unwrap_or_default()
+    }
+
+    /// A life of `node` is heard: a new one, or an older one beside it.
+    fn note_life(&mut self, now: Time, node: NodeId, life: Incarnation) {
+        let newest = self.windows.get(&node).map(|w| w.newer.incarnation());
+        let newest = newest.unwrap_or_default();
+        let fresh = Doubles {
+            newer: newest,
+            older: None,
+        };
+        let d = self.doubles.entry(node).or_insert(fresh);
+        if d.newer != newest {
+            *d = fresh;
+        }
+        if life != newest {
+            d.older = Some((life, now));
+        }
+    }
+
+    /// Another machine speaks as this node. An earlier life of our own may still be on its way; a
+    /// later one, or another of the same number, is a copy of this host.
+    fn other_self(&mut self, now: Time, life: Incarnation) {
+        self.count("own node id used by another store");
+        if life.counter < self.incarnation.counter {
+            return;
+        }
+        self.copied = Some(now);
+        let lease = self.state.cluster.timing.lease;
+        if self.cool(now, 0, self.me.0.into(), lease) {
+            let text = format!(
+                "this host runs twice: another machine speaks as it, incarnation {life}; this is \
+                 incarnation {}. No guest is started here meanwhile",
+                self.incarnation
+            );
+            self.output.push(Output::Alert {
+                node: self.me,
+                text,
+            });
+        }
     }
 }

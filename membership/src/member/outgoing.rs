@@ -20,15 +20,24 @@ impl<A: Application> Member<A> {
         };
         let writes = writes.into_iter().filter(|w| !lost(w));
         self.output.extend(writes.map(Output::Write));
+        let cluster = &self.state.cluster;
+        let vouched = self.vouching.peers.iter().filter(|(_, r)| r.life > 0);
+        let lives: Vec<_> = vouched
+            .filter_map(|(node, r)| Some((cluster.slot(*node)?, r.life)))
+            .collect();
         for (slot, message) in messages {
             let Some(peer) = self.state.cluster.voter(slot) else {
                 continue;
             };
             match message {
                 Outgoing::Log(message) => {
+                    if self.uncompared(peer) {
+                        continue;
+                    }
                     let message = Stream::Log {
                         epoch: self.state.cluster.epoch,
-                        message,
+                        lives: lives.clone(),
+                        message: Box::new(message),
                     };
                     self.output.push(Output::Stream { peer, message });
                 }
@@ -36,7 +45,7 @@ impl<A: Application> Member<A> {
                     let to_incarnation = self
                         .windows
                         .get(&peer)
-                        .map_or(0, |w| w.incarnation().counter);
+                        .map_or(0, |w| w.newer.incarnation().counter);
                     let body = Datagram::Election {
                         to_incarnation,
                         message,

@@ -7,6 +7,7 @@ use crate::frame::{Frame, Stream};
 use crate::id::{NodeId, Token};
 use crate::store::{Image, Write};
 use crate::time::Time;
+use crate::vouch::Freshness;
 
 /// What a member starts from.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct MemberSetup<C> {
     pub inherited_lease: Option<Time>,
     /// Who ends this host's guests at lease end.
     pub armed: Option<ArmedClass>,
+    /// What is known of the store beyond it.
+    pub freshness: Freshness,
     /// Entries applied between two state snapshots; a restart replays at most about as many, and
     /// the log is cut by as many. See [`super::SNAPSHOT_EVERY`].
     pub snapshot_every: u64,
@@ -54,6 +57,8 @@ pub enum Output<A: Application> {
     Lease(Time),
     /// An entry was applied.
     Applied(Applied<A::Command>),
+    /// This life is over, for this reason: a new incarnation must begin, without the mark of this boot.
+    Anew(String),
     /// Something an operator should know.
     Alert {
         /// The node it is about.

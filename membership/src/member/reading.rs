@@ -87,10 +87,33 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// For how long nothing was heard of `node` while this node listened.
+    /// For how long nothing was heard of the admitted life of `node` while this node listened.
     #[must_use]
     pub fn silent(&self, now: Time, node: NodeId) -> Duration {
-        self.ears.silent(now, node)
+        let life = self.cluster().hosts.get(&node).map(|h| h.incarnation);
+        life.map_or(self.ears.silent(now, node), |life| {
+            now.since(self.ears.life_silent_since(node, life))
+        })
+    }
+
+    /// Whether the newest life heard of `node` would be admitted as it asks.
+    #[must_use]
+    pub fn admissible(&self, node: NodeId) -> bool {
+        let heard = self.ears.get(node);
+        let hello = heard.and_then(|h| Some((h.incarnation, h.beat.hello.as_ref()?)));
+        hello.is_some_and(|(life, hello)| {
+            let admission = self
+                .state
+                .admission(node, life, &hello.profile, hello.emptied);
+            admission.map_or_else(|e| !e.copy, |_| true)
+        })
+    }
+
+    /// Whether another machine was heard lately that speaks as this node.
+    #[must_use]
+    pub fn copied(&self, now: Time) -> bool {
+        let lease = self.cluster().timing.lease;
+        self.copied.is_some_and(|at| now.since(at) < lease)
     }
 
     /// How many voters have durably stopped acknowledging under this revoke.
@@ -132,7 +155,7 @@ impl<A: Application> Member<A> {
     /// Whether a session to `peer` is open.
     #[must_use]
     pub fn in_session(&self, peer: NodeId) -> bool {
-        self.sessions.contains(&peer)
+        self.sessions.contains_key(&peer)
     }
 
     /// Why this node votes no more, if its store failed.

@@ -145,7 +145,7 @@ impl Executor {
                 }
                 continue;
             }
-            if s.lease_left() <= s.cluster.timing.pause_margin {
+            if s.lease_left() <= s.cluster.timing.pause_margin || s.copied {
                 continue;
             }
             let begun = promise.promised >= r.epoch;

@@ -20,6 +20,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) guests: &'a Guests,
     pub(crate) lease_end: Option<Time>,
     pub(crate) leaving: bool,
+    /// Another machine speaks as this node: nothing is started here.
+    pub(crate) copied: bool,
 }
 
 impl Surroundings<'_> {

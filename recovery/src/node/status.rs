@@ -5,6 +5,7 @@ use crate::command::GuestWord;
 use crate::guest::Wanted;
 use crate::hold::Hold;
 use crate::machine::{GuestRecord, Guests};
+use quorate_membership::vouch::Standing;
 use quorate_membership::{HostState, NodeId, Time, Token};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,6 +23,9 @@ pub struct Status {
     pub quorate: bool,
     /// Whether the log names it as a member in this incarnation.
     pub admitted: bool,
+    /// Whether its store is vouched for: `vouched`, `unvouched` (it votes, alarmed), `seeking` (it
+    /// does not vote).
+    pub store: Standing,
     /// The view.
     pub view: ViewRow,
     /// Entries applied.
@@ -168,6 +172,7 @@ impl Node {
         if let Some(why) = m.voter_failure() {
             remarks.push(format!("this node votes no more, its store failed: {why}"));
         }
+        remarks.extend(m.standing_remark());
         if let Some(why) = self.executor.blind() {
             remarks.push(format!("the hypervisor does not answer: {why}"));
         }
@@ -182,6 +187,7 @@ impl Node {
             incarnation: m.incarnation().counter,
             quorate: m.quorate(now),
             admitted: m.admitted(),
+            store: m.standing(),
             view: ViewRow {
                 number: c.view,
                 members: self.hosts(now),

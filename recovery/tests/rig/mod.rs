@@ -2,6 +2,7 @@
 
 use quorate_membership::entry::{ArmedClass, Capacity, Profile};
 use quorate_membership::store::Image;
+use quorate_membership::vouch::Freshness;
 use quorate_membership::{
     BootId, ClusterId, Founding, Incarnation, LinkId, NodeId, StoreId, Time, Timing, Token,
 };
@@ -205,6 +206,11 @@ impl Rig {
                     vcpus: 64,
                     memory_mib: 65_536,
                 },
+                machine: quorate_membership::entry::Machine {
+                    uuid: n.0.into(),
+                    cards: 1,
+                    bare: true,
+                },
             },
             inherited_lease: m.lease,
             armed: Some(ArmedClass::Guardian),
@@ -218,14 +224,20 @@ impl Rig {
                 })
                 .collect(),
             fencing: Vec::new(),
+            freshness: Freshness {
+                mark: Some(m.image.claim()),
+                waits: false,
+            },
             snapshot_every: 32,
             links: vec!["net".into()],
         };
         m.node = Some(Node::new(now, setup).expect("starts"));
         m.wake = now;
         for p in peers {
-            self.post(n, Fact::SessionUp { peer: p });
-            self.post(p, Fact::SessionUp { peer: n });
+            for (at, peer) in [(n, p), (p, n)] {
+                let incarnation = self.machines[&peer].image.incarnation;
+                self.post(at, Fact::SessionUp { peer, incarnation });
+            }
         }
         self.post(n, Fact::Timeout);
     }
@@ -492,6 +504,7 @@ impl Rig {
                 Effect::Reply { client, result } => {
                     self.replies.insert(client, result);
                 }
+                Effect::Unmark => {}
                 Effect::Restart { .. } => {
                     self.kill_daemon(n);
                     self.start_daemon(n);

@@ -2,7 +2,7 @@
 //! the design and not from the code under test, that says which entries are valid at their place.
 
 use quorate_fencing::Level;
-use quorate_membership::entry::{Entry, LogEntry, Proof, ProposalId};
+use quorate_membership::entry::{Entry, LogEntry, Machine, Proof, ProposalId};
 use quorate_membership::{BootId, Epoch, Incarnation, NodeId, ProofPolicy, Token};
 use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::guest::{GuestId, Wanted};
@@ -16,6 +16,8 @@ pub struct HostRecord {
     pub incarnation: Incarnation,
     /// Its boot.
     pub boot: BootId,
+    /// Its machine.
+    pub machine: Machine,
     /// Token of the standing revoke.
     pub revoke: Option<Token>,
     /// Its incarnation is proved ended.
@@ -229,6 +231,13 @@ impl Audit {
                 profile,
                 emptied,
             } => {
+                let alone = |(n, r): (&NodeId, &HostRecord)| {
+                    n == node || r.machine.uuid != profile.machine.uuid
+                };
+                let alone = self.hosts.iter().all(alone);
+                let holds =
+                    |g: &GuestRecord| !g.closed && g.holder.is_some_and(|(h, _)| h == *node);
+                let holds = self.guests.values().any(holds);
                 let record = self.hosts.entry(*node).or_default();
                 if incarnation.counter <= record.incarnation.counter {
                     return Void("not a newer incarnation");
@@ -236,14 +245,27 @@ impl Audit {
                 if !record.attempts.is_empty() {
                     return Void("attempts on the last one are unresolved");
                 }
-                let clean = *emptied || profile.boot != record.boot;
-                if record.revoke.is_some() && !record.proved && !clean {
-                    return Void("the last one is revoked");
+                let same_boot = profile.boot == record.boot;
+                let same_iron = profile.machine.bare
+                    && profile.machine.uuid != 0
+                    && profile.machine == record.machine
+                    && alone;
+                // What nobody can hold any more, whoever says so.
+                let idle = !same_boot && !holds;
+                let clean = (same_boot && *emptied) || (!same_boot && same_iron) || idle;
+                if record.incarnation.counter > 0 && !record.proved && !clean {
+                    if !same_boot {
+                        return Void("another boot of what may be a copy");
+                    }
+                    if record.revoke.is_some() {
+                        return Void("the last one is revoked");
+                    }
                 }
                 let (old, proved) = (record.incarnation, record.proved);
                 *record = HostRecord {
                     incarnation: *incarnation,
                     boot: profile.boot,
+                    machine: profile.machine,
                     fencing: std::mem::take(&mut record.fencing),
                     ..HostRecord::default()
                 };
@@ -258,7 +280,7 @@ impl Audit {
                         g.holder = Some((host, *incarnation));
                     }
                 }
-                if clean && old.counter > 0 {
+                if clean && !idle && old.counter > 0 {
                     return Finding::Renewed { host: *node };
                 }
                 Plain
@@ -422,6 +444,10 @@ impl Audit {
                 Some(g)
                     if g.holder
                         .is_some_and(|(h, life)| h == *host && life <= *incarnation)
+                        && self
+                            .hosts
+                            .get(host)
+                            .is_some_and(|r| r.incarnation == *incarnation)
                         && !g.closed
                         && *epoch >= g.epoch =>
                 {

@@ -54,6 +54,11 @@ impl S3 {
         }
     }
 
+    /// That machine now votes in this slot: it holds the disk of one that did.
+    pub fn votes(&mut self, host: usize, slot: Option<Slot>) {
+        self.own[host] = slot.map_or(0, |s| 1 << (s.0 - 1));
+    }
+
     /// The host sends a beat; `at` is its own clock when it decided to.
     pub fn beat(&mut self, host: usize, incarnation: u64, sequence: u64, at: Time) {
         self.beats[host][sequence as usize % REMEMBERED] = BeatSent {

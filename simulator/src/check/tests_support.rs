@@ -72,6 +72,7 @@ impl Script {
                 boot: BootId(boot),
                 witness: false,
                 capacity: Default::default(),
+                machine: Default::default(),
             },
             emptied: false,
         })

@@ -41,6 +41,19 @@ pub enum DeviceMode {
     Soft,
 }
 
+/// What befalls a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is copied while its daemon runs, as by a snapshot of the volume.
+    Copied,
+    /// It is set back to the copy, and the daemon starts from it within the same boot.
+    SetBack,
+    /// It is set back to the copy, and the machine boots from it.
+    SetBackOverBoot,
+    /// The whole machine is reverted to the copy, its memory too: the same life goes on.
+    Reverted,
+}
+
 /// What a hardware watchdog does from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchdogMode {
@@ -393,6 +406,20 @@ pub enum Action {
     /// A host's store has rotted: it is found at the daemon's next start, which fails, and every
     /// further one.
     Rots(Who),
+    /// Something befalls a host's store, or a copy of it.
+    Store {
+        /// Whose.
+        who: Who,
+        /// What.
+        fate: Fate,
+    },
+    /// A second machine is started with a copy of a host's disk.
+    Clones {
+        /// Whose disk.
+        who: Who,
+        /// The machine that gets it, and is no longer what it was.
+        onto: Who,
+    },
     /// A host's watchdog behaves like this from now on.
     Watchdog {
         /// Whose.

@@ -289,6 +289,8 @@ impl<N: SimNode> Sim<N> {
         let boot = h.boot;
         self.world.set_reachable(host, false);
         self.crash(host);
+        let h = &mut self.hosts[host];
+        (h.mark, h.marking, h.same_life) = (None, false, false);
         if let Some(back) = back {
             self.world.after(back, Event::PowerOn { host, boot });
         }

@@ -266,6 +266,14 @@ impl<N: SimNode> Sim<N> {
                 let host = self.who(who);
                 self.hosts[host].rotten = true;
             }
+            Action::Store { who, fate } => {
+                let host = self.who(who);
+                self.befalls_store(host, *fate);
+            }
+            Action::Clones { who, onto } => {
+                let (host, onto) = (self.who(who), self.who(onto));
+                self.cloned(host, onto);
+            }
             Action::Watchdog { who, mode } => self.watchdog_turns(who, *mode),
             Action::EventsLost { who, length } => {
                 let host = self.who(who);
@@ -296,6 +304,7 @@ impl<N: SimNode> Sim<N> {
             Ask::ConfirmOff(who) => Request::ConfirmOff {
                 host: self.name(self.who(who)).to_string(),
                 by: "operator".into(),
+                lives: None,
             },
             Ask::Publish => Request::Publish {
                 bytes: vec![1, 2, 3],

@@ -46,6 +46,7 @@ impl<N: SimNode> Sim<N> {
                 h.add(client << 1 | u64::from(result.is_ok()));
             }
             Effect::Restart { .. } => h.add(9),
+            Effect::Unmark => h.add(12),
             Effect::Exit { .. } => h.add(10),
             Effect::Wait { until } => {
                 h.add(11);

@@ -1,12 +1,14 @@
 //! A machine: power, hypervisor, guardian, watchdog and what its disk holds.
 
 use super::action::{DeviceMode, WatchdogMode};
+use super::copies::Copy;
 use super::minds::Mind;
 use crate::mutants;
 use quorate_fencing::guardian::Sight;
 use quorate_membership::entry::{ArmedClass, Profile};
 use quorate_membership::store::{Image, Write};
-use quorate_membership::{Time, Token};
+use quorate_membership::vouch::Claim;
+use quorate_membership::{NodeId, Time, Token};
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::{GuestOrder, NodeWrite};
 use quorate_recovery::executor::GuestPromise;
@@ -93,6 +95,15 @@ pub(super) struct Host {
     pub(super) shut_down_at: u64,
     /// Its store cannot be read at the next start.
     pub(super) rotten: bool,
+    /// The mark in the run directory, gone with the boot.
+    pub(super) mark: Option<Claim>,
+    /// Marks are made: its voter is vouched for, or votes all the same.
+    pub(super) marking: bool,
+    /// Its daemon's next start is none: the machine was reverted with its memory.
+    pub(super) same_life: bool,
+    pub(super) copy: Option<Copy>,
+    /// The machine at the other end of its session with a node.
+    pub(super) partners: BTreeMap<NodeId, usize>,
     pub(super) guardian: Guardian,
     pub(super) procs: Vec<Proc>,
     pub(super) creations: Vec<Creation>,
@@ -160,6 +171,7 @@ impl Host {
     pub(super) fn store(&mut self, writes: Vec<NodeWrite>) -> Result<Option<u64>, String> {
         let mut cut = None;
         for write in writes {
+            self.marking |= matches!(write, NodeWrite::Member(Write::Unvouched(_)));
             match write {
                 NodeWrite::Member(Write::Append { from, entries })
                     if (self.image.trimmed..=self.image.trimmed + self.image.log.len() as u64)
@@ -183,6 +195,10 @@ impl Host {
                     }
                 },
             }
+        }
+        if self.marking {
+            // Behind what is durable, before anything that rests on it leaves.
+            self.mark = Some(self.image.claim());
         }
         Ok(cut)
     }

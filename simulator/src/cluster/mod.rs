@@ -2,6 +2,7 @@
 //! around the node under test, and the truth about who can write.
 
 pub mod action;
+mod copies;
 mod devices;
 pub mod draw;
 mod events;
@@ -267,15 +268,23 @@ impl<N: SimNode> Sim<N> {
                 }
             }
             Happening::SessionUp { node, peer } => {
-                let peer = nodes::id(peer);
-                self.step(node, Fact::SessionUp { peer });
+                self.joined(node, peer);
+                let incarnation = self.hosts[peer].image.incarnation;
+                let peer = self.node_of(peer);
+                self.step(node, Fact::SessionUp { peer, incarnation });
             }
             Happening::SessionDown { node, peer } => {
-                let peer = nodes::id(peer);
-                self.step(node, Fact::SessionDown { peer });
+                let machine = peer;
+                let peer = self.node_of(machine);
+                if self.partner(node, peer) == machine {
+                    self.step(node, Fact::SessionDown { peer });
+                }
             }
             Happening::Message { to, from, message } => {
-                let peer = nodes::id(from);
+                let peer = self.node_of(from);
+                if self.partner(to, peer) != from {
+                    return;
+                }
                 let message = *message;
                 self.step(to, Fact::Stream { peer, message });
             }

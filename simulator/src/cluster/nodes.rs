@@ -9,9 +9,10 @@ use super::{Event, Local, Plan, Sim, SimNode, devices};
 use crate::check::Violation;
 use crate::check::audit::Finding;
 use crate::world::{MS, Rng, Stream};
-use quorate_membership::entry::{Capacity, Profile};
+use quorate_membership::entry::{Capacity, Machine, Profile};
 use quorate_membership::frame::{Datagram, Stream as OnSession};
 use quorate_membership::store::Image;
+use quorate_membership::vouch::Freshness;
 use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time, Token};
 use quorate_recovery::Setup;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame, NodeWrite};
@@ -57,6 +58,11 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 store_failed: false,
                 shut_down_at: 0,
                 rotten: false,
+                mark: None,
+                marking: false,
+                same_life: false,
+                copy: None,
+                partners: BTreeMap::new(),
                 guardian: Guardian::default(),
                 procs: Vec::new(),
                 creations: Vec::new(),
@@ -78,6 +84,11 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                     store: stores[h],
                     boot: BootId(wide()),
                     witness,
+                    machine: Machine {
+                        uuid: wide(),
+                        cards: h as u64 + 1,
+                        bare: plan.bare[h],
+                    },
                     capacity: Capacity {
                         vcpus: if witness { 0 } else { guests.max(64) as u32 },
                         memory_mib: if witness { 0 } else { guests.max(64) << 10 },
@@ -97,15 +108,24 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         let h = &mut self.hosts[host];
-        h.image.incarnation = Incarnation {
-            counter: h.image.incarnation.counter + 1,
-            random: self.processes.next(host).bits(),
-        };
+        if !std::mem::take(&mut h.same_life) {
+            h.image.incarnation = Incarnation {
+                counter: h.image.incarnation.counter + 1,
+                random: self.processes.next(host).bits(),
+            };
+        }
+        h.partners.clear();
+        let mark = h.mark.filter(|_| !crate::mutants::host("mark-not-kept"));
+        h.marking = mark.is_some_and(|m| !m.newer_than(&h.image.claim()));
         let fencing = devices::levels(host, h);
         self.flaws_of_start(host);
         let h = &self.hosts[host];
         let inherited_lease = h.guardian.end;
         let setup = Setup {
+            freshness: Freshness {
+                mark,
+                waits: self.plan.waits,
+            },
             snapshot_every: self.plan.snapshot_every,
             links: (1..=self.plan.networks)
                 .map(|n| format!("net{n}"))
@@ -227,7 +247,7 @@ impl<N: SimNode> Sim<N> {
             }
             Effect::Datagram { frame } => self.datagram(host, now, gap, frame),
             Effect::Stream { peer, message } => {
-                let to = peer.0 as usize - 1;
+                let to = self.partner(host, peer);
                 if let OnSession::Propose(entries) = &message
                     && self.world.is_recording()
                 {
@@ -240,7 +260,8 @@ impl<N: SimNode> Sim<N> {
                 if matches!(order.action, GuestAction::Create(_)) {
                     let at = self.world.now();
                     let (guest, epoch) = (order.guest, order.epoch);
-                    let grounded = self.s2.starts(at, host, guest, epoch, &self.audit);
+                    let named = self.node_of(host).0 as usize - 1;
+                    let grounded = self.s2.starts(at, named, guest, epoch, &self.audit);
                     self.hold(grounded);
                 }
                 let now = self.world.now();
@@ -270,6 +291,9 @@ impl<N: SimNode> Sim<N> {
             }
             Effect::Published { .. } => {}
             Effect::Reply { client, result } => self.replied(client, result.is_ok()),
+            Effect::Unmark => {
+                (self.hosts[host].mark, self.hosts[host].marking) = (None, false);
+            }
             Effect::Restart { why } => {
                 mark!(self, host, Note, "restarts: {why}");
                 let boot = self.hosts[host].boot;
@@ -305,7 +329,9 @@ impl<N: SimNode> Sim<N> {
                 Class::Beat
             }
             Datagram::Ack(ack) => {
-                let of = (ack.host.0 as usize).wrapping_sub(1);
+                let lives = |m: &usize| self.hosts[*m].image.incarnation == ack.incarnation;
+                let of = self.machines_of(ack.host).into_iter().find(lives);
+                let of = of.unwrap_or((ack.host.0 as usize).wrapping_sub(1));
                 let incarnation = ack.incarnation.counter;
                 self.s3
                     .acknowledged(of, incarnation, ack.sequence, ack.slot);
@@ -333,8 +359,12 @@ impl<N: SimNode> Sim<N> {
         if everybody {
             (0..self.plan.hosts).for_each(|to| send(self, to));
         } else {
-            for n in &addressed {
-                send(self, (n.0 as usize).wrapping_sub(1));
+            let machines: Vec<usize> = addressed
+                .iter()
+                .flat_map(|n| self.machines_of(*n))
+                .collect();
+            for to in machines {
+                send(self, to);
             }
         }
     }

@@ -67,6 +67,15 @@ pub(super) fn stream(message: &NodeStream) -> String {
         }
         Stream::Datagram(_) => "datagram by session".into(),
         Stream::State { applied, .. } => format!("state up to {applied}"),
+        Stream::Statement(s) => match (s.asks, s.vouches) {
+            (_, Some(life)) => format!("vouches for incarnation {life}, itself {:?}", s.standing),
+            (true, None) => "asks to be vouched for".into(),
+            (false, None) => "statement".into(),
+        },
+        Stream::Fetch { from } => format!("fetch from {}", from + 1),
+        Stream::Fetched { from, entries, .. } => {
+            format!("fetched {} to {}", from + 1, from + entries.len() as u64)
+        }
     }
 }
 

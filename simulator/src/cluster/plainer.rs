@@ -225,7 +225,11 @@ fn parties(action: &Action) -> Vec<&Who> {
         Action::Cut { from, to, .. }
         | Action::Mend { from, to }
         | Action::Block { from, to, .. }
-        | Action::Hole { from, to, .. } => vec![from, to],
+        | Action::Hole { from, to, .. }
+        | Action::Clones {
+            who: from,
+            onto: to,
+        } => vec![from, to],
         Action::OnlyTo(who, keep) => vec![who, keep],
         Action::Partition(groups) => groups.iter().flatten().collect(),
         Action::Swizzle { hosts, .. } => hosts.iter().collect(),
@@ -253,6 +257,7 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::StoreMends(who)
         | Action::DiskStalls { who, .. }
         | Action::Rots(who)
+        | Action::Store { who, .. }
         | Action::Watchdog { who, .. }
         | Action::EventsLost { who, .. }
         | Action::StorageGone { who, .. }

@@ -44,6 +44,10 @@ pub struct Plan {
     pub create_hangs: u32,
     /// Chance per million that a creation fails.
     pub create_fails: u32,
+    /// Hosts that are no virtual machines: a new boot of one cannot be a copy.
+    pub bare: Vec<bool>,
+    /// Voters wait, however long, rather than vote unvouched.
+    pub waits: bool,
     /// Entries a node applies between two snapshots of its state.
     pub snapshot_every: u64,
     /// What is done, by true time.
@@ -190,6 +194,8 @@ impl Plan {
             stall: 0,
             create_hangs: 0,
             create_fails: 0,
+            bare: vec![true; hosts],
+            waits: false,
             // Short enough in most runs for logs to be cut and states to be handed over.
             snapshot_every: [24, 64, 200, 1024][seed as usize % 4],
             timeline: Vec::new(),

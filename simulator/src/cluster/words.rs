@@ -1,6 +1,6 @@
 //! Faults in words, for people who have not read the code.
 
-use super::action::{Action, Ask, Class, DeviceMode, Ill, Who};
+use super::action::{Action, Ask, Class, DeviceMode, Fate, Ill, Who};
 use super::{Sim, SimNode};
 use crate::check::HostName;
 use crate::world::SECOND;
@@ -193,6 +193,18 @@ impl<N: SimNode> Sim<N> {
                 return (format!("the disk of {} stalls", name(who)), Some(*length));
             }
             Action::Rots(who) => format!("the store of {} rots", name(who)),
+            Action::Store { who, fate } => {
+                let how = match fate {
+                    Fate::Copied => "copied",
+                    Fate::SetBack => "set back within its boot",
+                    Fate::SetBackOverBoot => "set back, and it boots",
+                    Fate::Reverted => "reverted together with its machine's memory",
+                };
+                format!("the store of {} is {how}", name(who))
+            }
+            Action::Clones { who, onto } => {
+                format!("{} starts with the disk of {}", name(onto), name(who))
+            }
             Action::Watchdog { who, mode } => {
                 let mode = format!("{mode:?}").to_lowercase();
                 format!("the watchdog of {} is {mode} from now on", name(who))

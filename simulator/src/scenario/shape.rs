@@ -48,6 +48,14 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "chance per million of each step or creation",
     ),
     (
+        "bare = true",
+        "no virtual machines, of all hosts, or a list with one for each",
+    ),
+    (
+        "unvouched-wait = false",
+        "voters that nobody vouches for wait rather than vote",
+    ),
+    (
         "snapshot-every",
         "entries between two snapshots of a node; by the seed",
     ),
@@ -104,6 +112,10 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     ] {
         *chance = f.whole(key, 0, 1_000_000)?.unwrap_or(0) as u32;
     }
+    if let Some(bare) = f.each("bare", hosts, "host", |v| truth(v, "bare"))? {
+        plan.bare = bare;
+    }
+    plan.waits = f.truth("unvouched-wait")?.unwrap_or(false);
     if let Some(entries) = f.whole("snapshot-every", 1, 1_000_000)? {
         plan.snapshot_every = entries;
     }

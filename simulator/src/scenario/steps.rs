@@ -1,7 +1,7 @@
 //! Writing one step of a timeline.
 
 use super::words::{CLASSES, DEVICES, LEAVES, SHAPES, WATCHDOGS, WAYS, WHENS, word};
-use crate::cluster::action::{Action, Ask, Ill, Shape, Way, Who};
+use crate::cluster::action::{Action, Ask, Fate, Ill, Shape, Way, Who};
 use crate::cluster::triggers::Trigger;
 use crate::world::{MS, SECOND};
 use std::fmt::Write;
@@ -219,6 +219,18 @@ impl Step {
             Action::StoreMends(host) => self.host("store-mends", host),
             Action::DiskStalls { who, length } => self.for_so_long("disk-stalls", who, *length),
             Action::Rots(host) => self.host("rot", host),
+            Action::Store { who, fate } => match fate {
+                Fate::Copied => self.host("copy-store", who),
+                Fate::Reverted => self.host("revert", who),
+                Fate::SetBack | Fate::SetBackOverBoot => {
+                    self.host("set-back", who);
+                    self.unless("boot", *fate == Fate::SetBackOverBoot, false);
+                }
+            },
+            Action::Clones { who: host, onto } => {
+                self.host("clone", host);
+                self.word("onto", &who(onto));
+            }
             Action::Watchdog { who, mode } => {
                 self.host("watchdog", who);
                 self.word("mode", word(WATCHDOGS, mode));

@@ -3,7 +3,7 @@
 use super::Bad;
 use super::fields::{Fields, Scope};
 use super::words::{SHAPES, WATCHDOGS, WAYS, value};
-use crate::cluster::action::{Action, Shape, Way, Who};
+use crate::cluster::action::{Action, Fate, Shape, Way, Who};
 use crate::cluster::shapes::least;
 
 /// Verb, keys, meaning.
@@ -79,6 +79,22 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "rot",
         "host",
         "its store is unreadable at the daemon's next start",
+    ),
+    ("copy-store", "host", "its store is copied as it is"),
+    (
+        "set-back",
+        "host [, boot]",
+        "it starts from the copy of its store; boot = true: after a boot",
+    ),
+    (
+        "revert",
+        "host",
+        "machine and memory are as they were at the copy; the same life goes on",
+    ),
+    (
+        "clone",
+        "host, onto",
+        "another machine starts with a copy of its disk",
     ),
     ("watchdog", "host, mode", "works, late, stuck or absent"),
     (
@@ -174,6 +190,25 @@ pub(super) fn action(
             length: length!("for"),
         },
         "rot" => Action::Rots(host!("host")),
+        "copy-store" => Action::Store {
+            who: host!("host"),
+            fate: Fate::Copied,
+        },
+        "set-back" => Action::Store {
+            who: host!("host"),
+            fate: match f.truth("boot")? {
+                Some(true) => Fate::SetBackOverBoot,
+                _ => Fate::SetBack,
+            },
+        },
+        "revert" => Action::Store {
+            who: host!("host"),
+            fate: Fate::Reverted,
+        },
+        "clone" => Action::Clones {
+            who: host!("host"),
+            onto: host!("onto"),
+        },
         "watchdog" => {
             let who = host!("host");
             let (word, at) = need!("mode", f.word("mode")?);

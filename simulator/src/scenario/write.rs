@@ -91,6 +91,10 @@ fn cluster(text: &mut String, plan: &Plan) {
     f.unless("stall", plan.stall, 0);
     f.unless("create-hangs", plan.create_hangs, 0);
     f.unless("create-fails", plan.create_fails, 0);
+    if plan.bare != plain.bare {
+        f.put("bare", all(&plan.bare, bool::to_string));
+    }
+    f.unless("unvouched-wait", plan.waits, false);
     f.unless("snapshot-every", plan.snapshot_every, plain.snapshot_every);
     text.push_str(&f.0);
     timing(text, &plan.timing);

@@ -295,6 +295,13 @@ impl<T: Types> World<T> {
         self.close(a, b, [Some(0), Some(0)]);
     }
 
+    /// Ends the session of two nodes, if they have one; both ends learn of it.
+    pub fn end_session(&mut self, a: usize, b: usize) {
+        if self.sessions.pair(a, b).state == State::Up {
+            self.close(a, b, [Some(0), Some(0)]);
+        }
+    }
+
     /// Ends a session; each end is told after the delay given, if it is.
     fn close(&mut self, a: usize, b: usize, tell: [Option<u64>; 2]) {
         let (a, b) = (a.min(b), a.max(b));

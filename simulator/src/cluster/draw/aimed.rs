@@ -11,8 +11,8 @@ use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
 use std::time::Duration;
 use stories::{
-    comes_back, creations, deaf, fence, forgets, images, leave, logs, office, storage, stores,
-    stuck, unarmed, voters_fail,
+    clone, comes_back, creations, deaf, fence, forgets, images, leave, logs, office, set_back,
+    storage, stores, stuck, unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -84,6 +84,14 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "stuck",
         "writes that the storage holds, looks that hang, guests that hide, and cables cut with them",
+    ),
+    (
+        "setbacks",
+        "stores set back to a copy within a boot and over one, machines reverted with their memory",
+    ),
+    (
+        "clones",
+        "machines started with a copy of another's disk, the original beside them, cut off or without power",
     ),
 ];
 
@@ -183,6 +191,31 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
         "stuck" => stuck(rng, &mut plan),
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
+        "clones" => {
+            plan = Plan::new(seed, 7, 3, 4);
+            plan.devices.fill(None);
+            plan.waits = true;
+            plan.end = END + 20 * SECOND;
+            for host in 0..plan.hosts {
+                plan.bare[host] = rng.chance(500_000);
+            }
+            let at = BEGIN + rng.range(0, 8 * SECOND);
+            clone(rng, &mut plan, at);
+        }
+        "setbacks" => {
+            // After a boot nobody may be there who knows better: then it must wait to be safe.
+            plan.waits = true;
+            if rng.chance(500_000) {
+                // A voter set back twice may bear the number of an earlier life: refused for good.
+                every(rng, &mut plan, 12 * SECOND, set_back);
+            } else {
+                let at = BEGIN + rng.range(0, 10 * SECOND);
+                set_back(rng, &mut plan, at);
+                plan.timeline.push((30 * SECOND, Action::Calm));
+                plan.healed = Some(30 * SECOND);
+                plan.end = 70 * SECOND;
+            }
+        }
         _ => every(rng, &mut plan, 5 * SECOND, stores),
     }
     plan.timeline.sort_by_key(|(at, _)| *at);

@@ -2,7 +2,7 @@
 
 use super::{BEGIN, devices, host, voter};
 use crate::cluster::Plan;
-use crate::cluster::action::{Action, Ask, Class, Ill, Who};
+use crate::cluster::action::{Action, Ask, Class, Fate, Ill, Who};
 use crate::world::{MS, Rng, SECOND};
 use quorate_membership::entry::Away;
 
@@ -247,6 +247,90 @@ pub(super) fn stores(rng: &mut Rng, plan: &mut Plan, at: u64) {
         plan.timeline.push((back, Action::Isolate(third.clone())));
         let later = back + rng.range(SECOND, 4 * SECOND);
         plan.timeline.push((later, Action::Reconnect(third)));
+    }
+}
+
+/// A voter is copied, decides more with another one while a third is away, and is set back as that
+/// one returns and, often, the one that knows better goes.
+pub(super) fn set_back(rng: &mut Rng, plan: &mut Plan, at: u64) {
+    let who = voter(rng, plan);
+    let (away, other) = (voter(rng, plan), voter(rng, plan));
+    let copied = Fate::Copied;
+    let fate = [
+        Fate::SetBack,
+        Fate::SetBack,
+        Fate::SetBackOverBoot,
+        Fate::Reverted,
+    ][rng.index(4)];
+    let push = |plan: &mut Plan, at: u64, action| plan.timeline.push((at, action));
+    let store = |fate| Action::Store {
+        who: who.clone(),
+        fate,
+    };
+    push(plan, at, store(copied));
+    if fate == Fate::Reverted {
+        // Its memory says that it is right: only who is there can tell.
+        let when = at + rng.range(SECOND, 6 * SECOND);
+        return push(plan, when, store(fate));
+    }
+    let cut = at + rng.range(0, 2 * SECOND);
+    push(plan, cut, Action::Isolate(away.clone()));
+    if rng.chance(500_000) {
+        // No voter: one that starts once more is set back to a number that was used.
+        let host = Who::Host(rng.range(plan.voters as u64, plan.hosts as u64 - 1) as usize);
+        let back = Some(rng.range(2 * SECOND, 9 * SECOND));
+        push(plan, cut + MS, Action::PowerOff { who: host, back });
+    }
+    let when = cut + rng.range(SECOND, 6 * SECOND);
+    push(plan, when, store(fate));
+    if rng.chance(700_000) {
+        push(plan, when, Action::Isolate(other.clone()));
+    }
+    push(plan, when + MS, Action::Reconnect(away));
+    let later = when + rng.range(2 * SECOND, 6 * SECOND);
+    push(plan, later, Action::Reconnect(other));
+}
+
+/// A host's disk, as it is or as it once was, is started on another machine.
+pub(super) fn clone(rng: &mut Rng, plan: &mut Plan, at: u64) {
+    let host = rng.index(plan.hosts - 2);
+    let (who, onto) = (Who::Host(host), Who::Host(plan.hosts - 1));
+    if rng.chance(400_000) {
+        let copied = Action::Store {
+            who: who.clone(),
+            fate: Fate::Copied,
+        };
+        plan.timeline.push((at, copied));
+    }
+    let when = at + rng.range(MS, 6 * SECOND);
+    let before = when.saturating_sub(rng.range(0, 5 * SECOND)).max(at + 1);
+    match rng.range(0, 3) {
+        0 => {}
+        1 => plan.timeline.push((before, Action::Isolate(who.clone()))),
+        2 => plan.timeline.push((before, Action::Mute(who.clone()))),
+        _ => plan.timeline.push((
+            before,
+            Action::PowerOff {
+                who: who.clone(),
+                back: None,
+            },
+        )),
+    }
+    let cloned = Action::Clones {
+        who: who.clone(),
+        onto: onto.clone(),
+    };
+    plan.timeline.push((when, cloned));
+    if rng.chance(500_000) {
+        let later = when + rng.range(SECOND, 20 * SECOND);
+        plan.timeline.push((later, Action::Reconnect(who.clone())));
+    }
+    if rng.chance(300_000) {
+        let restart = Some(rng.range(100 * MS, SECOND));
+        let who = if rng.chance(500_000) { who } else { onto };
+        let crash = Action::Crash { who, restart };
+        plan.timeline
+            .push((when + rng.range(SECOND, 15 * SECOND), crash));
     }
 }
 

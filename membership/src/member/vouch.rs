@@ -1,0 +1,580 @@
+//! What this voter's store may be believed, and what it believes of others' (reading 18).
+
+use super::{Member, Output};
+use crate::app::Application;
+use crate::codec;
+use crate::consensus::{NewerLog, Replica};
+use crate::entry::LogEntry;
+use crate::frame::Stream;
+use crate::id::{Incarnation, NodeId, Slot};
+use crate::mutants::planted;
+use crate::store::{Image, Write};
+use crate::time::Time;
+use crate::vouch::{Claim, Freshness, PeerRecord, Standing, Statement, Unvouched};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Entries of the accepted log sent at once; no entry is longer than 128 KiB.
+const FETCH_BATCH: usize = 64;
+/// A voter that nobody may vouch for waits for so many election time-outs before it votes all the
+/// same: sessions are open by then, or nobody is there.
+const PATIENCE: u32 = 4;
+
+/// How this voter stands, and what it knows of the others' stores.
+#[derive(Clone, Debug)]
+pub(super) struct Vouching<C> {
+    pub(super) standing: Standing,
+    /// What the store held when the voter first stood alone with it, and whose memory of it was
+    /// compared with that.
+    alone: Unvouched,
+    /// Why it is known to have been newer.
+    newer: Option<String>,
+    /// Votes only when vouched for.
+    waits: bool,
+    began: Time,
+    next: Time,
+    /// The newest answer of each voter that vouches for this incarnation.
+    answers: BTreeMap<NodeId, Statement>,
+    fetched: Option<Fetched<C>>,
+    /// Leases are acknowledged only from so many applied entries on: they may hold a promise to stop.
+    pub(super) ready_at: u64,
+    pub(super) peers: BTreeMap<NodeId, PeerRecord>,
+    /// Peers whose record is to be written.
+    changed: BTreeSet<NodeId>,
+    /// Peers whose store was found set back, until it holds again what it had claimed.
+    behind: BTreeSet<NodeId>,
+}
+
+/// The newest accepted log among the answers, on its way here.
+#[derive(Clone, Debug)]
+struct Fetched<C> {
+    from: NodeId,
+    asked: Time,
+    first: u64,
+    claim: Option<Claim>,
+    /// The state before `first`, where the log before it is cut.
+    state: Option<Vec<u8>>,
+    entries: Vec<LogEntry<C>>,
+}
+
+impl<C: Clone> Vouching<C> {
+    pub(super) fn new(now: Time, image: &Image<C>, freshness: &Freshness) -> Vouching<C> {
+        let own = image.claim();
+        let (standing, newer) = match &freshness.mark {
+            Some(mark) if mark.newer_than(&own) => {
+                let why = "the mark of this boot names entries or promises that the store lacks";
+                (Standing::Seeking, Some(why.to_owned()))
+            }
+            Some(_) if image.unvouched.is_some() => (Standing::Unvouched, None),
+            Some(_) => (Standing::Vouched, None),
+            None if planted("unmarked-votes-at-once") => (Standing::Vouched, None),
+            None => (Standing::Seeking, None),
+        };
+        Vouching {
+            standing,
+            alone: image.unvouched.clone().unwrap_or(Unvouched {
+                held: own,
+                compared: BTreeSet::new(),
+            }),
+            newer,
+            waits: freshness.waits,
+            began: now,
+            next: now,
+            answers: BTreeMap::new(),
+            fetched: None,
+            ready_at: 0,
+            peers: image.peers.clone(),
+            changed: BTreeSet::new(),
+            behind: BTreeSet::new(),
+        }
+    }
+}
+
+impl<A: Application> Member<A> {
+    /// Whether this voter's store can be relied on; a node that does not vote has nothing to vouch for.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.replica {
+            Some(_) => self.vouching.standing,
+            None => Standing::Vouched,
+        }
+    }
+
+    /// Why this voter is not simply vouched for, in words.
+    #[must_use]
+    pub fn standing_remark(&self) -> Option<String> {
+        let v = &self.vouching;
+        match (self.standing(), &v.newer) {
+            (Standing::Vouched, _) => None,
+            (Standing::Unvouched, _) => Some(
+                "this node votes unvouched: after a boot too few other voters could say whether its \
+                 store is the newest; if it was set back, decided changes may be lost"
+                    .into(),
+            ),
+            (Standing::Seeking, Some(why)) => Some(format!(
+                "this node does not vote: its store was set back ({why}); it catches up as soon as \
+                 enough other voters are reached"
+            )),
+            (Standing::Seeking, None) => Some(
+                "this node does not vote yet: it waits for other voters to vouch for its store".into(),
+            ),
+        }
+    }
+
+    /// Whether this voter may acknowledge leases: it has applied every promise to stop that its
+    /// store may have lost.
+    pub(super) fn may_grant(&self) -> bool {
+        let v = &self.vouching;
+        v.standing != Standing::Seeking && self.state.cluster.applied >= v.ready_at
+    }
+
+    fn statement(&self, peer: NodeId, vouches: Option<u64>) -> Option<Stream<A::Command>> {
+        let replica = self.replica.as_ref()?;
+        let beat = self.ears.get(peer);
+        let beat = beat.map(|h| (h.incarnation, h.beat.sequence));
+        Some(Stream::Statement(Box::new(Statement {
+            standing: self.vouching.standing,
+            claim: replica.claim(),
+            heard: self.peer(peer).claim,
+            beat: beat.unwrap_or_default(),
+            asks: self.vouching.standing != Standing::Vouched,
+            vouches,
+        })))
+    }
+
+    fn peer(&self, peer: NodeId) -> PeerRecord {
+        self.vouching.peers.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// States to the voter at the other end of a session how the stores stand.
+    pub(super) fn state_to(&mut self, peer: NodeId, vouches: Option<u64>) {
+        if self.state.cluster.slot(peer).is_some()
+            && let Some(message) = self.statement(peer, vouches)
+        {
+            self.output.push(Output::Stream { peer, message });
+        }
+    }
+
+    /// A voter claimed to hold this: remembered durably before anything rests on it.
+    pub(super) fn claimed(&mut self, peer: NodeId, claim: &Claim) {
+        let record = self.vouching.peers.entry(peer).or_default();
+        if record.claim.raise(claim) {
+            self.vouching.changed.insert(peer);
+        }
+    }
+
+    /// Nothing of a lower incarnation of the voter `peer` counts from now on, here or at others.
+    pub(super) fn life_vouched(&mut self, peer: NodeId, life: u64) {
+        let record = self.vouching.peers.entry(peer).or_default();
+        if life > record.life {
+            record.life = life;
+            self.vouching.changed.insert(peer);
+        }
+        if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica) {
+            replica.vouched(slot, life);
+        }
+    }
+
+    /// Puts what was learnt of others among the writes; to be called before messages are taken.
+    pub(super) fn write_peers(&mut self) {
+        for node in std::mem::take(&mut self.vouching.changed) {
+            let record = self.peer(node);
+            self.output
+                .push(Output::Write(Write::Peer { node, record }));
+        }
+    }
+
+    /// Another voter stated how the stores stand, ours and its own.
+    pub(super) fn stated(&mut self, now: Time, peer: NodeId, life: Incarnation, s: &Statement) {
+        if self.state.cluster.slot(peer).is_none() || self.replica.is_none() {
+            return self.count("statement outside the voters");
+        }
+        let (of, beat) = s.beat;
+        if of == self.incarnation && beat > self.beat_sequence && !planted("reverted-life-goes-on")
+        {
+            // This very life has sent beats that it does not remember.
+            return self.begin_anew("this machine was reverted together with its memory");
+        }
+        let own = self
+            .replica
+            .as_ref()
+            .map(Replica::claim)
+            .unwrap_or_default();
+        // What it heard before this voter stood alone is compared with what the store held then.
+        let first = self.uncompared(peer);
+        let base = if first { self.vouching.alone.held } else { own };
+        if s.heard.newer_than(&base) && self.vouching.newer.is_none() {
+            let why = format!("{} has heard more of it than it holds", self.name(peer));
+            self.stop_voting(now, why);
+        }
+        if first {
+            self.compared(peer);
+        }
+        let known = self.peer(peer).claim;
+        if known.newer_than(&s.claim) {
+            if self.vouching.behind.insert(peer) {
+                let text = format!(
+                    "the store of {} was set back: it lacks what that node said it held; its vote \
+                     does not count until it has caught up",
+                    self.name(peer)
+                );
+                self.output.push(Output::Alert { node: peer, text });
+            }
+        } else {
+            self.vouching.behind.remove(&peer);
+            self.claimed(peer, &s.claim);
+        }
+        if s.asks && life.counter >= self.vouched_life(peer) && !self.beside(now, peer, life) {
+            self.life_vouched(peer, life.counter);
+            self.state_to(peer, Some(life.counter));
+        }
+        if s.vouches == Some(self.incarnation.counter) {
+            self.vouching.answers.insert(peer, s.clone());
+            self.judge_standing(now);
+        }
+    }
+
+    /// Whether `peer` is a voter that has not said yet what it heard of this one, which is not vouched
+    /// for: until then nothing is said to it that would change what it has heard.
+    pub(super) fn uncompared(&self, peer: NodeId) -> bool {
+        let v = &self.vouching;
+        v.standing != Standing::Vouched
+            && self.state.cluster.slot(peer).is_some()
+            && !v.alone.compared.contains(&peer)
+    }
+
+    fn compared(&mut self, peer: NodeId) {
+        self.vouching.alone.compared.insert(peer);
+        if self.vouching.standing != Standing::Unvouched {
+            return;
+        }
+        let alone = self.vouching.alone.clone();
+        self.output
+            .push(Output::Write(Write::Unvouched(Some(alone))));
+        if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica) {
+            replica.session_up(slot);
+        }
+    }
+
+    /// The store turned out to lack something: no vote until it has caught up.
+    fn stop_voting(&mut self, now: Time, why: String) {
+        if let Some(replica) = &mut self.replica {
+            replica.hold();
+        }
+        let text = format!(
+            "the store of this node was set back ({why}): it does not vote until it has caught up \
+             with enough other voters"
+        );
+        self.output.push(Output::Alert {
+            node: self.me,
+            text,
+        });
+        self.vouching.newer = Some(why);
+        self.vouching.standing = Standing::Seeking;
+        self.vouching.next = now;
+    }
+
+    fn begin_anew(&mut self, why: &str) {
+        if let Some(replica) = &mut self.replica {
+            replica.hold();
+        }
+        self.vouching.standing = Standing::Seeking;
+        self.vouching.newer = Some(why.to_owned());
+        self.output.push(Output::Anew(why.to_owned()));
+    }
+
+    /// What is due of vouching.
+    pub(super) fn vouch(&mut self, now: Time) {
+        if self.replica.is_none() || self.vouching.standing == Standing::Vouched {
+            return;
+        }
+        if now >= self.vouching.next {
+            self.vouching.next = now + self.cluster().timing.election;
+            for peer in self.other_voters() {
+                if self.sessions.contains_key(&peer) {
+                    self.state_to(peer, None);
+                }
+            }
+        }
+        self.judge_standing(now);
+    }
+
+    fn judge_standing(&mut self, now: Time) {
+        let others = self.cluster().voters.len() - 1;
+        let need = others + 1 - self.cluster().quorum() + 1;
+        let patience = self.cluster().timing.election * PATIENCE;
+        let v = &self.vouching;
+        let vouchers = v
+            .answers
+            .values()
+            .filter(|a| a.standing == Standing::Vouched);
+        let need = if planted("one-voter-vouches") {
+            1
+        } else {
+            need
+        };
+        let all = v.answers.len() == others;
+        let enough = vouchers.count() >= need || all;
+        match v.standing {
+            Standing::Vouched => {}
+            Standing::Seeking if enough => self.catch_up(now, Standing::Vouched),
+            Standing::Seeking if v.newer.is_none() || planted("newer-heard-votes-unvouched") => {
+                if !v.waits && now.since(v.began) >= patience {
+                    self.catch_up(now, Standing::Unvouched);
+                }
+            }
+            Standing::Seeking => {}
+            // Every other voter has been asked, and nobody ever heard more of this one.
+            Standing::Unvouched if all => self.stand(Standing::Vouched),
+            Standing::Unvouched if enough => {
+                if let Some(replica) = &mut self.replica {
+                    replica.hold();
+                }
+                self.vouching.standing = Standing::Seeking;
+                self.catch_up(now, Standing::Vouched);
+            }
+            Standing::Unvouched => {}
+        }
+    }
+
+    /// Takes the highest promise and the newest log of those that answered, then votes.
+    fn catch_up(&mut self, now: Time, to: Standing) {
+        let Some(replica) = &self.replica else { return };
+        let (own, decided) = (replica.claim(), replica.decided());
+        let answers = &self.vouching.answers;
+        let best = answers.values().map(|a| a.claim.log()).max();
+        let lacks = best.is_some_and(|best| best > own.log());
+        let done = |f: &Fetched<_>| {
+            f.claim.is_some_and(|c| {
+                Some(c.log()) >= best && f.first + f.entries.len() as u64 == c.index
+            })
+        };
+        if lacks && !self.vouching.fetched.as_ref().is_some_and(done) {
+            return self.fetch(now, decided, best);
+        }
+        let mut promise = own.promise;
+        for a in self.vouching.answers.values() {
+            promise = promise.max(a.claim.promise).max(a.heard.promise);
+        }
+        let fetched = self.vouching.fetched.take().filter(|_| lacks);
+        let mut log = None;
+        if let Some(f) = fetched
+            && let Some(claim) = f.claim
+            && let Some(round) = claim.accepted
+        {
+            promise = promise.max(claim.promise);
+            if let Some(bytes) = &f.state {
+                let Some(state) = self.state_of(f.first, bytes) else {
+                    return self.count("state of no use");
+                };
+                if f.first > self.state.cluster.applied {
+                    self.take_state(now, f.first, state, bytes.clone());
+                } else {
+                    // What was applied by following is beyond it.
+                    let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+                        return self.count("state too long to hand over");
+                    };
+                    let (applied, state) = (self.state.cluster.applied, self.state.clone());
+                    self.take_state(now, applied, state, bytes);
+                }
+            }
+            log = Some(NewerLog {
+                round,
+                from: f.first,
+                rebase: f.state.is_some(),
+                entries: f.entries,
+            });
+        }
+        let Some(replica) = &mut self.replica else {
+            return;
+        };
+        if let Err(why) = replica.adopt(promise, log) {
+            // Not ours to repair: it goes on without a vote.
+            self.vouching.newer = Some(why);
+            return;
+        }
+        self.vouching.ready_at = replica.claim().index;
+        let open: Vec<NodeId> = self.sessions.keys().copied().collect();
+        for peer in open {
+            if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica)
+            {
+                replica.session_up(slot);
+            }
+        }
+        self.stand(to);
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.vouching.standing = standing;
+        let held = match standing {
+            Standing::Unvouched => Some(self.vouching.alone.clone()),
+            _ => None,
+        };
+        if standing == Standing::Vouched {
+            self.vouching.newer = None;
+        } else {
+            let text = "this node votes unvouched: too few other voters could say whether its store is \
+                        the newest";
+            self.output.push(Output::Alert {
+                node: self.me,
+                text: text.to_owned(),
+            });
+        }
+        self.output.push(Output::Write(Write::Unvouched(held)));
+        for peer in self.other_voters() {
+            if self.sessions.contains_key(&peer) {
+                self.state_to(peer, None);
+            }
+        }
+    }
+
+    /// Asks for the newest accepted log among the answers, or for the rest of it.
+    fn fetch(
+        &mut self,
+        now: Time,
+        decided: u64,
+        best: Option<(crate::Epoch, Option<crate::consensus::Round>, u64)>,
+    ) {
+        let patience: Duration = self.cluster().timing.election * 2;
+        if let Some(f) = &self.vouching.fetched
+            && now.since(f.asked) < patience
+            && self.sessions.contains_key(&f.from)
+        {
+            return;
+        }
+        let answers = self.vouching.answers.iter();
+        let mut holders = answers.filter(|(_, a)| Some(a.claim.log()) >= best);
+        let open = |n: &NodeId| self.sessions.contains_key(n);
+        let Some(peer) = holders.find(|(n, _)| open(n)).map(|(n, _)| *n) else {
+            return;
+        };
+        self.vouching.fetched = Some(Fetched {
+            from: peer,
+            asked: now,
+            first: decided,
+            claim: None,
+            state: None,
+            entries: Vec::new(),
+        });
+        let message = Stream::Fetch { from: decided };
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// Another voter catches up with the accepted log of this one.
+    pub(super) fn fetch_asked(&mut self, peer: NodeId, from: u64) {
+        let voter = self.state.cluster.slot(peer).is_some();
+        let Some(replica) = self.replica.as_ref().filter(|_| voter) else {
+            return self.count("fetch of no use");
+        };
+        let (mut from, mut state) = (from, None);
+        let applied = self.state.cluster.applied;
+        if from < replica.first() {
+            if applied > replica.decided() {
+                // Applied beyond the own log, by following: it cannot be continued from here now.
+                return self.count("fetch of what is cut");
+            }
+            from = applied;
+            let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+                return self.count("state too long to hand over");
+            };
+            state = Some(bytes);
+        }
+        let message = Stream::Fetched {
+            claim: Box::new(replica.claim()),
+            from,
+            state,
+            entries: replica.read_accepted(from, FETCH_BATCH),
+        };
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// A part of another voter's accepted log came.
+    pub(super) fn fetched(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        claim: Claim,
+        from: u64,
+        state: Option<Vec<u8>>,
+        entries: Vec<LogEntry<A::Command>>,
+    ) {
+        let Some(f) = self.vouching.fetched.as_mut().filter(|f| f.from == peer) else {
+            return self.count("part of a log that nobody asked for");
+        };
+        if self.vouching.standing != Standing::Seeking {
+            return self.count("part of a log that nobody asked for");
+        }
+        if state.is_some() && from > f.first + f.entries.len() as u64 {
+            // The sender has cut what came before: its state stands for it.
+            (f.first, f.claim, f.state) = (from, None, state);
+            f.entries.clear();
+        }
+        let next = f.first + f.entries.len() as u64;
+        if from != next || (entries.is_empty() && from < claim.index) {
+            return self.count("part of a log that nobody asked for");
+        }
+        if f.claim.is_some_and(|c| c.accepted != claim.accepted) {
+            // Another round's log: what came so far may not be part of it.
+            self.vouching.fetched = None;
+            return;
+        }
+        f.asked = now;
+        f.claim = Some(claim);
+        f.entries.extend(entries);
+        let next = f.first + f.entries.len() as u64;
+        if next < claim.index {
+            let message = Stream::Fetch { from: next };
+            return self.output.push(Output::Stream { peer, message });
+        }
+        if next > claim.index {
+            self.vouching.fetched = None;
+            return self.count("log beyond its own claim");
+        }
+        self.judge_standing(now);
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.state.cluster.name(node)
+    }
+
+    /// Counter of the newest incarnation of `peer` that was vouched for; 0 for none.
+    pub(super) fn vouched_life(&self, peer: NodeId) -> u64 {
+        self.peer(peer).life
+    }
+
+    /// Whether the admitted life of `peer` was heard just now, and this is another: no voter is vouched
+    /// for beside its original.
+    fn beside(&self, now: Time, peer: NodeId, life: Incarnation) -> bool {
+        let t = &self.cluster().timing;
+        let admitted = self.cluster().hosts.get(&peer).map(|h| h.incarnation);
+        let other = admitted.filter(|admitted| *admitted != life);
+        other.is_some_and(|admitted| {
+            let since = self.ears.life_silent_since(peer, admitted);
+            self.ears.heard_life(peer, admitted) && now.since(since) < t.heartbeat * 2
+        })
+    }
+
+    /// Whether an older life of `peer` is heard beside this newer one.
+    pub(super) fn doubled(&self, peer: NodeId, life: Incarnation) -> bool {
+        let recent = self.cluster().timing.heartbeat * 2;
+        self.doubles.get(&peer).is_some_and(|d| {
+            d.newer == life
+                && d.older
+                    .is_some_and(|(_, at)| self.last_step.since(at) < recent)
+        })
+    }
+
+    /// A message names incarnations that were vouched for.
+    pub(super) fn lives_named(&mut self, now: Time, lives: &[(Slot, u64)]) {
+        for (slot, life) in lives {
+            let Some(node) = self.state.cluster.voter(*slot) else {
+                continue;
+            };
+            if node != self.me {
+                self.life_vouched(node, *life);
+            } else if *life > self.incarnation.counter && self.vouching.newer.is_none() {
+                self.stop_voting(now, "a later incarnation of this node votes".to_owned());
+            }
+        }
+    }
+}
