@@ -1,9 +1,89 @@
-//! L1. The accident: everything is healed and a guest stays down for ever.
+//! L1. The accident: a guest stays down though a majority and a host that could run it are whole: for
+//! longer than its bound, while faults go on elsewhere; or for ever, when everything was healed.
 
 use super::audit::Audit;
 use super::s1::S1;
 use super::{At, HostName, Violation};
-use quorate_recovery::guest::Wanted;
+use quorate_membership::Timing;
+use quorate_recovery::guest::{GuestId, Wanted};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A try on a host that cannot run a guest costs so much: three creations, their ends, the word in
+/// the log and the wait for writes.
+const TRY: Duration = Duration::from_secs(8);
+
+/// How long a guest may be down with nothing happening to it or its last host, a majority and a host
+/// that could run it whole all the time, and so many hosts there that cannot: the bound of the lease,
+/// after T_d for a host that lives and does not do what it was given, and the start itself.
+#[must_use]
+pub fn bound(t: &Timing, bad: u32) -> Duration {
+    let notice = t.silence() + t.worst_case_lease();
+    notice + t.drain_wait() * 2 + t.kill + Duration::from_secs(3) + TRY * bad
+}
+
+/// When what is promised of each guest began to count.
+#[derive(Debug)]
+pub struct Clocks {
+    /// When something was last done to a host, by the plan or by the cluster.
+    hosts: Vec<u64>,
+    /// When a guest was last wanted, stopped, or hit by something of its own.
+    guests: BTreeMap<GuestId, u64>,
+}
+
+impl Clocks {
+    /// For so many hosts.
+    #[must_use]
+    pub fn new(hosts: usize) -> Clocks {
+        Clocks {
+            hosts: vec![0; hosts],
+            guests: BTreeMap::new(),
+        }
+    }
+
+    /// Something is done to a host, up to `until`.
+    pub fn host(&mut self, until: u64, host: usize) {
+        self.hosts[host] = self.hosts[host].max(until);
+    }
+
+    /// Something is done to all hosts.
+    pub fn all(&mut self, now: u64) {
+        self.hosts.fill(now);
+    }
+
+    /// Something is done to a guest, up to `until`.
+    pub fn guest(&mut self, until: u64, guest: GuestId) {
+        let since = self.guests.entry(guest).or_default();
+        *since = until.max(*since);
+    }
+
+    /// Since when nothing has happened to a guest and the host it was last given to.
+    #[must_use]
+    pub fn since(&self, guest: GuestId, holder: Option<usize>) -> u64 {
+        let own = self.guests.get(&guest).copied().unwrap_or(0);
+        holder.map_or(own, |host| own.max(self.hosts[host]))
+    }
+}
+
+/// A guest is down for longer than it may be.
+#[must_use]
+pub fn late(now: u64, (name, since): (&str, u64), able: usize, bound: Duration) -> Violation {
+    Violation::new(
+        "L1",
+        now,
+        format!("guest {name} is down for longer than {bound:?}"),
+        [
+            format!(
+                "nothing has happened to it or to its last host since {}",
+                At(since)
+            ),
+            format!(
+                "{} could run it, and is linked with a majority, all that time",
+                HostName(able)
+            ),
+        ],
+    )
+}
 
 /// At the end of a run: every guest that is wanted running runs.
 ///

@@ -100,6 +100,12 @@ impl S4 {
         Err(Violation::new("S4", now, what, [all, second]))
     }
 
+    /// Whether a quorum of voters has held `host` since then, and the log admitted it before.
+    #[must_use]
+    pub fn held(&self, host: usize, since: u64) -> bool {
+        self.admitted[host] <= since && self.holders(host, since).is_some()
+    }
+
     /// A quorum of voters that holds `host` since then, itself among them if it votes.
     fn holders(&self, host: usize, since: u64) -> Option<Vec<usize>> {
         let quorum = self.voters / 2 + 1;

@@ -266,6 +266,7 @@ impl<N: SimNode> Sim<N> {
 
     /// Power is gone, and comes back after `back`.
     pub(super) fn power_off(&mut self, host: usize, back: Option<u64>) {
+        self.l1.host(self.world.now(), host);
         if !self.hosts[host].on {
             return;
         }
@@ -297,6 +298,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn power_on(&mut self, host: usize) {
+        self.l1.host(self.world.now(), host);
         let h = &mut self.hosts[host];
         if h.on {
             return;
@@ -335,6 +337,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn thaw(&mut self, host: usize, until: u64) {
+        self.l1.host(self.world.now(), host);
         let h = &mut self.hosts[host];
         if !h.on || h.frozen_until != until {
             return;

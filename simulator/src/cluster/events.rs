@@ -137,6 +137,8 @@ pub(crate) enum Event {
         boot: u32,
     },
     Clients,
+    /// Guests that are down are looked at.
+    Waiting,
     Liveness {
         step: u8,
         number: u32,

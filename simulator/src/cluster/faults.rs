@@ -68,6 +68,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn act(&mut self, action: &Action) {
         let name = format!("fault: {}", crate::scenario::verb(action));
         self.exposure.add(name, 1);
+        self.note_action(action);
         let n = self.plan.hosts;
         let cut = |l: &mut Link| l.cut = true;
         match action {

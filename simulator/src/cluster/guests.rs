@@ -178,6 +178,7 @@ impl<N: SimNode> Sim<N> {
             epoch: order.epoch,
             number,
             top,
+            begun: self.world.now(),
         });
         h.busy.insert(order.guest, self.world.now() + length + 1);
         let (boot, order) = (h.boot, order.order);
@@ -201,7 +202,10 @@ impl<N: SimNode> Sim<N> {
         };
         let c = h.creations.swap_remove(at);
         let gone = h.storage_gone_until > self.world.now();
-        if fails || gone || number <= h.aborted {
+        let failed = fails || gone || number <= h.aborted;
+        let since = self.world.now() - c.begun;
+        self.note_creation(host, c.guest, (since, failed));
+        if failed {
             self.done(host, life, order, Err("the hypervisor refused".into()));
         } else {
             let mind = self.mind(c.guest);
@@ -312,6 +316,8 @@ impl<N: SimNode> Sim<N> {
             return false;
         }
         p.paused = true;
+        let guest = p.guest;
+        self.l1.guest(self.world.now(), guest);
         self.set_writing(host, at);
         self.draw_gone(host, at);
         self.hosts[host].procs.remove(at);
@@ -338,6 +344,7 @@ impl<N: SimNode> Sim<N> {
         self.hash
             .add(p.guest.0 << 8 | (host as u64) << 1 | u64::from(writing));
         if !writing {
+            self.l1.guest(now, p.guest);
             let late = self.hosts[host].late_writes;
             let drain = self
                 .guest_rng

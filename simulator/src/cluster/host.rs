@@ -46,6 +46,8 @@ pub(super) struct Creation {
     pub(super) number: u64,
     /// The image it is to write to.
     pub(super) top: u32,
+    /// True time at which it began.
+    pub(super) begun: u64,
 }
 
 /// The guardian's record of the lease, in memory that outlives the daemon but not the boot.

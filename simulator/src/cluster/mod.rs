@@ -27,6 +27,7 @@ mod storage;
 mod subject;
 pub mod triggers;
 mod types;
+mod waiting;
 mod words;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use plan::{Expect, Expected, Plan};
 pub use subject::Cluster;
 
 use crate::check::audit::{Audit, Finding};
+use crate::check::l1::Clocks;
 use crate::check::l2::Stretch;
 use crate::check::s1::S1;
 use crate::check::s2::S2;
@@ -95,6 +97,7 @@ pub struct Sim<N> {
     s16: S16,
     /// The images of every guest.
     disks: Vec<images::Disk>,
+    l1: Clocks,
     stretch: Option<Stretch>,
     /// Counts the stretches L2 was looked at.
     stretches: u32,
@@ -183,6 +186,7 @@ impl<N: SimNode> Sim<N> {
             traffic: Traffic::new(plan.voters),
             s16: S16::default(),
             disks: vec![images::Disk::default(); plan.guests],
+            l1: Clocks::new(n),
             stretch: None,
             stretches: 0,
             fences: Vec::new(),
@@ -228,6 +232,7 @@ impl<N: SimNode> Sim<N> {
         self.begin_surveys();
         self.world.after(500 * MS, Event::Clients);
         self.world.after(COMPARE_EVERY, Event::Compare);
+        self.world.after(SECOND, Event::Waiting);
         if let Some(healed) = self.plan.healed {
             // Daemons that are down come back, sessions open, a stalled log moves on.
             let settle = healed + self.settle_time();
@@ -330,6 +335,7 @@ impl<N: SimNode> Sim<N> {
                 self.world.after(COMPARE_EVERY, Event::Compare);
             }
             Event::LetGo { guest } => self.released(guest),
+            Event::Waiting => self.look_for_waiting(),
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),

@@ -140,6 +140,7 @@ impl<N: SimNode> Sim<N> {
         };
         self.world.start(host);
         self.s4.begins(self.world.now(), host);
+        self.l1.host(self.world.now(), host);
         mark!(
             self,
             host,
@@ -178,6 +179,7 @@ impl<N: SimNode> Sim<N> {
         }
         let now = self.world.now();
         self.s4.disturbed(host, u64::MAX);
+        self.l1.host(now, host);
         self.liveness_again(host);
         let acted = self.s6.acts(now, host, None);
         self.hold(acted);
@@ -220,6 +222,7 @@ impl<N: SimNode> Sim<N> {
                 gap = rng.range(0, 1500 * MS);
                 self.world.stop(host, gap);
                 self.disturb(host, gap);
+                self.l1.host(true_now + gap, host);
             }
         }
         for effect in out.drain(..) {
@@ -429,6 +432,7 @@ impl<N: SimNode> Sim<N> {
             self.draw_entry(token);
         }
         if !matches!(finding, Finding::Void(_)) {
+            self.note_wish(token);
             self.decided(token);
             self.note_hosts(token);
         }

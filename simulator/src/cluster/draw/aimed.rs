@@ -11,8 +11,8 @@ use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
 use std::time::Duration;
 use stories::{
-    clone, comes_back, creations, deaf, fence, forgets, images, leave, logs, office, set_back,
-    storage, stores, stuck, unarmed, voters_fail,
+    bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, logs, office,
+    set_back, storage, stores, stuck, unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -72,6 +72,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "levels",
         "two fence levels, of which the first often fails: one attempt after another",
+    ),
+    (
+        "hosts",
+        "hosts whose hypervisor hangs, whose creations fail or that flap, for long, while others are lost",
     ),
     (
         "storage",
@@ -189,6 +193,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
         "storage" => storage(rng, &mut plan),
         "images" => images(rng, &mut plan),
         "stuck" => stuck(rng, &mut plan),
+        "hosts" => bad_hosts(rng, &mut plan),
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
         "clones" => {

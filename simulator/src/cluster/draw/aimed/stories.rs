@@ -3,6 +3,7 @@
 use super::{BEGIN, devices, host, voter};
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, Ask, Class, Fate, Ill, Who};
+use crate::cluster::triggers::{Trigger, When};
 use crate::world::{MS, Rng, SECOND};
 use quorate_membership::entry::Away;
 
@@ -563,4 +564,70 @@ pub(super) fn stuck(rng: &mut Rng, plan: &mut Plan) {
     plan.timeline.push((healed, Action::Calm));
     plan.healed = Some(healed);
     plan.end = healed + 45 * SECOND;
+}
+
+/// Some hosts, fewer than half, are no place for guests for a long time: their hypervisors hang at any
+/// step, their storage is gone, their creations take long, or their links come and go. Meanwhile others
+/// are lost, one after the other.
+pub(super) fn bad_hosts(rng: &mut Rng, plan: &mut Plan) {
+    if rng.chance(500_000) {
+        devices(rng, plan);
+    }
+    plan.end = 170 * SECOND;
+    let bad = rng.range(1, (plan.hosts as u64 - 1) / 2) as usize;
+    let first = rng.index(plan.hosts);
+    let bad: Vec<usize> = (0..bad).map(|n| (first + n) % plan.hosts).collect();
+    let at = BEGIN + rng.range(0, 4 * SECOND);
+    for host in &bad {
+        let who = Who::Host(*host);
+        if rng.chance(500_000) {
+            // Empty, so it has most room.
+            let back = Some(rng.range(SECOND, 4 * SECOND));
+            let who = who.clone();
+            plan.timeline.push((at, Action::PowerOff { who, back }));
+        }
+        let then = at + rng.range(4 * SECOND, 14 * SECOND);
+        let length = rng.range(20 * SECOND, 120 * SECOND);
+        let ill = match rng.range(0, 3) {
+            0 | 1 => Action::Silent { who, length },
+            2 => Action::StorageGone { who, length },
+            _ => Action::Flap {
+                who,
+                peer: None,
+                period: rng.range(5 * SECOND, 8 * SECOND),
+                times: 12,
+            },
+        };
+        let hangs = matches!(ill, Action::Silent { .. });
+        if hangs && rng.chance(400_000) {
+            // Just as it is given a guest.
+            plan.triggers.push(Trigger {
+                when: When::Placed,
+                host: Some(*host),
+                guest: None,
+                after: then,
+                before: 150 * SECOND,
+                nth: 1,
+                times: 1,
+                delay: rng.range(0, 300 * MS),
+                action: ill,
+            });
+        } else {
+            plan.timeline.push((then, ill));
+        }
+    }
+    let good: Vec<usize> = (0..plan.hosts).filter(|h| !bad.contains(h)).collect();
+    let mut lost = at + rng.range(12 * SECOND, 20 * SECOND);
+    while lost < 120 * SECOND {
+        let who = Who::Host(good[rng.index(good.len())]);
+        let away = rng.range(2 * SECOND, 25 * SECOND);
+        if rng.chance(500_000) {
+            let back = Some(away);
+            plan.timeline.push((lost, Action::PowerOff { who, back }));
+        } else {
+            plan.timeline.push((lost, Action::Isolate(who.clone())));
+            plan.timeline.push((lost + away, Action::Reconnect(who)));
+        }
+        lost += rng.range(35 * SECOND, 50 * SECOND);
+    }
 }
