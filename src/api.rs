@@ -1,11 +1,13 @@
 //! What is spoken on the daemon's unix socket: one JSON document a line, both ways.
 //!
-//! A client sends one [`ApiRequest`] a connection and reads one answer, `{"ok": …}` or
-//! `{"error": "…"}`. After `events` the answers are events, one a line, and with `follow` they go
-//! on until either end hangs up. Permissions of the socket decide who may speak.
+//! A client sends one [`ApiRequest`] a connection and reads one answer: `{"ok": …}`,
+//! `{"error": "…"}`, or `{"unknown": "…"}` for a change whose outcome was not seen. After `events`
+//! the answers are events, one a line, and with `follow` they go on until either end hangs up; the
+//! last line of a daemon that ends says so in `ended`. Permissions of the socket decide who may
+//! speak.
 
 use crate::config::LibvirtSettings;
-use quorate_recovery::contract::{Event, Request};
+use quorate_recovery::contract::{Departure, Event, Request};
 use quorate_recovery::guest::GuestSpec;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
@@ -60,8 +62,11 @@ pub struct Grounds {
 pub enum ApiAnswer {
     /// What was asked for.
     Ok(serde_json::Value),
-    /// Why not.
+    /// Why not; nothing was changed.
     Error(String),
+    /// A change was proposed, and what became of it was not seen: it may have happened, or may
+    /// still happen.
+    Unknown(String),
 }
 
 /// An event as people and programs read it.
@@ -79,9 +84,21 @@ pub struct EventLine {
     pub guest: Option<String>,
     /// In words.
     pub text: String,
+    /// How the daemon ended, on the last line before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Departure>,
 }
 
 impl EventLine {
+    /// The line as the last one of a daemon that ends in this way.
+    #[must_use]
+    pub fn ending(self, how: Departure) -> EventLine {
+        EventLine {
+            ended: Some(how),
+            ..self
+        }
+    }
+
     /// The event with the wall time of now.
     #[must_use]
     pub fn now(event: &Event) -> EventLine {
@@ -100,6 +117,7 @@ impl EventLine {
             host: event.host.clone(),
             guest: event.guest.clone(),
             text: event.text.clone(),
+            ended: None,
         }
     }
 }
@@ -148,9 +166,12 @@ pub enum ApiError {
         /// What happened.
         why: String,
     },
-    /// It refused.
+    /// It refused; nothing was changed.
     #[error("{0}")]
     Refused(String),
+    /// What became of a change is not known: it may have happened, or may still happen.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 /// Asks the daemon behind `socket`, and gives its answer. `patience`: how long to wait for it.
@@ -177,6 +198,7 @@ pub fn ask(
     match serde_json::from_str(&line) {
         Ok(ApiAnswer::Ok(value)) => Ok(value),
         Ok(ApiAnswer::Error(why)) => Err(ApiError::Refused(why)),
+        Ok(ApiAnswer::Unknown(why)) => Err(ApiError::Unknown(why)),
         Err(e) => Err(broken(format!("the answer is not understood: {e}"))),
     }
 }

@@ -7,8 +7,8 @@
 use crate::agents::Agents;
 use crate::clock::Clock;
 use crate::daemon::{
-    Alarms, Chronicle, DaemonError, Driver, Durable, Ended, Greeting, NUMBERS, Question, Records,
-    Seen, random_name,
+    Alarms, Chronicle, DaemonError, Driver, Durable, Ended, Foreign, Greeting, NUMBERS, Question,
+    Records, Seen, random_name,
 };
 use crate::net::{ClusterKey, LinkConfig, Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use quorate_membership::cluster::View;
@@ -22,7 +22,7 @@ use quorate_membership::{
 };
 use quorate_recovery::contract::{Event, Request};
 use quorate_recovery::{Node, Setup};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,10 +94,10 @@ impl Cluster {
         options
             .timing
             .check()
-            .map_err(|e| DaemonError(format!("timing: {e}")))?;
+            .map_err(|e| DaemonError::world(format!("timing: {e}")))?;
         if options.voters.len() < 2 || options.voters.len() > 7 {
             let n = options.voters.len();
-            return Err(DaemonError(format!(
+            return Err(DaemonError::world(format!(
                 "voters: {n} given; 2 to 7 are allowed"
             )));
         }
@@ -124,8 +124,8 @@ impl Cluster {
         std::thread::Builder::new()
             .name(format!("quorate-{}", options.name))
             .spawn(move || run(options, outlets, questions, leaves, started, &end))
-            .map_err(|e| DaemonError(format!("no thread: {e}")))?;
-        let gone = || DaemonError("the member ended while it started".into());
+            .map_err(|e| DaemonError::world(format!("no thread: {e}")))?;
+        let gone = || DaemonError::world("the member ended while it started");
         start.await.map_err(|_| gone())??;
         let (views, acting) = (watch_views, watch_acting);
         Ok(Cluster {
@@ -176,12 +176,12 @@ impl Cluster {
         use crate::api::{ApiAnswer, ApiRequest};
         let (answer, answered) = oneshot::channel();
         let request = ApiRequest::Ask(Request::Publish { bytes });
-        let gone = || DaemonError("the member has ended".into());
+        let gone = || DaemonError::world("the member has ended");
         let question = Question { request, answer };
         self.ask.send(question).await.map_err(|_| gone())?;
         match answered.await.map_err(|_| gone())? {
             ApiAnswer::Ok(_) => Ok(()),
-            ApiAnswer::Error(why) => Err(DaemonError(why)),
+            ApiAnswer::Error(why) | ApiAnswer::Unknown(why) => Err(DaemonError::world(why)),
         }
     }
 
@@ -210,14 +210,14 @@ fn run(
         .enable_all()
         .build();
     let done = runtime
-        .map_err(|e| DaemonError(format!("no runtime: {e}")))
+        .map_err(|e| DaemonError::world(format!("no runtime: {e}")))
         .map(|runtime| {
             runtime.block_on(async {
                 match begin(&options, outlets).await {
                     Ok(mut driver) => {
                         let _ = started.send(Ok(()));
                         match driver.run(&mut questions, &mut leaves).await {
-                            Ended::Exit(why) => tracing::info!("{why}"),
+                            Ended::Exit(_, why) => tracing::info!("{why}"),
                             // A member without a disk has no next life.
                             Ended::Restart(why) => tracing::warn!("{why}: this member has ended"),
                         }
@@ -242,7 +242,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
     let mut links = Links::open(&options.links)?;
     let founding = found(options, me, store, incarnation, &mut links).await?;
     let config = SessionConfig {
-        listen: options.listen,
+        listen: options.listen.into(),
         keepalive: options.timing.election,
     };
     let (sessions, session_events) = Sessions::start(&config, &options.key, me, incarnation)?;
@@ -274,7 +274,7 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         snapshot_every: SNAPSHOT_EVERY,
         links: links.counters().into_iter().map(|l| l.name).collect(),
     };
-    let node = Node::new(Clock.now(), setup).map_err(DaemonError)?;
+    let node = Node::new(Clock.now(), setup).map_err(DaemonError::world)?;
     let (tell, facts) = mpsc::channel(64);
     let watcher = move |node: &Node, seen: Seen<'_>| match seen {
         Seen::Step => {
@@ -306,6 +306,8 @@ async fn begin(options: &Options, outlets: Outlets) -> Result<Driver, ClusterErr
         me,
         incarnation,
         links,
+        foreign: Foreign::default(),
+        connected: BTreeSet::new(),
         sealer: Sealer::new(&options.key, me, incarnation).after(NUMBERS),
         opener: Opener::new(&options.key, me, incarnation),
         sessions,
@@ -377,5 +379,5 @@ async fn found(
     greeting
         .shake(&options.key, links, &mut kept, patience, &|_| {})
         .await?;
-    kept.0.ok_or(DaemonError("no cluster".into()))
+    kept.0.ok_or(DaemonError::world("no cluster"))
 }

@@ -2,7 +2,6 @@
 
 pub mod agents;
 pub mod api;
-
 pub mod cli;
 pub mod clock;
 pub mod cluster;
@@ -13,6 +12,7 @@ pub mod guardian;
 pub mod hypervisor;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+mod log;
 pub mod net;
 pub mod ocf;
 pub mod store;

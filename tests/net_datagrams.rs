@@ -100,6 +100,7 @@ fn copies(name: &str, bind: SocketAddr) -> LinkConfig {
         name: name.to_owned(),
         kind: LinkKind::Unicast {
             bind,
+            card: None,
             peers: BTreeMap::new(),
         },
     }

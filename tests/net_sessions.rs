@@ -38,7 +38,7 @@ fn life(counter: u64) -> Incarnation {
 impl Node {
     fn start(id: u32, key: u8, keepalive: Duration) -> Node {
         let config = SessionConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
             keepalive,
         };
         let key = ClusterKey::from_bytes([key; 32]);
@@ -343,7 +343,7 @@ async fn a_new_session_of_the_same_peer_replaces_the_old_one() {
 #[tokio::test]
 async fn a_peer_no_longer_wanted_is_hung_up_on() {
     let (mut a, mut b) = connected().await;
-    a.handle.set_peers(BTreeMap::new());
+    a.handle.set_peers(BTreeMap::<NodeId, SocketAddr>::new());
     a.expect_down(2).await;
     b.expect_down(1).await;
     assert_eq!(a.handle.counters().unwanted, 1);
@@ -508,7 +508,7 @@ async fn three_voters_and_a_follower_have_one_session_per_pair_that_needs_one() 
 async fn an_address_in_use_is_named() {
     let a = Node::start(1, 1, PATIENT);
     let config = SessionConfig {
-        listen: a.address(),
+        listen: a.address().into(),
         keepalive: PATIENT,
     };
     let key = ClusterKey::from_bytes([1; 32]);

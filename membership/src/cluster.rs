@@ -137,6 +137,10 @@ impl Host {
     }
 }
 
+/// Numbers of a node's proposals that the log remembers as applied; one below all of them counts as
+/// applied too.
+pub const PROPOSALS_REMEMBERED: usize = 256;
+
 /// Proposals of one node already applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Proposals {
@@ -146,8 +150,6 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    const WINDOW: usize = 256;
-
     /// Whether (incarnation, sequence) is new; remembers it.
     pub(crate) fn fresh(&mut self, incarnation: u64, sequence: u64) -> bool {
         if incarnation < self.incarnation {
@@ -162,7 +164,7 @@ impl Proposals {
         if sequence <= self.floor || !self.seen.insert(sequence) {
             return false;
         }
-        while self.seen.len() > Self::WINDOW {
+        while self.seen.len() > PROPOSALS_REMEMBERED {
             if let Some(lowest) = self.seen.pop_first() {
                 self.floor = lowest;
             }

@@ -319,6 +319,12 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// Number of the last proposal that this node named.
+    #[must_use]
+    pub fn last_proposal(&self) -> u64 {
+        self.proposal_sequence
+    }
+
     /// Proposes again under the same name what was proposed before: applied once at most.
     pub fn repropose(&mut self, now: Time, entry: LogEntry<A::Command>) {
         self.last_append = now;

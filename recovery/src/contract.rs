@@ -20,6 +20,7 @@ use quorate_membership::frame::{Frame, Stream};
 use quorate_membership::store::Write;
 use quorate_membership::{Incarnation, LinkId, NodeId, Time, Token};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
 /// A datagram of a guest-protecting cluster.
@@ -175,6 +176,44 @@ pub struct GuestSeen {
     pub paused: bool,
 }
 
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is decided and holds; in words.
+    Done(String),
+    /// It was refused, for this reason; nothing was changed.
+    Refused(String),
+    /// It was never proposed, for this reason; nothing was changed, and nothing will be.
+    NotProposed(&'static str),
+    /// It was proposed, and what became of it was not seen: it may have happened already, may
+    /// still happen, or never.
+    Unknown,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Done(text) | Reply::Refused(text) => f.write_str(text),
+            Reply::NotProposed(why) => write!(f, "nothing was changed: {why}"),
+            Reply::Unknown => f.write_str(
+                "the outcome is unknown: the change was proposed, but no decision on it was seen \
+                 in time; it may have happened, or may still happen. Look before you ask again or \
+                 act by hand",
+            ),
+        }
+    }
+}
+
+/// How a node went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Departure {
+    /// The log says that it is away, and none of its guests is left here that must not be.
+    Recorded,
+    /// It went without that: no quorum answered in time.
+    Unrecorded,
+}
+
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
@@ -287,8 +326,8 @@ pub enum Effect {
     Reply {
         /// The client.
         client: u64,
-        /// What came of it: words on success, the reason otherwise.
-        result: Result<String, String>,
+        /// What came of it.
+        reply: Reply,
     },
     /// The mark of this boot vouches for the store no more: drop it, durably for this boot, before
     /// anything that follows.
@@ -300,7 +339,9 @@ pub enum Effect {
     },
     /// The node is done and the daemon should exit.
     Exit {
-        /// Why.
+        /// How it went.
+        how: Departure,
+        /// In words.
         why: String,
     },
     /// Nothing more to do until this moment or the next fact. Always last.

@@ -31,6 +31,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "S9 S14: a hypervisor that does not answer counts as one that shows no guest",
     ),
     (
+        "unknown-told-as-unchanged",
+        "S10: a change that was proposed and not seen decided is called not made",
+    ),
+    (
+        "repeat-called-done",
+        "S10: a node has more proposals in flight than the log remembers, and calls a lost one decided",
+    ),
+    (
         "drain-not-waited",
         "S1: a guest is placed at once after a device or a word, with its last writes under way",
     ),

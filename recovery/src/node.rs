@@ -1,7 +1,7 @@
 //! One node: membership, the host's executor and the coordinator's planner behind one step.
 
 use crate::command::Command;
-use crate::contract::{Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite};
+use crate::contract::{Departure, Effect, EventKind, Fact, GuestAction, GuestSeen, NodeWrite};
 use crate::executor::{Executor, GuestPromise, Surroundings};
 use crate::guest::GuestId;
 use crate::machine::Guests;
@@ -69,8 +69,10 @@ pub struct Node {
     outbox: Outbox,
     restart: Option<String>,
     restarted: bool,
-    exit: Option<String>,
+    exit: Option<(Departure, String)>,
     exited: bool,
+    /// Why the last wish of this incarnation to be admitted was void.
+    unadmitted: Option<String>,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
     stories: why::Stories,
@@ -138,6 +140,7 @@ impl Node {
             restarted: false,
             exit: None,
             exited: false,
+            unadmitted: None,
             suspects: Vec::new(),
             lease_known_over: true,
             stories: why::Stories::default(),
@@ -334,13 +337,7 @@ impl Node {
                         self.leaving = Some((*why, now));
                     }
                 }
-                let result = self.requests.take(now, &mut self.member, client, request);
-                if let Err(why) = result {
-                    out.push(Effect::Reply {
-                        client,
-                        result: Err(why),
-                    });
-                }
+                self.requests.take(now, &mut self.member, client, request);
             }
         }
         false
@@ -433,6 +430,12 @@ impl Node {
             replayed,
         } = &applied;
         self.requests.applied(entry, *token, outcome);
+        if let (Entry::Admit { incarnation, .. }, Outcome::Void(why)) = (&entry.body, outcome)
+            && *incarnation == self.member.incarnation()
+            && entry.id.node == self.member.me()
+        {
+            self.unadmitted = Some(why.clone());
+        }
         if *outcome != Outcome::Applied {
             return;
         }
@@ -475,9 +478,9 @@ impl Node {
         if let Some(why) = self.restart.take() {
             out.push(Effect::Restart { why });
         }
-        if let Some(why) = self.exit.clone().filter(|_| !self.exited) {
+        if let Some((how, why)) = self.exit.clone().filter(|_| !self.exited) {
             self.exited = true;
-            out.push(Effect::Exit { why });
+            out.push(Effect::Exit { how, why });
         }
     }
 }

@@ -1,65 +1,107 @@
 //! What clients asked and has not been answered yet.
+//!
+//! An answer never says more than was seen: a change that was proposed and not seen decided is
+//! unknown, one that was not proposed is certainly not made.
 
 use crate::command::Command;
-use crate::contract::Request;
+use crate::contract::{Reply, Request};
 use crate::guest::Wanted;
 use crate::hold::{HoldKind, HoldReason, RELEASED, Released, ReleasedBy, Words};
 use crate::machine::Guests;
+use crate::mutants::planted;
+use quorate_membership::cluster::PROPOSALS_REMEMBERED;
 use quorate_membership::entry::{Entry, Ground, LogEntry, Proof, ProposalId};
 use quorate_membership::{Member, Outcome, Time, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// A client is told "unknown" after this many election timeouts.
+/// A client is answered after this many election timeouts at the latest.
 const PATIENCE: u32 = 30;
 
 /// The most bytes published in one entry; feeds and sessions are bounded by it.
 const PUBLISHED: usize = 64 << 10;
 
+/// Numbers of this node's proposals that may lie between its oldest request without an answer and
+/// its newest. The log remembers [`PROPOSALS_REMEMBERED`] numbers of each node: a lost proposal that
+/// fell out of that would be taken for a repeat when it comes again, and never be applied. The rest
+/// of the window is left to what the node itself proposes meanwhile.
+const IN_FLIGHT: u64 = PROPOSALS_REMEMBERED as u64 / 2;
+
+/// Requests that may wait to be proposed.
+const WAITING: usize = 4096;
+
+/// What clients asked and has no answer yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
+    /// Not proposed yet, in order of arrival: no quorum is reached, or too many are in flight.
+    waiting: VecDeque<Asked>,
+    /// Proposed.
     pending: BTreeMap<ProposalId, Pending>,
-    answered: Vec<(u64, Result<String, String>)>,
+    /// When each proposed one is looked at again: once in here, and no more.
+    due: BTreeSet<(Time, ProposalId)>,
+    answered: Vec<(u64, Reply)>,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    client: u64,
+    body: Entry<Command>,
+    done: String,
+    until: Time,
 }
 
 #[derive(Clone, Debug)]
 struct Pending {
-    client: u64,
-    entry: LogEntry<Command>,
-    done: String,
-    next: Time,
-    until: Time,
+    asked: Asked,
+    due: Time,
 }
 
 impl Requests {
-    /// Puts a request into the log, or refuses it at once.
-    ///
-    /// # Errors
-    /// Why it is refused; nothing was changed.
+    /// Takes a request, and puts it into the log now or when that is possible; what cannot be is
+    /// refused.
     pub(crate) fn take(
         &mut self,
         now: Time,
         member: &mut Member<Guests>,
         client: u64,
         request: Request,
-    ) -> Result<(), String> {
-        let (body, done) = translate(now, member, request)?;
-        let Some(body) = body else {
-            self.answered.push((client, Ok(done)));
-            return Ok(());
+    ) {
+        let reply = match translate(now, member, request) {
+            Ok((Some(body), done)) if self.waiting.len() < WAITING => {
+                let until = now + patience(member.cluster().timing.election);
+                self.waiting.push_back(Asked {
+                    client,
+                    body,
+                    done,
+                    until,
+                });
+                return self.propose(now, member);
+            }
+            Ok((Some(_), _)) => Reply::NotProposed("too many requests wait at this node"),
+            Ok((None, done)) => Reply::Done(done),
+            Err(why) => Reply::Refused(why),
         };
-        let t = member.cluster().timing.election;
-        let id = member.propose(now, body.clone());
-        let entry = LogEntry { id, body };
-        let pending = Pending {
-            client,
-            entry,
-            done,
-            next: now + t * 2,
-            until: now + t * PATIENCE,
-        };
-        self.pending.insert(id, pending);
-        Ok(())
+        self.answered.push((client, reply));
+    }
+
+    /// Proposes what waits, as far as it may.
+    fn propose(&mut self, now: Time, member: &mut Member<Guests>) {
+        while !self.waiting.is_empty() && self.room(member) && reached(now, member) {
+            let Some(asked) = self.waiting.pop_front() else {
+                return;
+            };
+            let id = member.propose(now, asked.body.clone());
+            let due = (now + member.cluster().timing.election * 2).min(asked.until);
+            self.due.insert((due, id));
+            self.pending.insert(id, Pending { asked, due });
+        }
+    }
+
+    fn room(&self, member: &Member<Guests>) -> bool {
+        let newest = member.last_proposal();
+        let oldest = self.pending.first_key_value();
+        oldest.is_none_or(|(id, _)| newest - id.sequence < IN_FLIGHT)
+            || planted("repeat-called-done")
     }
 
     /// An entry was applied: whoever asked for it is answered.
@@ -67,54 +109,74 @@ impl Requests {
         let Some(pending) = self.pending.remove(&entry.id) else {
             return;
         };
-        let result = match outcome {
-            Outcome::Applied => Ok(format!("{} (token {token})", pending.done)),
-            Outcome::Void(why) => Err(why.clone()),
-            // The first copy was among entries skipped by a state handed over: it was decided, but
-            // whether it held there is not known here, and must not be claimed.
-            Outcome::Repeat => Err("decided, but not seen here whether it held: look before \
-                                    asking again"
-                .into()),
+        self.due.remove(&(pending.due, entry.id));
+        let reply = match outcome {
+            Outcome::Applied => Reply::Done(format!("{} (token {token})", pending.asked.done)),
+            Outcome::Void(why) => Reply::Refused(why.clone()),
+            // Its first copy was among entries that were skipped by a state handed over; whether
+            // that held, or whether this one was lost and came too late, is not known here.
+            Outcome::Repeat if planted("repeat-called-done") => Reply::Done(pending.asked.done),
+            Outcome::Repeat => Reply::Unknown,
         };
-        self.answered.push((pending.client, result));
+        self.answered.push((pending.asked.client, reply));
     }
 
-    /// Proposes again what was not applied yet, under its old name; gives up after a while.
+    /// Proposes again, under its old name, what was not applied yet; then what has waited. Gives up
+    /// what took too long.
     pub(crate) fn retry(&mut self, now: Time, member: &mut Member<Guests>) {
         let again = member.cluster().timing.election * 2;
-        let mut late = Vec::new();
-        for (id, p) in &mut self.pending {
-            if now >= p.until {
-                late.push(*id);
-            } else if now >= p.next {
-                p.next = now + again;
-                member.repropose(now, p.entry.clone());
+        while let Some((at, id)) = self.due.first().copied()
+            && now >= at
+        {
+            self.due.pop_first();
+            let Some(p) = self.pending.get_mut(&id) else {
+                continue;
+            };
+            if now < p.asked.until {
+                p.due = (now + again).min(p.asked.until);
+                self.due.insert((p.due, id));
+                let body = p.asked.body.clone();
+                member.repropose(now, LogEntry { id, body });
+            } else if let Some(p) = self.pending.remove(&id) {
+                let reply = if planted("unknown-told-as-unchanged") {
+                    Reply::NotProposed(NO_QUORUM)
+                } else {
+                    Reply::Unknown
+                };
+                self.answered.push((p.asked.client, reply));
             }
         }
-        for id in late {
-            if let Some(p) = self.pending.remove(&id) {
-                let why = if member.quorate(now) {
-                    "no decision in time: the change may or may not still happen".to_owned()
-                } else {
-                    "no quorum of voters is reached: nothing can be changed now".to_owned()
-                };
-                self.answered.push((p.client, Err(why)));
-            }
+        self.propose(now, member);
+        while self.waiting.front().is_some_and(|a| now >= a.until)
+            && let Some(asked) = self.waiting.pop_front()
+        {
+            let why = if reached(now, member) {
+                "too many earlier changes of this node wait for their decision"
+            } else {
+                NO_QUORUM
+            };
+            self.answered.push((asked.client, Reply::NotProposed(why)));
         }
     }
 
-    pub(crate) fn answered(&mut self) -> Vec<(u64, Result<String, String>)> {
+    pub(crate) fn answered(&mut self) -> Vec<(u64, Reply)> {
         std::mem::take(&mut self.answered)
     }
 
     pub(crate) fn deadline(&self) -> Time {
-        self.pending
-            .values()
-            .map(|p| p.next.min(p.until))
-            .min()
-            .unwrap_or(Time::NEVER)
+        let due = self.due.first().map_or(Time::NEVER, |(at, _)| *at);
+        let waiting = self.waiting.front().map_or(Time::NEVER, |a| a.until);
+        due.min(waiting)
     }
 }
+
+/// Whether a quorum of voters is reached: heard, or, through one that relays, still renewing the
+/// lease of this node.
+fn reached(now: Time, member: &Member<Guests>) -> bool {
+    member.quorate(now) || member.lease_end().is_some_and(|end| now < end)
+}
+
+const NO_QUORUM: &str = "no quorum of voters is reached from here";
 
 /// The log entry a request asks for (none if nothing needs deciding), and the words for success.
 fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Translated, String> {

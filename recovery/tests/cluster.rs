@@ -11,7 +11,7 @@ mod rig;
 
 use quorate_membership::entry::Away;
 use quorate_membership::{HostState, NodeId};
-use quorate_recovery::contract::{EventKind, Request};
+use quorate_recovery::contract::{EventKind, Reply, Request};
 use rig::Rig;
 
 #[test]
@@ -248,4 +248,29 @@ fn why_tells_the_chain_from_the_verdict_to_the_start() {
     assert_eq!(times.len(), why.steps.len());
     assert!(times.is_sorted_by(|a, b| a >= b), "oldest first: {times:?}");
     assert!(node.why(rig.now(), "g2").is_none());
+}
+
+#[test]
+fn a_change_that_was_proposed_without_a_decision_is_unknown_and_one_never_proposed_is_not_made() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    for n in [2, 3] {
+        rig.kill_daemon(NodeId(n));
+    }
+    let publish = |n: u8| Request::Publish { bytes: vec![n] };
+    // Node 1 still believes that it reaches them.
+    assert_eq!(rig.ask_long(1, publish(1)), Reply::Unknown);
+    let Reply::NotProposed(why) = rig.ask_long(1, publish(2)) else {
+        panic!("it was proposed without a quorum");
+    };
+    assert!(why.contains("no quorum"), "{why}");
+}
+
+#[test]
+fn more_requests_than_the_log_remembers_proposals_are_all_done() {
+    let mut rig = Rig::new(3);
+    rig.run(3_000);
+    let replies = rig.ask_many(2, 1000, || Request::Publish { bytes: vec![7; 8] });
+    let done = |r: &&Reply| matches!(r, Reply::Done(_));
+    assert_eq!(replies.iter().filter(done).count(), 1000);
 }

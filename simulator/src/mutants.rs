@@ -103,6 +103,8 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("life-cut-by-the-fence-is-not-admitted.toml")],
     ),
     ("mark-not-kept", &[Way::Mix("setbacks")]),
+    ("unknown-told-as-unchanged", &[Way::Mix("asks")]),
+    ("repeat-called-done", &[Way::Mix("asks")]),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),

@@ -5,19 +5,26 @@ use crate::clock::Clock;
 use crate::guardian::processes::{Process, Scan, signal};
 use quorate_membership::Time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, set_child_subreaper, setsid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_child_subreaper,
+    set_parent_process_death_signal, setsid,
+};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+/// Exit code of what was to become an agent and could not.
+const NOT_STARTED: i32 = 127;
+/// What such a process says first; no agent ran then.
+const REFUSED: &str = "quorate agent-exec: ";
 /// A request larger than this is none.
 const JOB_MAX: u64 = 1 << 20;
 /// How long output is waited for after the last process that could write it has ended.
@@ -37,6 +44,26 @@ pub fn agent_run_main(args: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `quorate agent-exec KEEPER PROGRAM`: becomes an agent that is killed when its keeper is gone.
+#[must_use]
+pub fn agent_exec_main(args: &[OsString]) -> ExitCode {
+    let [keeper, program] = args else {
+        eprintln!("quorate agent-exec: the keeper's process id and a program are needed");
+        return ExitCode::from(2);
+    };
+    let ready = set_parent_process_death_signal(Some(Signal::KILL));
+    let parent = getppid().map(|p| p.as_raw_nonzero().get().to_string());
+    if let Err(e) = ready {
+        eprintln!("{REFUSED}{e}");
+    } else if parent.as_deref() != keeper.to_str() {
+        eprintln!("{REFUSED}the keeper is gone already");
+    } else {
+        let e = Command::new(program).exec();
+        eprintln!("{REFUSED}{}: {e}", program.display());
+    }
+    ExitCode::from(NOT_STARTED as u8)
 }
 
 /// Makes this process the keeper of what it will start, and takes its job from the line to the
@@ -76,11 +103,18 @@ impl Ended {
             .outputs
             .iter()
             .map(|o| o.recv_timeout(FLUSH).unwrap_or_default());
-        AgentExit {
+        let mut exit = AgentExit {
             stdout: outputs.next().unwrap_or_default(),
             stderr: outputs.next().unwrap_or_default(),
             ending: self.ending,
+        };
+        if let (AgentEnding::Code(NOT_STARTED), Some(why)) =
+            (&exit.ending, exit.stderr.strip_prefix(REFUSED))
+        {
+            exit.ending = AgentEnding::NotStarted(why.trim_end().to_owned());
+            exit.stderr.clear();
         }
+        exit
     }
 }
 
@@ -89,8 +123,12 @@ fn run(job: &Job, line: &UnixStream) -> Ended {
         ending: AgentEnding::NotStarted(why),
         outputs: Vec::new(),
     };
-    let mut command = Command::new(&job.agent);
+    // By way of this program: nothing but the agent itself can ask to end with its keeper.
+    let mut command = Command::new("/proc/self/exe");
     command
+        .arg("agent-exec")
+        .arg(std::process::id().to_string())
+        .arg(&job.agent)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -8,7 +8,7 @@
 mod keeper;
 mod level;
 
-pub use keeper::agent_run_main;
+pub use keeper::{agent_exec_main, agent_run_main};
 pub(crate) use keeper::{end_descendants, handle_of, take_job};
 pub use level::run_level;
 

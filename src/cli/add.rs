@@ -1,7 +1,7 @@
 //! `quorate guest add`: from a description, a domain of libvirt, or a domain's XML.
 
 use super::args::{AddArgs, SocketArg};
-use super::{BAD_INPUT, PATIENCE, change, say};
+use super::{BAD_INPUT, Failure, PATIENCE, change, say};
 use crate::api::{self, ApiRequest, Grounds};
 use quorate_recovery::contract::Request;
 use quorate_recovery::guest::{Definition, GuestSpec, Needs, Policy, Probe};
@@ -52,7 +52,21 @@ impl Changes {
     }
 }
 
-pub(super) fn add(args: &AddArgs) -> Result<ExitCode, String> {
+/// Whether the daemon knows a guest of this name; false with a note if none answers.
+fn exists(args: &AddArgs, name: &str) -> Result<bool, String> {
+    match api::ask(&args.socket.socket, &ApiRequest::Grounds, PATIENCE) {
+        Ok(grounds) => {
+            let grounds: Grounds = serde_json::from_value(grounds).map_err(|e| e.to_string())?;
+            Ok(grounds.guests.iter().any(|g| g.name == name))
+        }
+        Err(e) => {
+            eprintln!("note: not compared with the guests that are protected already: {e}");
+            Ok(false)
+        }
+    }
+}
+
+pub(super) fn add(args: &AddArgs) -> Result<ExitCode, Failure> {
     let changes: Changes = match &args.with {
         Some(file) => read(file)?,
         None => Changes::default(),
@@ -67,6 +81,10 @@ pub(super) fn add(args: &AddArgs) -> Result<ExitCode, String> {
         eprintln!("note: {note}");
     }
     if args.dry_run {
+        if exists(args, &judged.spec.name)? {
+            let name = &judged.spec.name;
+            return Err(format!("a guest named {name:?} exists: it would be refused").into());
+        }
         let text = toml::to_string_pretty(&judged.spec).map_err(|e| e.to_string())?;
         say(text.trim_end());
         eprintln!("nothing was changed: this is what would be added");
@@ -85,7 +103,7 @@ pub(super) fn adopt(
     name: &str,
     xml: Option<&Path>,
     connect: Option<&str>,
-) -> Result<ExitCode, String> {
+) -> Result<ExitCode, Failure> {
     let (xml, notes) = adopted(socket, name, xml, connect)?;
     for note in notes {
         eprintln!("note: {note}");

@@ -9,8 +9,9 @@ const SOCKET: &str = "/run/quorate/quorate.sock";
 
 /// Keeps guests running when hosts die.
 ///
-/// Exit codes: 0 done; 1 a demo found a guest running twice, or something broke; 2 bad input or
-/// refused, and nothing was changed.
+/// Exit codes: 0 done; 1 something broke, or a demo found a guest running twice; 2 bad input or
+/// refused, and nothing was changed; 3 a daemon whose host was taken out of service; 4 the outcome
+/// of a change is unknown: it may have happened, or may still happen.
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, max_term_width = 100)]
 pub(super) struct Args {
@@ -262,6 +263,9 @@ pub(super) enum HostCommand {
     Leave {
         #[command(flatten)]
         socket: SocketArg,
+        /// Take the socket from this configuration instead.
+        #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+        config: Option<PathBuf>,
         /// Why.
         #[arg(long, value_enum, default_value_t = Reason::Shutdown)]
         reason: Reason,

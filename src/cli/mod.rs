@@ -4,17 +4,18 @@ mod add;
 mod args;
 mod print;
 
-use crate::api::{self, ApiError, ApiRequest};
+use crate::api::{self, ApiError, ApiRequest, EventLine};
 use crate::config::{self, Config};
-use crate::daemon::{self, Role};
+use crate::daemon::{self, DaemonError, Role};
 use crate::demo;
+use crate::log;
 use crate::net::ClusterKey;
 use args::{Args, ClusterCommand, Command, GuestCommand, HostCommand, KeyCommand, Reason, View};
 use clap::Parser;
 use quorate_membership::entry::Away;
-use quorate_recovery::contract::Request;
+use quorate_recovery::contract::{Departure, Reply, Request};
 use std::ffi::OsString;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +26,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LEAVING: Duration = Duration::from_secs(120);
 /// Exit code for bad input, or for what was refused: nothing was changed.
 const BAD_INPUT: u8 = 2;
+/// Exit code for a change whose outcome was not seen: it may have happened, or may still happen.
+const UNKNOWN: u8 = 4;
+
+/// Why a command did not do what it was asked.
+enum Failure {
+    /// Bad input, or refused: nothing was changed.
+    Refused(String),
+    /// Something broke on the way.
+    Broken(String),
+    /// A change was asked for, and what became of it was not seen.
+    Unknown(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure::Refused(why)
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(e: ApiError) -> Failure {
+        let why = e.to_string();
+        match e {
+            ApiError::Connect { .. } | ApiError::Refused(_) => Failure::Refused(why),
+            ApiError::Broken { .. } => Failure::Broken(why),
+            ApiError::Unknown(_) => Failure::Unknown(why),
+        }
+    }
+}
 
 /// Runs the command with the program's own arguments (without its name).
 #[must_use]
@@ -33,6 +63,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     match args.first().and_then(|a| a.to_str()) {
         Some("guardian") => return crate::guardian::guardian_main(&args[1..]),
         Some("guest-launch") => return crate::hypervisor::guest_launch_main(&args[1..]),
+        Some("agent-exec") => return crate::agents::agent_exec_main(&args[1..]),
         Some("agent-run") => return crate::agents::agent_run_main(&args[1..]),
         Some("ocf-run") => return crate::ocf::ocf_run_main(&args[1..]),
         Some("ocf-stop") => return crate::ocf::ocf_stop_main(&args[1..]),
@@ -54,18 +85,26 @@ pub fn main(args: &[OsString]) -> ExitCode {
     };
     match run(parsed.command) {
         Ok(code) => code,
-        Err(why) => {
-            eprintln!("quorate: {why}");
-            ExitCode::from(BAD_INPUT)
+        Err(failure) => {
+            let (code, why) = match failure {
+                Failure::Refused(why) => (ExitCode::from(BAD_INPUT), why),
+                Failure::Broken(why) => (ExitCode::FAILURE, why),
+                Failure::Unknown(why) => (ExitCode::from(UNKNOWN), why),
+            };
+            log::say(tracing::Level::ERROR, format_args!("quorate: {why}"));
+            code
         }
     }
 }
 
-fn run(command: Command) -> Result<ExitCode, String> {
+fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Daemon { config } => {
-            log_to_stderr();
-            Ok(daemon::main(&load(&config.config)?))
+            let config = load(&config.config)?;
+            log_to_stderr()?;
+            let code = daemon::main(&config);
+            log::flush();
+            Ok(code)
         }
         Command::Status(view) => show(&view, &ApiRequest::Status, print::status),
         Command::Hosts(view) => show(&view, &ApiRequest::Hosts, print::hosts),
@@ -98,7 +137,9 @@ fn load(path: &Path) -> Result<Config, String> {
     Config::load(path).map_err(|e| e.to_string())
 }
 
-fn log_to_stderr() {
+/// # Errors
+/// The system gives no thread for it.
+fn log_to_stderr() -> Result<(), String> {
     let level = match std::env::var("QUORATE_LOG").as_deref() {
         Ok("error") => tracing::Level::ERROR,
         Ok("warn") => tracing::Level::WARN,
@@ -106,11 +147,7 @@ fn log_to_stderr() {
         Ok("trace") => tracing::Level::TRACE,
         _ => tracing::Level::INFO,
     };
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+    log::start(level).map_err(|e| format!("no thread for the log: {e}"))
 }
 
 /// Asks a daemon and prints its answer, as it came or in words.
@@ -118,8 +155,8 @@ fn show(
     view: &View,
     request: &ApiRequest,
     words: fn(&serde_json::Value) -> String,
-) -> Result<ExitCode, String> {
-    let value = api::ask(&view.socket, request, PATIENCE).map_err(|e| e.to_string())?;
+) -> Result<ExitCode, Failure> {
+    let value = api::ask(&view.socket, request, PATIENCE)?;
     if view.json {
         say(&serde_json::to_string_pretty(&value).unwrap_or_default());
     } else {
@@ -128,32 +165,53 @@ fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-fn change(socket: &Path, request: Request) -> Result<ExitCode, String> {
-    let answer = api::ask(socket, &ApiRequest::Ask(request), PATIENCE);
-    match answer.map_err(|e: ApiError| e.to_string())? {
+fn change(socket: &Path, request: Request) -> Result<ExitCode, Failure> {
+    let answer = api::ask(socket, &ApiRequest::Ask(request), PATIENCE).map_err(|e| match e {
+        // The daemon had the question, and may have proposed it.
+        ApiError::Broken { .. } => Failure::Unknown(format!("{e}: {}", Reply::Unknown)),
+        e => e.into(),
+    });
+    match answer? {
         serde_json::Value::String(text) => say(&text),
         other => say(&other.to_string()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn events(view: &View, follow: bool) -> Result<ExitCode, String> {
+fn events(view: &View, follow: bool) -> Result<ExitCode, Failure> {
     let patience = if follow { None } else { Some(PATIENCE) };
-    let lines = api::open(&view.socket, &ApiRequest::Events { follow }, patience)
-        .map_err(|e| e.to_string())?;
+    let lines = api::open(&view.socket, &ApiRequest::Events { follow }, patience)?;
+    let mut last = String::new();
     for line in lines.lines() {
-        let line = line.map_err(|e| format!("{}: {e}", view.socket.display()))?;
-        let text = if view.json { line } else { print::event(&line) };
+        let line = line.map_err(|e| Failure::Broken(format!("{}: {e}", view.socket.display())))?;
+        let text = if view.json {
+            &line
+        } else {
+            &print::event(&line)
+        };
         let mut out = std::io::stdout().lock();
         // Whoever reads may have had enough.
         if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-            break;
+            return Ok(ExitCode::SUCCESS);
         }
+        last = line;
+    }
+    if follow {
+        let why = match departure(&last) {
+            Some(_) => "the daemon has ended; follow it again once it is back",
+            None => "the daemon hung up",
+        };
+        return Err(Failure::Broken(format!("{}: {why}", view.socket.display())));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn guest(command: GuestCommand) -> Result<ExitCode, String> {
+/// How the daemon ended, if this line of events is the last one before that.
+fn departure(line: &str) -> Option<Departure> {
+    serde_json::from_str::<EventLine>(line).ok()?.ended
+}
+
+fn guest(command: GuestCommand) -> Result<ExitCode, Failure> {
     match command {
         GuestCommand::Add(args) => add::add(&args),
         GuestCommand::Adopt {
@@ -189,7 +247,7 @@ fn user() -> String {
     std::env::var("USER").unwrap_or_else(|_| "operator".into())
 }
 
-fn host(command: HostCommand) -> Result<ExitCode, String> {
+fn host(command: HostCommand) -> Result<ExitCode, Failure> {
     match command {
         HostCommand::Fence { socket, name } => {
             change(&socket.socket, Request::FenceHost { host: name })
@@ -212,7 +270,9 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
                     .read_line(&mut typed)
                     .map_err(|e| e.to_string())?;
                 if typed.trim() != name {
-                    return Err("not confirmed; nothing was changed".into());
+                    return Err(Failure::Refused(
+                        "not confirmed; nothing was changed".into(),
+                    ));
                 }
             }
             change(
@@ -224,13 +284,21 @@ fn host(command: HostCommand) -> Result<ExitCode, String> {
                 },
             )
         }
-        HostCommand::Drill { config, yes } => drill(&config.config, yes),
-        HostCommand::Leave { socket, reason } => {
+        HostCommand::Drill { config, yes } => Ok(drill(&config.config, yes)?),
+        HostCommand::Leave {
+            socket,
+            config,
+            reason,
+        } => {
             let why = match reason {
                 Reason::Shutdown => Away::Shutdown,
                 Reason::Reboot => Away::Reboot,
             };
-            leave(&socket.socket, why)
+            let socket = match config {
+                Some(file) => load(&file)?.socket,
+                None => socket.socket,
+            };
+            leave(&socket, why)
         }
     }
 }
@@ -271,28 +339,31 @@ fn drill(config: &Path, yes: bool) -> Result<ExitCode, String> {
 
 /// Asks the daemon to take its host out of service, and waits until it has: a shutdown that went
 /// on before would take the guests with it.
-fn leave(socket: &Path, why: Away) -> Result<ExitCode, String> {
-    let broken = |e: std::io::Error| format!("{}: {e}", socket.display());
-    let events = api::open(socket, &ApiRequest::Events { follow: true }, Some(LEAVING))
-        .map_err(|e| e.to_string())?;
+fn leave(socket: &Path, why: Away) -> Result<ExitCode, Failure> {
+    let events = api::open(socket, &ApiRequest::Events { follow: true }, Some(LEAVING))?;
     change(socket, Request::Leave(why))?;
     let mut last = String::new();
     for line in events.lines() {
-        last = line.map_err(broken)?;
+        last = line.map_err(|e| {
+            let why = format!("{}: {e}: {}", socket.display(), Reply::Unknown);
+            Failure::Unknown(why)
+        })?;
     }
-    let last: serde_json::Value = serde_json::from_str(&last).unwrap_or_default();
-    let text = last["text"]
-        .as_str()
-        .unwrap_or("the daemon ended without a word")
-        .to_owned();
-    if !text.starts_with("out of service") {
-        return Err(text);
+    let text = serde_json::from_str::<EventLine>(&last).map_or(String::new(), |line| line.text);
+    match departure(&last) {
+        Some(Departure::Recorded) => {
+            say(&text);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Departure::Unrecorded) => Err(Failure::Broken(text)),
+        None => Err(Failure::Unknown(format!(
+            "the daemon ended without a word: {}",
+            Reply::Unknown
+        ))),
     }
-    say(&text);
-    Ok(ExitCode::SUCCESS)
 }
 
-fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {
+fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, Failure> {
     let config = load(&join.config.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -302,7 +373,10 @@ fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {
     let patience = Duration::from_secs(join.wait);
     let cluster = runtime
         .block_on(daemon::join(&config, role, patience, &tell))
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| match e {
+            DaemonError::Input(why) => Failure::Refused(why),
+            DaemonError::World(why) => Failure::Broken(why),
+        })?;
     match role {
         Role::Founder => {
             println!("cluster {cluster} is founded; start `quorate daemon` on every node")
@@ -312,8 +386,13 @@ fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(path: &Path, json: bool) -> Result<ExitCode, String> {
-    let report = config::report(&load(path)?);
+fn check(path: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let config = load(path)?;
+    let mut report = config::report(&config);
+    let faults = daemon::trial(&config).into_iter();
+    report
+        .warnings
+        .extend(faults.map(|why| format!("on this machine, as it is now: {why}")));
     if json {
         say(&serde_json::to_string_pretty(&report).unwrap_or_default());
     } else {

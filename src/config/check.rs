@@ -281,6 +281,12 @@ fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings
         ));
     }
     out.extend(not_in_memory(&config.run_dir));
+    if in_memory(&config.state_dir) == Some(true) {
+        out.push(format!(
+            "state_dir {} is on a memory file system: this node's vote is lost with every boot",
+            config.state_dir.display()
+        ));
+    }
     out.extend(crowded(config));
     if let Some(libvirt) = &config.libvirt {
         of_libvirt(libvirt, Path::new("/"), &mut out);
@@ -318,20 +324,26 @@ fn of_libvirt(libvirt: &LibvirtSettings, root: &Path, out: &mut Vec<String>) {
 
 /// A lease end that outlives a power cut would be believed after it.
 fn not_in_memory(run_dir: &Path) -> Option<String> {
-    const TMPFS: u64 = 0x0102_1994;
-    const RAMFS: u64 = 0x8584_58f6;
-    let there = run_dir.ancestors().find(|p| p.exists())?;
-    match rustix::fs::statfs(there) {
-        Ok(fs) if matches!(fs.f_type as u64, TMPFS | RAMFS) => None,
-        Ok(_) => Some(format!(
+    match in_memory(run_dir) {
+        Some(true) => None,
+        Some(false) => Some(format!(
             "run_dir {} is not on a memory file system: what it holds must be gone after a boot",
             run_dir.display()
         )),
-        Err(e) => Some(format!(
-            "run_dir {}: cannot tell its file system: {e}",
+        None => Some(format!(
+            "run_dir {}: cannot tell its file system",
             run_dir.display()
         )),
     }
+}
+
+/// Whether a directory is, or would be, on a memory file system; `None` if that cannot be told.
+fn in_memory(dir: &Path) -> Option<bool> {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let there = dir.ancestors().find(|p| p.exists())?;
+    let fs = rustix::fs::statfs(there).ok()?;
+    Some(matches!(fs.f_type as u64, TMPFS | RAMFS))
 }
 
 fn millis(d: Duration) -> u64 {

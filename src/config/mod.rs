@@ -11,6 +11,7 @@ mod error;
 mod fence;
 mod founding;
 mod libvirt;
+mod links;
 mod ocf;
 mod reader;
 mod timeline;
@@ -23,6 +24,7 @@ pub use founding::FoundingSettings;
 pub use libvirt::LibvirtSettings;
 pub use ocf::OcfSettings;
 
+use crate::net::Endpoint;
 use error::Fault;
 use quorate_fencing::Level;
 use quorate_membership::{LinkId, NodeId};
@@ -72,7 +74,7 @@ pub struct Config {
     /// Networks between the nodes, at least one.
     pub links: Vec<Link>,
     /// Where sessions are accepted.
-    pub listen: SocketAddr,
+    pub listen: Endpoint,
     /// All other nodes this one is told about.
     pub peers: Vec<Peer>,
     /// How `quorate cluster init` founds the cluster; ignored by everything else.
@@ -105,6 +107,8 @@ pub struct Link {
     pub name: String,
     /// Address of this host's interface.
     pub address: IpAddr,
+    /// Name of the interface, if the file gives it.
+    pub card: Option<String>,
     /// How datagrams reach everybody.
     pub carrier: Carrier,
 }
@@ -129,7 +133,7 @@ pub struct Peer {
     /// Its name for people.
     pub name: String,
     /// Where it accepts sessions.
-    pub session: SocketAddr,
+    pub session: Endpoint,
     /// Its address on each link, in the order of the links; empty where all links are multicast.
     pub addresses: Vec<IpAddr>,
 }
@@ -211,13 +215,13 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         .unwrap_or_else(|| "/sys/class/dmi/id/product_uuid".into());
     let bare_metal = root.flag("bare_metal")?;
     let capacity = capacity(&root, witness)?;
-    let links = links(&root)?;
-    let listen = root.parsed::<SocketAddr>("listen", ADDRESS_AND_PORT)?;
-    let listen = usable(root.need("listen", listen, ADDRESS_AND_PORT)?)?;
+    let links = links::read(&root)?;
+    let listen = root.parsed::<Endpoint>("listen", ADDRESS_AND_PORT)?;
+    let listen = reachable(root.need("listen", listen, ADDRESS_AND_PORT)?)?;
     let me = Peer {
         node: NodeId(node.value as u32),
         name: name.value.clone(),
-        session: listen.value,
+        session: listen.value.clone(),
         addresses: links.iter().map(|l| l.address).collect(),
     };
     let peers = peers(&root, &me, &links)?;
@@ -309,100 +313,22 @@ fn capacity(root: &Section<'_, '_>, witness: bool) -> Result<CapacitySettings, F
     })
 }
 
-fn links(root: &Section<'_, '_>) -> Result<Vec<Link>, Fault> {
-    let sections = root.tables("link")?;
-    let mut links: Vec<Link> = Vec::new();
-    for section in sections {
-        if links.len() == LINKS_MAX {
-            return Err(section.fault(format!("is one too many; allowed: up to {LINKS_MAX} links")));
-        }
-        let link = link(section, LinkId(links.len() as u8), &links)?;
-        links.push(link);
-    }
-    root.need(
-        "link",
-        (!links.is_empty()).then_some(links),
-        "at least one table [[link]] with name, address and group or port",
-    )
-}
-
-fn link(section: Section<'_, '_>, id: LinkId, earlier: &[Link]) -> Result<Link, Fault> {
-    const ADDRESS: &str = "the IP address of this host's interface on that network";
-    const GROUP: &str = "a multicast group and port, like \"239.192.7.7:5405\"";
-    let name = node_name(&section)?;
-    let address = section.parsed::<IpAddr>("address", ADDRESS)?;
-    let address = section.need("address", address, ADDRESS)?;
-    if address.value.is_multicast() || address.value.is_unspecified() {
-        return Err(address.fault(expected(address.value, ADDRESS)));
-    }
-    let group = section.parsed::<SocketAddr>("group", GROUP)?;
-    let unicast = section.flag("unicast")?.unwrap_or(false);
-    let port = section.number("port", 1, 65_535)?;
-    let carrier = match (group, unicast, port) {
-        (Some(group), false, None) => {
-            let group = usable(group)?;
-            if !group.value.ip().is_multicast() {
-                return Err(group.fault(expected(group.value, GROUP)));
-            }
-            if group.value.is_ipv4() != address.value.is_ipv4() {
-                return Err(group.fault(expected(
-                    group.value,
-                    "a group of the same family as `address`",
-                )));
-            }
-            Carrier::Multicast(group.value)
-        }
-        (None, true, Some(port)) => Carrier::Unicast {
-            port: port.value as u16,
-        },
-        (None, true, None) => {
-            return Err(section.fault("has `unicast = true` but no `port`; needed: a UDP port"));
-        }
-        (None, false, _) => {
-            return Err(section.fault(format!(
-                "has neither `group` nor `unicast = true`; needed: {GROUP}, or unicast with a port"
-            )));
-        }
-        (Some(group), ..) => {
-            return Err(group.fault(
-                "stands beside `unicast` or `port`; allowed: either `group`, or `unicast = true` \
-                 and `port`",
-            ));
-        }
-    };
-    for other in earlier {
-        if other.name == name.value {
-            return Err(name.fault(format!("{:?} is the name of an earlier link", name.value)));
-        }
-        if other.address == address.value {
-            return Err(address.fault(format!(
-                "{} is the address of link {:?} too; two links over one interface fail together",
-                address.value, other.name
-            )));
-        }
-        if other.carrier == carrier {
-            return Err(section.fault(format!(
-                "has the group or port of link {:?}; each link needs its own",
-                other.name
-            )));
-        }
-    }
-    section.finish()?;
-    Ok(Link {
-        id,
-        name: name.value,
-        address: address.value,
-        carrier,
-    })
-}
-
-/// A port of zero would be another one at every start.
-fn usable(found: Found<SocketAddr>) -> Result<Found<SocketAddr>, Fault> {
-    if found.value.port() == 0 || found.value.ip().is_unspecified() {
+/// A port of zero would be another one at every start, and an address of one link says nothing
+/// without the card.
+fn reachable(found: Found<Endpoint>) -> Result<Found<Endpoint>, Fault> {
+    let Endpoint { at, port } = &found.value;
+    if *port == 0 || at.ip.is_unspecified() || at.ip.is_multicast() {
         return Err(found.fault(expected(
-            found.value,
+            &found.value,
             "a fixed port above 0 and an address that peers can reach",
         )));
+    }
+    if at.lacks_card() {
+        let message = format!(
+            "an address of one link needs the name of this host's card, like \"[{}%eth0]:{port}\"",
+            at.ip
+        );
+        return Err(found.fault(expected(&found.value, &message)));
     }
     Ok(found)
 }
@@ -421,7 +347,7 @@ fn peers(root: &Section<'_, '_>, me: &Peer, links: &[Link]) -> Result<Vec<Peer>,
         if peer.node == me.node && !named_myself {
             named_myself = true;
             let same_addresses = peer.addresses.is_empty() || peer.addresses == me.addresses;
-            if (&peer.name, peer.session) != (&me.name, me.session) || !same_addresses {
+            if (&peer.name, &peer.session) != (&me.name, &me.session) || !same_addresses {
                 return Err(faults.node.fault(format!(
                     "{} is this host, but the entry differs from `name`, `listen` or the links' \
                      addresses",
@@ -464,15 +390,15 @@ fn peers(root: &Section<'_, '_>, me: &Peer, links: &[Link]) -> Result<Vec<Peer>,
 struct PeerPlaces {
     node: Found<u64>,
     name: Found<String>,
-    session: Found<SocketAddr>,
+    session: Found<Endpoint>,
 }
 
 fn peer(section: Section<'_, '_>, links: &[Link]) -> Result<(Peer, PeerPlaces), Fault> {
     let node = section.number("node", 1, u32::MAX.into())?;
     let node = section.need("node", node, "a node id from 1 up")?;
     let name = node_name(&section)?;
-    let session = section.parsed::<SocketAddr>("session", ADDRESS_AND_PORT)?;
-    let session = usable(section.need("session", session, ADDRESS_AND_PORT)?)?;
+    let session = section.parsed::<Endpoint>("session", ADDRESS_AND_PORT)?;
+    let session = reachable(section.need("session", session, ADDRESS_AND_PORT)?)?;
     let unicast = links
         .iter()
         .any(|l| matches!(l.carrier, Carrier::Unicast { .. }));
@@ -499,7 +425,7 @@ fn peer(section: Section<'_, '_>, links: &[Link]) -> Result<(Peer, PeerPlaces), 
     let peer = Peer {
         node: NodeId(node.value as u32),
         name: name.value.clone(),
-        session: session.value,
+        session: session.value.clone(),
         addresses,
     };
     let places = PeerPlaces {

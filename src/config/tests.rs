@@ -498,3 +498,56 @@ fn complaint_of_witness() -> String {
     let read = parse(&format!("{text}{LIBVIRT}"));
     read.expect_err("refused").to_string()
 }
+
+#[test]
+fn an_address_of_one_link_names_its_card() {
+    let of_link = |text: &str| Config::parse(Path::new("quorate.toml"), text);
+    let text = |listen: &str, group: &str, session: &str| {
+        format!(
+            "node = 1\nname = \"h1\"\nkey_file = \"/k\"\nlisten = \"{listen}\"\n\
+             link = [{{ name = \"lan\", address = \"fe80::7:1\", group = \"{group}\" }}]\n\
+             peer = [{{ node = 2, name = \"h2\", session = \"{session}\" }}]\n"
+        )
+    };
+    let (mine, group, theirs) = (
+        "[fe80::7:1%eth0]:5406",
+        "[ff02::7]:5405",
+        "[fe80::7:2%eth0]:5406",
+    );
+    let config = of_link(&text(mine, group, theirs)).expect("good");
+    assert_eq!(config.listen.to_string(), mine);
+    assert_eq!(config.peers[0].session.to_string(), theirs);
+    let config = of_link(&text(mine, "[ff02::7%eth0]:5405", theirs)).expect("good");
+    assert_eq!(config.links[0].card.as_deref(), Some("eth0"));
+    for (listen, group, session, wanted) in [
+        (
+            "[fe80::7:1]:5406",
+            group,
+            theirs,
+            "quorate.toml:4:10: listen: found [fe80::7:1]:5406",
+        ),
+        (
+            mine,
+            group,
+            "[fe80::7:2]:5406",
+            "like \"[fe80::7:2%eth0]:5406\"",
+        ),
+        (
+            mine,
+            "[ff01::7]:5405",
+            theirs,
+            "a group that leaves this host",
+        ),
+        (
+            "10.0.0.1%eth0:5406",
+            group,
+            theirs,
+            "an IP address and a port",
+        ),
+    ] {
+        let why = of_link(&text(listen, group, session))
+            .expect_err("refused")
+            .to_string();
+        assert!(why.contains(wanted), "{why}");
+    }
+}

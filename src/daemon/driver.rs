@@ -2,26 +2,32 @@
 
 use super::alarms::{Alarms, Look};
 use super::api::{Chronicle, Question};
+use super::foreign::Foreign;
 use crate::agents::{Agents, run_level};
 use crate::api::{ApiAnswer, ApiRequest, EventLine, Grounds};
 use crate::clock::Clock;
 use crate::config::LibvirtSettings;
 use crate::guardian::Lease;
-use crate::net::{Links, Opener, Sealer, SessionEvent, SessionEvents, SessionHandle};
+use crate::net::{Links, Opener, Refused, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::mark::Marker;
 use crate::store::{Committed, Committer};
 use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
-use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
+use quorate_membership::{Founding, HostState, Incarnation, LinkId, NodeId, Time, Token};
 use quorate_recovery::Node;
-use quorate_recovery::contract::{Effect, Event, Fact, GuestOrder, NodeFrame, NodeWrite, Request};
+use quorate_recovery::contract::{
+    Departure, Effect, Event, EventKind, Fact, GuestOrder, NodeFrame, NodeWrite, Reply, Request,
+};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Facts taken in one go before the timer is looked at again.
 const BURST: usize = 64;
+/// Time between two looks at the network cards.
+const CARDS: Duration = Duration::from_secs(1);
 
 /// Where durable writes go.
 pub(crate) enum Durable {
@@ -38,6 +44,10 @@ pub(crate) struct Driver {
     pub(crate) me: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) links: Links,
+    /// Who sends what this cluster's key does not open.
+    pub(crate) foreign: Foreign,
+    /// Nodes that a session is open with.
+    pub(crate) connected: BTreeSet<NodeId>,
     pub(crate) sealer: Sealer,
     pub(crate) opener: Opener,
     pub(crate) sessions: SessionHandle,
@@ -82,8 +92,8 @@ pub(crate) enum Seen<'a> {
 pub(crate) enum Ended {
     /// A new incarnation must begin.
     Restart(String),
-    /// The node is done.
-    Exit(String),
+    /// The node is done, in this way.
+    Exit(Departure, String),
 }
 
 struct Work {
@@ -111,6 +121,13 @@ impl Driver {
             fences: tokio::task::JoinSet::new(),
         };
         self.step(&mut work, Fact::Timeout).await;
+        let mut cards = tokio::time::interval(CARDS);
+        cards.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let closed = self.links.not_open();
+        let closed: Vec<String> = closed.map(|(link, why)| closed_link(link, why)).collect();
+        for text in closed {
+            self.tell_of_host(EventKind::Alert, text);
+        }
         loop {
             if let Some(ended) = work.ended.take() {
                 return ended;
@@ -140,11 +157,19 @@ impl Driver {
                         self.step(&mut work, fact).await;
                     }
                 }
-                (link, bytes, _from) = self.links.recv() => self.datagram(&mut work, link, &bytes).await,
+                (link, bytes, from) = self.links.recv() => {
+                    self.datagram(&mut work, link, &bytes, from).await;
+                }
                 Some(event) = self.session_events.recv() => {
                     let fact = match event {
-                        SessionEvent::Up { peer, incarnation } => Fact::SessionUp { peer, incarnation },
-                        SessionEvent::Down { peer } => Fact::SessionDown { peer },
+                        SessionEvent::Up { peer, incarnation } => {
+                            self.connected.insert(peer);
+                            Fact::SessionUp { peer, incarnation }
+                        }
+                        SessionEvent::Down { peer } => {
+                            self.connected.remove(&peer);
+                            Fact::SessionDown { peer }
+                        }
                         SessionEvent::Message { peer, message } => Fact::Stream { peer, message },
                     };
                     self.step(&mut work, fact).await;
@@ -155,14 +180,22 @@ impl Driver {
                 }
                 Some(_) = work.fences.join_next() => {}
                 look = looked(&mut self.looks) => self.look(look),
+                _ = cards.tick() => self.look_at_cards(),
             }
         }
     }
 
-    async fn datagram(&mut self, work: &mut Work, link: LinkId, bytes: &[u8]) {
+    async fn datagram(&mut self, work: &mut Work, link: LinkId, bytes: &[u8], from: SocketAddr) {
         // What cannot be opened is counted by the opener, and shown by `status`.
-        let Ok(frame) = self.opener.open(bytes) else {
-            return;
+        let frame = match self.opener.open(bytes) {
+            Ok(frame) => frame,
+            Err(why) => {
+                if why == Refused::ForeignKey && self.foreign.heard(from) {
+                    let text = format!("datagrams under another key are heard from {}", from.ip());
+                    self.tell_of_host(EventKind::Alert, text);
+                }
+                return;
+            }
         };
         if let Datagram::Join(join) = &frame.body {
             // A node without a cluster asks; the first record is no secret among key holders.
@@ -243,11 +276,13 @@ impl Driver {
             Effect::Published { token, bytes } => {
                 (self.watcher)(&self.node, Seen::Published(token, &bytes));
             }
-            Effect::Reply { client, result } => {
+            Effect::Reply { client, reply } => {
                 if let Some(answer) = work.clients.remove(&client) {
-                    let _ = answer.send(match result {
-                        Ok(text) => ApiAnswer::Ok(json!(text)),
-                        Err(why) => ApiAnswer::Error(why),
+                    let text = reply.to_string();
+                    let _ = answer.send(match reply {
+                        Reply::Done(_) => ApiAnswer::Ok(json!(text)),
+                        Reply::Refused(_) | Reply::NotProposed(_) => ApiAnswer::Error(text),
+                        Reply::Unknown => ApiAnswer::Unknown(text),
                     });
                 }
             }
@@ -259,22 +294,95 @@ impl Driver {
                 }
             }
             Effect::Restart { why } => work.ended = Some(Ended::Restart(why)),
-            Effect::Exit { why } => work.ended = Some(Ended::Exit(why)),
+            Effect::Exit { how, why } => work.ended = Some(Ended::Exit(how, why)),
             Effect::Wait { until } => work.wait = until,
         }
     }
 
     fn tell_event(&mut self, event: &Event) {
-        tracing::info!(
-            token = %event.token,
-            kind = ?event.kind,
-            host = event.host.as_deref().unwrap_or("-"),
-            guest = event.guest.as_deref().unwrap_or("-"),
-            "{}",
-            event.text
-        );
+        macro_rules! log_as {
+            ($level:ident) => {
+                tracing::$level!(
+                    token = %event.token,
+                    kind = ?event.kind,
+                    host = event.host.as_deref().unwrap_or("-"),
+                    guest = event.guest.as_deref().unwrap_or("-"),
+                    "{}",
+                    event.text
+                )
+            };
+        }
+        match event.kind {
+            EventKind::Alert => log_as!(warn),
+            _ => log_as!(info),
+        }
         self.chronicle.add(EventLine::now(event));
         (self.watcher)(&self.node, Seen::Event(event));
+    }
+
+    /// Opens and closes links as their addresses come, go and move.
+    fn look_at_cards(&mut self) {
+        for change in self.links.look() {
+            match change.closed {
+                Some(why) => {
+                    self.tell_of_host(EventKind::Alert, closed_link(&change.link, &why));
+                }
+                None => {
+                    let text = format!("link {} is open", change.link);
+                    self.tell_of_host(EventKind::Changed, text);
+                }
+            }
+        }
+    }
+
+    /// An event about this host that is in no log.
+    fn tell_of_host(&mut self, kind: EventKind, text: String) {
+        let host = self.node.member().cluster().name(self.me);
+        self.tell_event(&Event {
+            token: Token::NONE,
+            kind,
+            host: Some(host),
+            guest: None,
+            text,
+        });
+    }
+
+    /// What an operator should know of this host's part of the network.
+    fn remarks(&self) -> Vec<String> {
+        let mut out: Vec<String> = self.alarms.standing().map(str::to_owned).collect();
+        let closed = self.links.not_open();
+        out.extend(closed.map(|(link, why)| closed_link(link, why)));
+        out.extend(self.foreign.words());
+        out.extend(
+            self.sessions
+                .not_listening()
+                .map(|why| format!("no session can come in: {why}")),
+        );
+        let unreached = self.sessions.unreached();
+        let cluster = self.node.member().cluster();
+        for (voter, _) in &cluster.voters {
+            let member = cluster
+                .hosts
+                .get(voter)
+                .is_some_and(|h| h.state() == HostState::Member);
+            if *voter == self.me || !member || self.connected.contains(voter) {
+                continue;
+            }
+            let why = unreached.get(voter).map_or("", String::as_str);
+            out.push(format!(
+                "no session with {}{}{why}: the log does not pass between the two; is TCP blocked?",
+                cluster.name(*voter),
+                if why.is_empty() { "" } else { ": " },
+            ));
+        }
+        let dropped = crate::log::dropped();
+        if dropped > 0 {
+            out.push(format!(
+                "{dropped} lines of the daemon's log were dropped: its reader does not keep up, or \
+                 its disk is full"
+            ));
+        }
+        out
     }
 
     fn look(&mut self, look: Look) {
@@ -307,7 +415,7 @@ impl Driver {
                     map.insert("sessions".into(), json!(self.sessions.counters()));
                     map.insert("unreached".into(), json!(named(self.sessions.unreached())));
                     if let Some(remarks) = map.get_mut("remarks").and_then(|r| r.as_array_mut()) {
-                        remarks.extend(self.alarms.standing().map(|text| json!(text)));
+                        remarks.extend(self.remarks().into_iter().map(|text| json!(text)));
                     }
                 }
                 ApiAnswer::Ok(status)
@@ -339,6 +447,10 @@ impl Driver {
         };
         let _ = q.answer.send(answer);
     }
+}
+
+fn closed_link(link: &str, why: &str) -> String {
+    format!("link {link} is closed, and is opened as soon as it can be: {why}")
 }
 
 fn named(unreached: BTreeMap<NodeId, String>) -> BTreeMap<String, String> {

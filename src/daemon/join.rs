@@ -1,10 +1,11 @@
 //! `quorate cluster init` and `quorate join`: making a store, and finding the cluster's first
 //! record on the network.
 
+use super::foreign::Foreign;
 use super::{DaemonError, links, machine, store_path};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::net::{ClusterKey, Links, Opener, Sealer};
+use crate::net::{ClusterKey, Links, Opener, Refused, Sealer};
 use crate::store::{Store, StoreError};
 use quorate_membership::frame::{Datagram, Frame, Header};
 use quorate_membership::handshake::{Handshake, Plan, Step};
@@ -28,6 +29,8 @@ pub type JoinError = DaemonError;
 /// sealed twice, and the node's own sealer begins above.
 pub(crate) const NUMBERS: u64 = 1 << 32;
 
+/// Time between two looks at the network cards.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often waiting is spoken of.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -47,12 +50,12 @@ pub async fn join(
     let founding = match (role, &config.founding) {
         (Role::Founder, None) => {
             let path = config.path.display();
-            return Err(DaemonError(format!(
+            return Err(DaemonError::input(format!(
                 "{path}: there is no [cluster] to found"
             )));
         }
         (Role::Founder, Some(f)) if !f.voters.contains(&config.node) => {
-            return Err(DaemonError(format!(
+            return Err(DaemonError::input(format!(
                 "{}: cluster.voters does not name this node ({}): a founder votes",
                 config.path.display(),
                 config.node.0
@@ -73,7 +76,7 @@ pub async fn join(
     let mut store = Store::open_if(&path, &machine, |identity, cluster| {
         super::start::same_node(config, identity)?;
         cluster.map_or(Ok(()), |cluster| {
-            Err(DaemonError(format!(
+            Err(DaemonError::input(format!(
                 "{}: this node belongs to cluster {cluster} already; start it with `quorate daemon`",
                 path.display()
             )))
@@ -105,7 +108,7 @@ pub(super) async fn finish(
     mut store: Store,
 ) -> Result<Store, DaemonError> {
     if store.load()?.founding.is_none() {
-        let mut links = Links::open(&links(config))?;
+        let mut links = Links::open_late(&links(config))?;
         let tell = |text: &str| tracing::info!("{text}");
         Greeting::of(config, &store, None)?
             .shake(key, &mut links, &mut store, None, &tell)
@@ -171,24 +174,39 @@ impl Greeting {
         let mut sealer = Sealer::new(key, self.me, self.incarnation);
         let mut opener = Opener::new(key, self.me, self.incarnation);
         let began = Clock.now();
-        let founder = self.plan.is_some();
         let mut shake = Handshake::new(began, self.me, self.store, self.pledged, self.plan.clone());
         let mut spoken = began;
         let mut cluster = None;
+        let mut looked = began;
+        let mut foreign = Foreign::default();
         loop {
+            if Clock.now().since(looked) >= LOOK {
+                looked = Clock.now();
+                for change in links.look() {
+                    match change.closed {
+                        Some(why) => tell(&format!("link {} is closed: {why}", change.link)),
+                        None => tell(&format!("link {} is open", change.link)),
+                    }
+                }
+            }
             let mut steps = shake.tick(Clock.now());
             if steps.is_empty() {
                 tokio::select! {
                     biased;
-                    (_, bytes, _) = links.recv() => {
-                        if let Ok(frame) = opener.open(&bytes)
-                            && let Datagram::Join(join) = &frame.body
-                            && frame.header.from != self.me
-                        {
-                            steps = shake.heard(Clock.now(), frame.header.from, join);
+                    (_, bytes, from) = links.recv() => match opener.open(&bytes) {
+                        Ok(frame) => {
+                            if let Datagram::Join(join) = &frame.body
+                                && frame.header.from != self.me
+                            {
+                                steps = shake.heard(Clock.now(), frame.header.from, join);
+                            }
                         }
-                    }
-                    () = until(shake.deadline()) => {}
+                        Err(Refused::ForeignKey) => {
+                            foreign.heard(from);
+                        }
+                        Err(_) => {}
+                    },
+                    () = until(shake.deadline().min(looked + LOOK)) => {}
                 }
             }
             for step in steps {
@@ -214,20 +232,20 @@ impl Greeting {
                         let frame = Frame { header, to, body };
                         let sealed = sealer
                             .seal(&frame)
-                            .map_err(|e| DaemonError(e.to_string()))?;
+                            .map_err(|e| DaemonError::world(e.to_string()))?;
                         links.send(&frame.to, &sealed);
                     }
-                    Step::Done => return cluster.ok_or(DaemonError("no cluster".into())),
-                    Step::Refuse(why) => return Err(DaemonError(why)),
+                    Step::Done => return cluster.ok_or(DaemonError::world("no cluster")),
+                    Step::Refuse(why) => return Err(DaemonError::input(why)),
                 }
             }
             let now = Clock.now();
             if patience.is_some_and(|p| now.since(began) >= p) {
                 // A founder whose record is kept has founded the cluster: whoever missed it
                 // hears of it from any daemon.
-                let waiting = self.waiting(&shake, founder);
+                let waiting = self.waiting(&shake, &foreign, links);
                 return cluster.ok_or_else(|| {
-                    DaemonError(format!(
+                    DaemonError::world(format!(
                         "no cluster within the time given: {waiting}. The store is kept, run the \
                          same command again"
                     ))
@@ -235,18 +253,27 @@ impl Greeting {
             }
             if now.since(spoken) >= PROGRESS {
                 spoken = now;
-                tell(&self.waiting(&shake, founder));
+                tell(&self.waiting(&shake, &foreign, links));
             }
         }
     }
 
-    fn waiting(&self, shake: &Handshake, founder: bool) -> String {
-        if !founder {
-            return "waiting for a founder, or for a member of the cluster".into();
+    /// What is waited for, and what seems to be in the way.
+    fn waiting(&self, shake: &Handshake, foreign: &Foreign, links: &Links) -> String {
+        let mut text = if self.plan.is_none() {
+            "waiting for a founder, or for a member of the cluster".to_owned()
+        } else {
+            let name = |n: &NodeId| self.names.get(n).cloned().unwrap_or_else(|| n.to_string());
+            let names: Vec<String> = shake.missing().iter().map(name).collect();
+            format!("waiting for {}: run `quorate join` there", names.join(", "))
+        };
+        for (link, why) in links.not_open() {
+            text.push_str(&format!("; link {link} is closed: {why}"));
         }
-        let name = |n: &NodeId| self.names.get(n).cloned().unwrap_or_else(|| n.to_string());
-        let names: Vec<String> = shake.missing().iter().map(name).collect();
-        format!("waiting for {}: run `quorate join` there", names.join(", "))
+        for words in foreign.words() {
+            text.push_str(&format!("; {words}"));
+        }
+        text
     }
 }
 
@@ -260,6 +287,6 @@ pub(crate) fn random_name() -> Result<u128, DaemonError> {
     let mut bytes = [0; 16];
     ring::rand::SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_| DaemonError("the system gives no random numbers".into()))?;
+        .map_err(|_| DaemonError::world("the system gives no random numbers"))?;
     Ok(u128::from_le_bytes(bytes))
 }

@@ -1,7 +1,7 @@
 //! Links and sessions as the configuration names them.
 
 use crate::config::{Carrier, Config};
-use crate::net::{Interface, LinkConfig, LinkKind};
+use crate::net::{Endpoint, Interface, LinkConfig, LinkKind};
 use quorate_membership::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +14,10 @@ pub(crate) fn links(config: &Config) -> Vec<LinkConfig> {
         .map(|link| {
             let kind = match link.carrier {
                 Carrier::Multicast(group) => LinkKind::Multicast {
-                    interface: Interface::Address(link.address),
+                    interface: match &link.card {
+                        Some(card) => Interface::Name(card.clone()),
+                        None => Interface::Address(link.address),
+                    },
                     group,
                     ttl: 1,
                     // Several nodes on one machine hear each other only with it; a node drops its
@@ -23,6 +26,7 @@ pub(crate) fn links(config: &Config) -> Vec<LinkConfig> {
                 },
                 Carrier::Unicast { port } => LinkKind::Unicast {
                     bind: SocketAddr::new(link.address, port),
+                    card: link.card.clone(),
                     peers: config
                         .peers
                         .iter()
@@ -42,6 +46,7 @@ pub(crate) fn links(config: &Config) -> Vec<LinkConfig> {
 }
 
 /// Where every other node accepts sessions.
-pub(crate) fn sessions(config: &Config) -> BTreeMap<NodeId, SocketAddr> {
-    config.peers.iter().map(|p| (p.node, p.session)).collect()
+pub(crate) fn sessions(config: &Config) -> BTreeMap<NodeId, Endpoint> {
+    let peers = config.peers.iter();
+    peers.map(|p| (p.node, p.session.clone())).collect()
 }

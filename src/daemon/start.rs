@@ -7,33 +7,76 @@ use crate::config::{Config, machine_memory, memory_room};
 use crate::guardian::ResetNote;
 use crate::guardian::records::RunDir;
 use crate::hypervisor::Limits;
-use crate::net::{Links, SessionError};
-use crate::store::NodeIdentity;
+use crate::net::{ClusterKey, LinkError, Links, SessionError};
+use crate::store::{NodeIdentity, Store};
 use quorate_membership::entry::{Capacity, Profile};
 use quorate_membership::{BootId, StoreId, Timing, Token};
 use quorate_recovery::contract::{Event, EventKind};
+use std::io;
 
-/// Refuses what another program holds already: the API's socket, the links' ports, the sessions'
-/// port. Before the store is opened, because opening it begins an incarnation.
-///
-/// # Errors
-/// What is taken.
-pub(super) fn nothing_taken(config: &Config) -> Result<(), DaemonError> {
-    super::api::free(&config.socket).map_err(|e| DaemonError(e.to_string()))?;
-    // Not if it is not there: opening says so better.
-    if super::store_path(config).exists() {
-        drop(Links::open(&super::links(config))?);
-        let address = config.listen;
-        std::net::TcpListener::bind(address)
-            .map_err(|source| SessionError::Listen { address, source })?;
+/// Opens the store of this node, on a thread of its own: a disk that does not answer must not keep
+/// the daemon from being stopped.
+pub(super) async fn open_store(config: &Config) -> Result<Store, DaemonError> {
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let machine = super::machine(&config)?;
+        let right = |identity: &NodeIdentity, _| same_node(&config, identity);
+        Store::open_if(&super::store_path(&config), &machine, right)
+    });
+    opened
+        .await
+        .map_err(|e| DaemonError::world(e.to_string()))?
+}
+
+/// What the daemon would find when it opens what the file names: each fault in words. Nothing is
+/// kept open.
+#[must_use]
+pub fn trial(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Err(e) = ClusterKey::load(&config.key_file) {
+        faults.push(e.to_string());
     }
-    Ok(())
+    let runs = super::api::free(&config.socket).is_err();
+    let mut said = |e: &dyn std::error::Error, in_use: bool| {
+        // The daemon that runs holds them.
+        if !(runs && in_use) {
+            faults.push(e.to_string());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    if let Ok(runtime) = &runtime {
+        let _entered = runtime.enter();
+        for link in super::links(config) {
+            if let Err(e) = Links::open(&[link]) {
+                let in_use = matches!(&e, LinkError::System { source, .. }
+                    if source.kind() == io::ErrorKind::AddrInUse);
+                said(&e, in_use);
+            }
+        }
+    }
+    let listened = config
+        .listen
+        .resolve()
+        .and_then(std::net::TcpListener::bind);
+    if let Err(source) = listened {
+        let in_use = source.kind() == io::ErrorKind::AddrInUse;
+        let address = config.listen.clone();
+        said(&SessionError::Listen { address, source }, in_use);
+    }
+    for peer in &config.peers {
+        if let Err(e) = peer.session.resolve() {
+            faults.push(format!("peer {}: {}: {e}", peer.name, peer.session));
+        }
+    }
+    faults
 }
 
 /// Says why this host was reset, if its guardian did that in an earlier boot: once.
 pub(super) fn tell_reset(config: &Config, chronicle: &Chronicle) -> Result<(), DaemonError> {
     let boot = crate::clock::boot_id(&config.boot_id_file);
-    let boot = boot.map_err(|e| DaemonError(e.to_string()))?;
+    let boot = boot.map_err(|e| DaemonError::world(e.to_string()))?;
     let file = super::reset_note(config);
     let Some(note) = ResetNote::read(&file, boot) else {
         return Ok(());
@@ -68,7 +111,7 @@ pub(super) fn tell_limits(timing: &Timing, boot: BootId, run: &RunDir) -> Result
     };
     limits
         .write(run)
-        .map_err(|e| DaemonError(format!("what the guardian works by: {e}")))
+        .map_err(|e| DaemonError::world(format!("what the guardian works by: {e}")))
 }
 
 /// The store must be that of the node in the file.
@@ -76,7 +119,7 @@ pub(super) fn same_node(config: &Config, identity: &NodeIdentity) -> Result<(), 
     if identity.node == config.node && identity.name == config.name {
         return Ok(());
     }
-    Err(DaemonError(format!(
+    Err(DaemonError::input(format!(
         "{}: node {} named {:?}, but the store in {} is that of {} named {:?}",
         config.path.display(),
         config.node.0,

@@ -4,14 +4,16 @@
 //! receiving core. A unicast link sends one copy to each addressee it knows. Sending never waits:
 //! a datagram that the system does not take at once is lost and counted, as on any network.
 
+use super::cards::{self, Cards};
+use super::endpoint::of_one_link;
+use super::sockets::{System, multicast, unicast};
 use quorate_membership::{LinkId, NodeId, codec};
 use serde::Serialize;
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
-use std::num::NonZeroU32;
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
@@ -21,8 +23,6 @@ pub const LINKS: usize = 8;
 /// No datagram is longer than this many bytes: none travels as fragments, of which one that is lost
 /// loses it whole.
 pub const LONGEST: usize = codec::DATAGRAM;
-/// Bytes the system keeps for us while the loop is busy.
-const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// One network between the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum LinkKind {
     Unicast {
         /// This node's address and port.
         bind: SocketAddr,
+        /// Name of the card, where the address alone does not name one.
+        card: Option<String>,
         /// The other nodes' addresses on this link.
         peers: BTreeMap<NodeId, SocketAddr>,
     },
@@ -59,7 +61,7 @@ pub enum LinkKind {
 /// A network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interface {
-    /// The one that has this address.
+    /// The one that has this address, wherever that is at the moment.
     Address(IpAddr),
     /// The one of this name.
     Name(String),
@@ -138,9 +140,29 @@ pub struct LinkCounters {
 }
 
 struct Link {
-    socket: UdpSocket,
-    road: Road,
+    config: LinkConfig,
+    state: State,
     counters: LinkCounters,
+}
+
+enum State {
+    Open {
+        socket: UdpSocket,
+        road: Road,
+        /// The card it was opened on; `None` where that is the system's choice.
+        card: Option<u32>,
+    },
+    /// Why it is not open.
+    Closed(String),
+}
+
+/// What changed with a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkChange {
+    /// Its name.
+    pub link: String,
+    /// Why it is closed; `None` if it is open, perhaps on another card than before.
+    pub closed: Option<String>,
 }
 
 enum Road {
@@ -162,16 +184,61 @@ impl Links {
     /// # Errors
     /// The first link that cannot be opened, with its address and the cause.
     pub fn open(configs: &[LinkConfig]) -> Result<Links, LinkError> {
+        let cards = Cards::read().unwrap_or_default();
+        let mut links = Links::closed(configs)?;
+        for link in &mut links.links {
+            link.open(&cards)?;
+        }
+        Ok(links)
+    }
+
+    /// Opens what can be opened, and leaves the rest to [`Links::look`]. Must run inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// Only what no time heals: too few or too many links, or a group that is none.
+    pub fn open_late(configs: &[LinkConfig]) -> Result<Links, LinkError> {
+        let mut links = Links::closed(configs)?;
+        let cards = Cards::read().unwrap_or_default();
+        for link in &mut links.links {
+            match link.open(&cards) {
+                Ok(()) => {}
+                Err(e @ LinkError::System { .. }) => link.state = State::Closed(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(links)
+    }
+
+    fn closed(configs: &[LinkConfig]) -> Result<Links, LinkError> {
         if configs.is_empty() || configs.len() > LINKS {
             return Err(LinkError::Count {
                 found: configs.len(),
             });
         }
-        let links = configs.iter().map(Link::open).collect::<Result<_, _>>()?;
         Ok(Links {
-            links,
+            links: configs.iter().map(Link::new).collect(),
             next: 0,
             buffer: vec![0; 1 << 16],
+        })
+    }
+
+    /// Looks at the cards of this machine: opens what is closed and can be opened now, closes what
+    /// lost its address, opens anew what has it on another card. To be called every second or so.
+    pub fn look(&mut self) -> Vec<LinkChange> {
+        let Ok(cards) = Cards::read() else {
+            // Nothing is known of the cards; what is open stays.
+            return Vec::new();
+        };
+        let looked = self.links.iter_mut().filter_map(|link| link.look(&cards));
+        looked.collect()
+    }
+
+    /// The links that are closed, and why.
+    pub fn not_open(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.links.iter().filter_map(|link| match &link.state {
+            State::Open { .. } => None,
+            State::Closed(why) => Some((link.config.name.as_str(), why.as_str())),
         })
     }
 
@@ -191,16 +258,26 @@ impl Links {
     /// # Errors
     /// There is no such link, or the system's reason.
     pub fn local_addr(&self, link: LinkId) -> io::Result<SocketAddr> {
-        let link = self.links.get(usize::from(link.0));
-        link.ok_or(io::ErrorKind::NotFound)?.socket.local_addr()
+        match self.links.get(usize::from(link.0)).map(|l| &l.state) {
+            Some(State::Open { socket, .. }) => socket.local_addr(),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// Tells a unicast link the other nodes' addresses; no effect on a multicast link.
     pub fn set_peers(&mut self, link: LinkId, addresses: BTreeMap<NodeId, SocketAddr>) {
         if let Some(link) = self.links.get_mut(usize::from(link.0))
-            && let Road::Copies(peers) = &mut link.road
+            && let LinkKind::Unicast { peers, .. } = &mut link.config.kind
         {
-            *peers = addresses;
+            peers.clone_from(&addresses);
+            if let State::Open {
+                road: Road::Copies(peers),
+                card,
+                ..
+            } = &mut link.state
+            {
+                *peers = on_card(&addresses, *card);
+            }
         }
     }
 
@@ -222,8 +299,11 @@ impl Links {
         for turn in 0..count {
             let at = (self.next + turn) % count;
             let link = &mut self.links[at];
+            let State::Open { socket, .. } = &link.state else {
+                continue;
+            };
             let mut buffer = ReadBuf::new(&mut self.buffer);
-            match link.socket.poll_recv_from(cx, &mut buffer) {
+            match socket.poll_recv_from(cx, &mut buffer) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(from)) => {
                     link.counters.received += 1;
@@ -243,39 +323,97 @@ impl Links {
 }
 
 impl Link {
-    fn open(config: &LinkConfig) -> Result<Link, LinkError> {
-        let name = &config.name;
-        let (socket, road) = match &config.kind {
+    fn new(config: &LinkConfig) -> Link {
+        Link {
+            config: config.clone(),
+            state: State::Closed("not opened yet".to_owned()),
+            counters: LinkCounters {
+                name: config.name.clone(),
+                ..LinkCounters::default()
+            },
+        }
+    }
+
+    /// The card it belongs on now, and whether its address may be used there; `None` where no card
+    /// has the address.
+    fn card(&self, cards: &Cards) -> Option<(u32, bool)> {
+        match &self.config.kind {
+            LinkKind::Multicast { interface, .. } => match interface {
+                Interface::Address(address) => cards.find(*address, None),
+                Interface::Name(name) => cards::index(name).ok().map(|card| (card, true)),
+            },
+            LinkKind::Unicast { bind, card, .. } => match card {
+                Some(name) => {
+                    let card = cards::index(name).ok()?;
+                    cards.find(bind.ip(), Some(card))
+                }
+                None => cards.find(bind.ip(), None),
+            },
+        }
+    }
+
+    fn open(&mut self, cards: &Cards) -> Result<(), LinkError> {
+        let name = &self.config.name;
+        let card = self.card(cards).map(|(card, _)| card);
+        let (socket, road) = match &self.config.kind {
             LinkKind::Multicast {
                 interface,
                 group,
                 ttl,
                 loopback,
-            } => (
-                multicast(name, interface, *group, *ttl, *loopback)?,
-                Road::Group(*group),
-            ),
-            LinkKind::Unicast { bind, peers } => {
-                (unicast(name, *bind)?, Road::Copies(peers.clone()))
+            } => {
+                let group = in_scope(*group, card);
+                let socket = multicast(name, interface, card, group, *ttl, *loopback)?;
+                (socket, Road::Group(group))
+            }
+            LinkKind::Unicast { bind, peers, .. } => {
+                let socket = unicast(name, in_scope(*bind, card))?;
+                (socket, Road::Copies(on_card(peers, card)))
             }
         };
         let system = System { link: name };
         let socket: StdUdpSocket = socket.into();
         let socket = system.of("watch", "its socket", UdpSocket::from_std(socket))?;
-        let counters = LinkCounters {
-            name: name.clone(),
-            ..LinkCounters::default()
+        self.state = State::Open { socket, road, card };
+        Ok(())
+    }
+
+    fn look(&mut self, cards: &Cards) -> Option<LinkChange> {
+        let now = self.card(cards);
+        let closed = match (&self.state, now) {
+            // As it was.
+            (State::Open { card, .. }, Some((now, _))) if *card == Some(now) => return None,
+            // Bound without a card: to any address, or to one that is local by a route.
+            (State::Open { card: None, .. }, None) => return None,
+            (State::Open { .. }, None) => Some("no card of this host has its address".to_owned()),
+            (State::Open { .. } | State::Closed(_), _) => {
+                self.open(cards).err().map(|e| e.to_string())
+            }
         };
-        Ok(Link {
-            socket,
-            road,
-            counters,
+        if let Some(why) = &closed {
+            let said = matches!(&self.state, State::Closed(before) if before == why);
+            self.state = State::Closed(why.clone());
+            if said {
+                return None;
+            }
+        }
+        Some(LinkChange {
+            link: self.config.name.clone(),
+            closed,
         })
     }
 
     fn send(&mut self, to: &[NodeId], datagram: &[u8]) {
-        let (socket, counters) = (&self.socket, &mut self.counters);
-        match &self.road {
+        let counters = &mut self.counters;
+        let (socket, road) = match &self.state {
+            State::Open { socket, road, .. } => (socket, road),
+            State::Closed(why) => {
+                counters.send_errors += 1;
+                counters.last_error = Some(why.clone());
+                return;
+            }
+        };
+        match road {
             Road::Group(group) => send_one(socket, counters, *group, datagram),
             Road::Copies(peers) if to.is_empty() => {
                 for address in peers.values() {
@@ -316,199 +454,21 @@ fn send_one(socket: &UdpSocket, counters: &mut LinkCounters, to: SocketAddr, dat
     }
 }
 
-/// Turns refusals of the system into errors that name the link.
-struct System<'a> {
-    link: &'a str,
-}
-
-impl System<'_> {
-    fn of<T, E: Into<io::Error>>(
-        &self,
-        action: &'static str,
-        address: impl ToString,
-        result: Result<T, E>,
-    ) -> Result<T, LinkError> {
-        result.map_err(|e| LinkError::System {
-            link: self.link.to_owned(),
-            action,
-            address: address.to_string(),
-            source: e.into(),
-        })
-    }
-}
-
-fn new_socket(system: &System<'_>, address: SocketAddr) -> Result<Socket, LinkError> {
-    let domain = Domain::for_address(address);
-    let made = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP));
-    let socket = system.of("make a socket for", address, made)?;
-    system.of("set up", address, socket.set_nonblocking(true))?;
-    // The system caps this silently at net.core.rmem_max; a smaller buffer still works.
-    system.of(
-        "size the buffer of",
-        address,
-        socket.set_recv_buffer_size(RECEIVE_BUFFER),
-    )?;
-    if address.is_ipv6() {
-        system.of("set up", address, socket.set_only_v6(true))?;
-    }
-    Ok(socket)
-}
-
-fn unicast(link: &str, bind: SocketAddr) -> Result<Socket, LinkError> {
-    let system = System { link };
-    let socket = new_socket(&system, bind)?;
-    system.of("bind to", bind, socket.bind(&bind.into()))?;
-    Ok(socket)
-}
-
-fn multicast(
-    link: &str,
-    interface: &Interface,
-    group: SocketAddr,
-    ttl: u8,
-    loopback: bool,
-) -> Result<Socket, LinkError> {
-    let system = System { link };
-    if !group.ip().is_multicast() {
-        return Err(LinkError::NotAGroup {
-            link: link.to_owned(),
-            group,
-        });
-    }
-    if let Interface::Address(interface) = interface
-        && interface.is_ipv4() != group.is_ipv4()
-    {
-        return Err(LinkError::Mixed {
-            link: link.to_owned(),
-            interface: *interface,
-            group,
-        });
-    }
-    let socket = new_socket(&system, group)?;
-    // Several nodes of one machine share group and port, and each gets every datagram.
-    system.of("share", group, socket.set_reuse_address(true))?;
-    // To the group itself: datagrams for other groups and for this host do not reach the socket.
-    system.of("bind to", group, socket.bind(&group.into()))?;
-    match group.ip() {
-        IpAddr::V4(address) => {
-            join_v4(&system, &socket, interface, address)?;
-            system.of(
-                "limit the reach of",
-                group,
-                socket
-                    .set_multicast_ttl_v4(ttl.into())
-                    .and_then(|()| socket.set_multicast_loop_v4(loopback))
-                    .and_then(|()| socket.set_multicast_all_v4(false)),
-            )?;
+/// An address of one link with the index of its card; any other as it is.
+fn in_scope(address: SocketAddr, card: Option<u32>) -> SocketAddr {
+    match (address, card) {
+        (SocketAddr::V6(mut v6), Some(card)) if of_one_link(v6.ip().to_owned().into()) => {
+            v6.set_scope_id(card);
+            v6.into()
         }
-        IpAddr::V6(address) => {
-            join_v6(&system, &socket, interface, address)?;
-            system.of(
-                "limit the reach of",
-                group,
-                socket
-                    .set_multicast_hops_v6(ttl.into())
-                    .and_then(|()| socket.set_multicast_loop_v6(loopback)),
-            )?;
-        }
-    }
-    Ok(socket)
-}
-
-// Without the interface given for sending, a datagram leaves by the default route or, where there
-// is none, not at all.
-
-fn join_v4(
-    system: &System<'_>,
-    socket: &Socket,
-    interface: &Interface,
-    group: Ipv4Addr,
-) -> Result<(), LinkError> {
-    match interface {
-        Interface::Address(IpAddr::V4(address)) => {
-            let sends = socket.set_multicast_if_v4(address);
-            system.of("send from", address, sends)?;
-            let joined = socket.join_multicast_v4(&group, address);
-            system.of("join its group at", address, joined)
-        }
-        // Refused before.
-        Interface::Address(IpAddr::V6(_)) => Ok(()),
-        Interface::Name(name) => {
-            let index = index_of(system, socket, name)?;
-            let any = Ipv4Addr::UNSPECIFIED;
-            let sends = rustix::net::sockopt::set_ip_multicast_if_with_ifindex(
-                socket,
-                &any,
-                &any,
-                index.get(),
-            );
-            system.of("send from", name, sends)?;
-            let card = InterfaceIndexOrAddress::Index(index.get());
-            let joined = socket.join_multicast_v4_n(&group, &card);
-            system.of("join its group at", name, joined)
-        }
+        _ => address,
     }
 }
 
-fn join_v6(
-    system: &System<'_>,
-    socket: &Socket,
-    interface: &Interface,
-    group: Ipv6Addr,
-) -> Result<(), LinkError> {
-    let (name, index) = match interface {
-        Interface::Name(name) => (name.clone(), index_of(system, socket, name)?),
-        Interface::Address(address) => {
-            let table = std::fs::read_to_string("/proc/net/if_inet6");
-            let table = system.of("find the card of", address, table)?;
-            let index = index_in_table(&table, *address)
-                .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable));
-            let index = system.of("find the card of", address, index)?;
-            (address.to_string(), index)
-        }
-    };
-    let sends = socket.set_multicast_if_v6(index.get());
-    system.of("send from", &name, sends)?;
-    let joined = socket.join_multicast_v6(&group, index.get());
-    system.of("join its group at", &name, joined)
-}
-
-fn index_of(system: &System<'_>, socket: &Socket, name: &str) -> Result<NonZeroU32, LinkError> {
-    let index = rustix::net::netdevice::name_to_index(socket, name);
-    let index = system.of("find card", name, index)?;
-    let none = || io::Error::from(io::ErrorKind::NotFound);
-    system.of("find card", name, NonZeroU32::new(index).ok_or_else(none))
-}
-
-/// The card with an IPv6 address, from the system's table: address and index in hexadecimal lead
-/// each line.
-fn index_in_table(table: &str, address: IpAddr) -> Option<NonZeroU32> {
-    let IpAddr::V6(address) = address else {
-        return None;
-    };
-    let wanted = format!("{:032x}", u128::from(address));
-    let line = table.lines().find(|line| line.starts_with(&wanted))?;
-    let index = line.split_ascii_whitespace().nth(1)?;
-    NonZeroU32::new(u32::from_str_radix(index, 16).ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_card_of_an_ipv6_address_is_read_from_the_systems_table() {
-        let table = "\
-00000000000000000000000000000001 01 80 10 80       lo
-fe800000000000000042acfffe110002 0a 40 20 80     eth0
-";
-        let find = |text: &str| {
-            let address = text.parse().expect("an address");
-            index_in_table(table, address).map(NonZeroU32::get)
-        };
-        assert_eq!(find("fe80::42:acff:fe11:2"), Some(10));
-        assert_eq!(find("::1"), Some(1));
-        assert_eq!(find("fe80::1"), None);
-        assert_eq!(find("127.0.0.1"), None);
-    }
+fn on_card(
+    peers: &BTreeMap<NodeId, SocketAddr>,
+    card: Option<u32>,
+) -> BTreeMap<NodeId, SocketAddr> {
+    let scoped = peers.iter().map(|(n, at)| (*n, in_scope(*at, card)));
+    scoped.collect()
 }

@@ -8,12 +8,16 @@
 //!
 //! Nothing here judges what a frame means: cluster, epoch and repeats are the core's business.
 
+pub(crate) mod cards;
 pub mod datagram;
+pub mod endpoint;
 pub mod key;
 pub mod seal;
 pub mod session;
+mod sockets;
 
-pub use datagram::{Interface, LinkConfig, LinkCounters, LinkError, LinkKind, Links};
+pub use datagram::{Interface, LinkChange, LinkConfig, LinkCounters, LinkError, LinkKind, Links};
+pub use endpoint::{Endpoint, ZonedIp};
 pub use key::{ClusterKey, KeyError};
 pub use seal::{Dropped, Opener, Refused, SealError, Sealer};
 pub use session::{

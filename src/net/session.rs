@@ -15,6 +15,7 @@ mod peers;
 mod record;
 mod run;
 
+use crate::net::endpoint::Endpoint;
 use crate::net::key::ClusterKey;
 use peers::Shared;
 use quorate_membership::codec::{self, Kind};
@@ -48,8 +49,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// What a node needs to have sessions.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// The address and port listened on.
-    pub listen: SocketAddr,
+    /// Where to listen.
+    pub listen: Endpoint,
     /// T: a sign of life is sent after this long without a message; a session on which nothing
     /// came for 4·T is given up.
     pub keepalive: Duration,
@@ -62,7 +63,7 @@ pub enum SessionError {
     #[error("sessions: cannot listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Endpoint,
         /// Why.
         source: io::Error,
     },
@@ -217,19 +218,52 @@ impl Sessions {
         me: NodeId,
         incarnation: Incarnation,
     ) -> Result<(SessionHandle, SessionEvents), SessionError> {
+        let refused = |source| SessionError::Listen {
+            address: config.listen.clone(),
+            source,
+        };
+        let listener = listen(&config.listen).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        // Another than the one asked for if the system chose the port.
+        let found = SessionConfig {
+            listen: Endpoint {
+                port: address.port(),
+                ..config.listen.clone()
+            },
+            ..*config
+        };
+        Sessions::begin(&found, key, (me, incarnation), address, Some(listener))
+    }
+
+    /// As [`Sessions::start`], but an address that cannot be listened on yet is waited for.
+    ///
+    /// # Errors
+    /// Only what no time heals.
+    pub fn start_late(
+        config: &SessionConfig,
+        key: &ClusterKey,
+        me: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<(SessionHandle, SessionEvents), SessionError> {
+        let address = SocketAddr::new(config.listen.at.ip, config.listen.port);
+        Sessions::begin(config, key, (me, incarnation), address, None)
+    }
+
+    fn begin(
+        config: &SessionConfig,
+        key: &ClusterKey,
+        me: (NodeId, Incarnation),
+        address: SocketAddr,
+        listener: Option<TcpListener>,
+    ) -> Result<(SessionHandle, SessionEvents), SessionError> {
         if config.keepalive.is_zero() {
             return Err(SessionError::Keepalive);
         }
-        let refused = |source| SessionError::Listen {
-            address: config.listen,
-            source,
-        };
-        let listener = listen(config.listen).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
         let (notes, from_sessions) = mpsc::channel(EVENTS);
         let root = key.purpose("quorate session 1");
-        let shared = Shared::new((me, incarnation), root, config.keepalive, notes);
-        let accepting = tokio::spawn(peers::accept(shared.clone(), listener)).abort_handle();
+        let shared = Shared::new(me, root, config.keepalive, notes);
+        let accepting = peers::listen(shared.clone(), config.listen.clone(), listener);
+        let accepting = tokio::spawn(accepting).abort_handle();
         let handle = SessionHandle {
             inner: Arc::new(Inner {
                 shared: shared.clone(),
@@ -246,9 +280,9 @@ impl Sessions {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(at: &Endpoint) -> io::Result<TcpListener> {
     // The standard library sets SO_REUSEADDR: a restart need not wait for old connections.
-    let listener = std::net::TcpListener::bind(address)?;
+    let listener = std::net::TcpListener::bind(at.resolve()?)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
@@ -297,7 +331,8 @@ impl SessionHandle {
 
     /// Whom to dial, and where; see [`dials`]. Sessions this node had dialled to others, or to
     /// other addresses, are closed.
-    pub fn set_peers(&self, peers: BTreeMap<NodeId, SocketAddr>) {
+    pub fn set_peers<A: Into<Endpoint>>(&self, peers: BTreeMap<NodeId, A>) {
+        let peers = peers.into_iter().map(|(n, at)| (n, at.into())).collect();
         peers::set(&self.inner.shared, &self.inner.runtime, peers);
     }
 
@@ -311,6 +346,12 @@ impl SessionHandle {
     #[must_use]
     pub fn counters(&self) -> SessionCounters {
         self.inner.shared.counters()
+    }
+
+    /// Why no session can come in at the moment; `None` if one can.
+    #[must_use]
+    pub fn not_listening(&self) -> Option<String> {
+        self.inner.shared.not_listening()
     }
 
     /// Why each peer that is to be dialled was not reached at the last attempt, in words.

@@ -8,6 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc as tokio_mpsc;
 
 /// Batches that may wait for the disk. A disk that is this far behind is as good as failed.
@@ -86,10 +87,18 @@ impl Committer {
     }
 
     /// Waits until everything submitted is written and gives the store back; `None` if the
-    /// thread broke down.
+    /// thread broke down, or the disk did not finish within `patience`. What was submitted is then
+    /// written by the thread that is left behind, if it is ever written.
     #[must_use]
-    pub fn finish(self) -> Option<Store> {
+    pub fn finish(self, patience: Duration) -> Option<Store> {
         drop(self.queue);
+        let until = Instant::now() + patience;
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.thread.join().ok()
     }
 }

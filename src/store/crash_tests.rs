@@ -4,6 +4,7 @@ use super::disk::{Disk, Loss};
 use super::sample::{Model, Source, founding};
 use super::*;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 const MACHINE: &str = "machine-1";
 
@@ -189,7 +190,9 @@ fn batches_that_wait_for_the_disk_become_durable_together() {
     assert_eq!(received.recv(), Ok(Committed::Durable { batch: 1 }));
     assert_eq!(received.recv(), Ok(Committed::Durable { batch: 50 }));
     assert!(disk.syncs() - syncs <= 4, "{} syncs", disk.syncs() - syncs);
-    let store = committer.finish().expect("the thread is well");
+    let store = committer
+        .finish(Duration::from_secs(60))
+        .expect("the thread is well");
     let now = Model::from(store.load().expect("loads"));
     assert_eq!(now.text(), expected.text());
 }
@@ -225,7 +228,7 @@ fn a_disk_far_behind_makes_submitting_fail_instead_of_waiting() {
     let stalled = (1..20_000).find_map(|batch| committer.submit(batch, Vec::new()).err());
     assert_eq!(stalled, Some(Stalled { ended: false }));
     disk.hold(false);
-    assert!(committer.finish().is_some());
+    assert!(committer.finish(Duration::from_secs(60)).is_some());
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A cluster of real daemons on a rack of its own, and the judge of what its guests wrote.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod place;
+
 use quorate::demo::judge::{Expected, Finding, judge};
 use quorate::demo::rack::Rack;
 use quorate::demo::record::{self, Life};

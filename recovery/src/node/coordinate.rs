@@ -13,8 +13,8 @@ impl Node {
         self.planner.observe(now, &self.member);
         self.planner.enter_results(now, &mut self.member);
         self.requests.retry(now, &mut self.member);
-        for (client, result) in self.requests.answered() {
-            out.push(Effect::Reply { client, result });
+        for (client, reply) in self.requests.answered() {
+            out.push(Effect::Reply { client, reply });
         }
         let me = self.member.me();
         let retry = self.member.cluster().timing.heartbeat;

@@ -1,6 +1,7 @@
 //! How a life of the node ends: taken out of service, or proved to be over.
 
 use super::Node;
+use crate::contract::Departure;
 use crate::mutants::planted;
 use crate::planner::kind;
 use quorate_membership::Time;
@@ -68,12 +69,12 @@ impl Node {
         let resigned = settled && self.member.resign(now);
         let hasty = settled && planted("gone-before-resigned");
         if resigned || late || hasty {
-            let text = if settled {
-                format!("out of service: {why:?}")
+            self.exit = Some(if settled {
+                (Departure::Recorded, format!("out of service: {why:?}"))
             } else {
-                "left without the cluster's word: no quorum answered in time".to_owned()
-            };
-            self.exit = Some(text);
+                let text = "left without the cluster's word: no quorum answered in time";
+                (Departure::Unrecorded, text.to_owned())
+            });
         }
     }
 }

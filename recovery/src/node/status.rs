@@ -179,7 +179,10 @@ impl Node {
         remarks.extend(self.executor.host_remarks());
         remarks.extend(held_remark(m.app()));
         if !m.admitted() {
-            remarks.push("this node is not admitted yet".into());
+            remarks.push(match &self.unadmitted {
+                Some(why) => format!("this node is not admitted: {why}"),
+                None => "this node is not admitted yet".to_owned(),
+            });
         }
         Status {
             cluster: c.id.to_string(),

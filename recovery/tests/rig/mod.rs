@@ -8,7 +8,7 @@ use quorate_membership::{
 };
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::{
-    Effect, Event, EventKind, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Request,
+    Effect, Event, EventKind, Fact, GuestAction, GuestOrder, GuestSeen, NodeWrite, Reply, Request,
 };
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
@@ -61,7 +61,7 @@ pub(crate) struct Rig {
     machines: BTreeMap<NodeId, Machine>,
     queue: BTreeMap<(Time, u64), (NodeId, Fact)>,
     number: u64,
-    replies: BTreeMap<u64, Result<String, String>>,
+    replies: BTreeMap<u64, Reply>,
     starts: BTreeMap<GuestId, usize>,
     /// What was done with guests besides creating, holding and ending them.
     pub(crate) done: Vec<&'static str>,
@@ -387,10 +387,39 @@ impl Rig {
         for _ in 0..200 {
             self.run(100);
             if let Some(reply) = self.replies.remove(&client) {
-                return reply;
+                return in_words(reply);
             }
         }
         Err("no reply at all".into())
+    }
+
+    /// As [`Rig::ask`], with the kind of the answer, waited for up to 100 s.
+    pub(crate) fn ask_long(&mut self, n: u32, request: Request) -> Reply {
+        self.number += 1;
+        let client = self.number;
+        self.post(NodeId(n), Fact::Request { client, request });
+        for _ in 0..1000 {
+            self.run(100);
+            if let Some(reply) = self.replies.remove(&client) {
+                return reply;
+            }
+        }
+        panic!("no reply at all");
+    }
+
+    /// Asks one node many times in the same millisecond.
+    pub(crate) fn ask_many(&mut self, n: u32, times: u64, request: fn() -> Request) -> Vec<Reply> {
+        let first = self.number + 1;
+        for client in (first..).step_by(2).take(times as usize) {
+            self.number = client;
+            let request = request();
+            self.post(NodeId(n), Fact::Request { client, request });
+        }
+        self.run(20_000);
+        let clients = (first..).step_by(2).take(times as usize);
+        clients
+            .filter_map(|client| self.replies.remove(&client))
+            .collect()
     }
 
     /// Asks two nodes in the same millisecond.
@@ -403,7 +432,7 @@ impl Rig {
         });
         self.run(20_000);
         let answers = clients.map(|client| self.replies.remove(&client));
-        answers.map(|a| a.expect("a reply")).into()
+        answers.map(|a| in_words(a.expect("a reply"))).into()
     }
 
     pub(crate) fn post(&mut self, to: NodeId, fact: Fact) {
@@ -501,8 +530,8 @@ impl Rig {
                 }
                 Effect::Event(e) => self.said.push(e),
                 Effect::Published { .. } => {}
-                Effect::Reply { client, result } => {
-                    self.replies.insert(client, result);
+                Effect::Reply { client, reply } => {
+                    self.replies.insert(client, reply);
                 }
                 Effect::Unmark => {}
                 Effect::Restart { .. } => {
@@ -572,5 +601,12 @@ impl Rig {
                 result,
             },
         );
+    }
+}
+
+fn in_words(reply: Reply) -> Result<String, String> {
+    match reply {
+        Reply::Done(text) => Ok(text),
+        other => Err(other.to_string()),
     }
 }

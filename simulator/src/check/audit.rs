@@ -113,8 +113,8 @@ pub struct Audit {
     pub term: Option<(Token, NodeId)>,
     /// The life that holds it.
     holder: Option<(NodeId, Incarnation)>,
-    /// Entries published by clients.
-    pub published: u64,
+    /// The clients whose messages are published, by the number each message begins with.
+    pub published: BTreeSet<u64>,
     /// Fence attempts, revokes and proofs so far, per host.
     pub counts: BTreeMap<NodeId, Counts>,
     policy: ProofPolicy,
@@ -148,7 +148,7 @@ impl Audit {
             attempts: BTreeMap::new(),
             term: None,
             holder: None,
-            published: 0,
+            published: BTreeSet::new(),
             counts: BTreeMap::new(),
             policy,
             seen: BTreeMap::new(),
@@ -472,8 +472,10 @@ impl Audit {
                 self.hosts.entry(*host).or_default().fencing = levels.clone();
                 Plain
             }
-            Command::Publish(_) => {
-                self.published += 1;
+            Command::Publish(bytes) => {
+                if let Some(client) = bytes.first_chunk() {
+                    self.published.insert(u64::from_le_bytes(*client));
+                }
                 Plain
             }
             Command::Hold {

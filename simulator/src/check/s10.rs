@@ -114,7 +114,7 @@ impl S10 {
     ///
     /// # Errors
     /// At the end of the run no decided entry says so.
-    pub fn acknowledged(now: u64, name: &str, audit: &Audit) -> Result<(), Violation> {
+    pub fn added(now: u64, name: &str, audit: &Audit) -> Result<(), Violation> {
         if audit.guest_named(name).is_some() {
             return Ok(());
         }
@@ -125,6 +125,44 @@ impl S10 {
             [
                 format!("a client was told that guest {name} was added"),
                 format!("none of the {} decided entries adds it", audit.log.len()),
+            ],
+        ))
+    }
+
+    /// A client was told that its message is published.
+    ///
+    /// # Errors
+    /// At the end of the run no decided entry holds it.
+    pub fn published(now: u64, client: u64, audit: &Audit) -> Result<(), Violation> {
+        if audit.published.contains(&client) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "S10",
+            now,
+            format!("an acknowledged change is lost: the message of client {client}"),
+            [
+                format!("client {client} was told that its message is published"),
+                format!("none of the {} decided entries holds it", audit.log.len()),
+            ],
+        ))
+    }
+
+    /// A client was told that its message is not published, and will not be.
+    ///
+    /// # Errors
+    /// At the end of the run a decided entry holds it.
+    pub fn denied(now: u64, client: u64, audit: &Audit) -> Result<(), Violation> {
+        if !audit.published.contains(&client) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "S10",
+            now,
+            format!("a change that was called not made happened: the message of client {client}"),
+            [
+                format!("client {client} was told that nothing was changed"),
+                "a decided entry holds its message".to_owned(),
             ],
         ))
     }

@@ -118,6 +118,15 @@ pub enum Class {
     Session = crate::world::SESSION_CLASS as isize,
 }
 
+/// What a client waits for, as far as its answer is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    /// A guest is added.
+    Guest(usize),
+    /// Its message is published.
+    Message,
+}
+
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {

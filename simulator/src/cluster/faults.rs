@@ -1,6 +1,6 @@
 //! Carries out actions.
 
-use super::action::{Action, Ask, DeviceMode, WatchdogMode, Who};
+use super::action::{Action, Ask, DeviceMode, WatchdogMode, Who, Wish};
 use super::steady::whole;
 use super::{Event, Sim, SimNode, nodes};
 use crate::world::{Link, MS, SECOND};
@@ -308,15 +308,18 @@ impl<N: SimNode> Sim<N> {
                 lives: None,
             },
             Ask::Publish => Request::Publish {
-                bytes: vec![1, 2, 3],
+                bytes: message(self.requests + 1, 8),
             },
             Ask::PublishMany(bytes) => Request::Publish {
-                bytes: vec![7; *bytes as usize],
+                bytes: message(self.requests + 1, *bytes as usize),
             },
             Ask::Leave(why) => Request::Leave(*why),
         };
         self.requests += 1;
         let client = self.requests;
+        if let Request::Publish { .. } = request {
+            self.asked.push((client, Wish::Message));
+        }
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::fact(fact));
     }
@@ -406,7 +409,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn add_guest(&mut self, host: usize, guest: usize) {
         self.requests += 1;
         let client = self.requests;
-        self.asked.push((client, guest));
+        self.asked.push((client, Wish::Guest(guest)));
         let request = Request::AddGuest(Self::spec(guest, super::images::wanted(&self.plan)));
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::fact(fact));
@@ -426,4 +429,11 @@ impl<N: SimNode> Sim<N> {
         let record = self.audit.hosts.get(&nodes::id(host));
         record.is_some_and(|r| r.incarnation.counter > 0 && r.revoke.is_none() && !r.proved)
     }
+}
+
+/// A message of so many bytes, or a few more, that begins with the number of its client.
+fn message(client: u64, bytes: usize) -> Vec<u8> {
+    let mut message = client.to_le_bytes().to_vec();
+    message.resize(bytes.max(8), 7);
+    message
 }

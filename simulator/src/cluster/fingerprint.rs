@@ -4,7 +4,7 @@ use super::nodes::datagram_kind;
 use super::{Sim, SimNode};
 use quorate_membership::entry::Entry;
 use quorate_recovery::command::Command;
-use quorate_recovery::contract::{Effect, Fact};
+use quorate_recovery::contract::{Effect, Fact, Reply};
 
 impl<N: SimNode> Sim<N> {
     pub(super) fn hash_effect(&mut self, effect: &Effect) {
@@ -41,9 +41,9 @@ impl<N: SimNode> Sim<N> {
                 h.add(e.token.0 << 8 | e.kind as u64);
             }
             Effect::Published { token, .. } => h.add(12 | token.0 << 8),
-            Effect::Reply { client, result } => {
+            Effect::Reply { client, reply } => {
                 h.add(8);
-                h.add(client << 1 | u64::from(result.is_ok()));
+                h.add(client << 1 | u64::from(matches!(reply, Reply::Done(_))));
             }
             Effect::Restart { .. } => h.add(9),
             Effect::Unmark => h.add(12),

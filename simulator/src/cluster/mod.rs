@@ -37,6 +37,7 @@ pub use node::SimNode;
 pub use plan::{Expect, Expected, Plan};
 pub use subject::Cluster;
 
+use self::action::Wish;
 use crate::check::audit::{Audit, Finding};
 use crate::check::l1::Clocks;
 use crate::check::l2::Stretch;
@@ -110,8 +111,12 @@ pub struct Sim<N> {
     starts: Vec<(GuestId, u32)>,
     requests: u64,
     /// Requests under way: client number, guest added by it.
-    asked: Vec<(u64, usize)>,
-    acknowledged: Vec<usize>,
+    /// What clients asked for and wait for.
+    asked: Vec<(u64, Wish)>,
+    /// Guests and messages that clients were told are there.
+    acknowledged: Vec<(u64, Wish)>,
+    /// Clients that were told that their message is not published and never will be.
+    denied: Vec<u64>,
     /// Scenario expectations that hold from some time on.
     standing: Vec<usize>,
     kills: u32,
@@ -197,6 +202,7 @@ impl<N: SimNode> Sim<N> {
             requests: 0,
             asked: Vec::new(),
             acknowledged: Vec::new(),
+            denied: Vec::new(),
             standing: Vec::new(),
             kills: 0,
             remedies: 0,

@@ -293,7 +293,7 @@ impl<N: SimNode> Sim<N> {
                 self.said(host, &e);
             }
             Effect::Published { .. } => {}
-            Effect::Reply { client, result } => self.replied(client, result.is_ok()),
+            Effect::Reply { client, reply } => self.replied(client, &reply),
             Effect::Unmark => {
                 (self.hosts[host].mark, self.hosts[host].marking) = (None, false);
             }
@@ -304,7 +304,7 @@ impl<N: SimNode> Sim<N> {
                 let delay = self.processes.next(host).range(50 * MS, 300 * MS);
                 self.world.after(delay, Event::DaemonStart { host, boot });
             }
-            Effect::Exit { why } => {
+            Effect::Exit { why, .. } => {
                 mark!(self, host, Note, "exits: {why}");
                 let boot = self.hosts[host].boot;
                 self.crash(host);

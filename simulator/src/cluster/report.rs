@@ -1,5 +1,6 @@
 //! Clients, expectations, and what a run comes to.
 
+use super::action::Wish;
 use super::plan::Expected;
 use super::{Event, Sim, SimNode, nodes};
 use crate::check::l2::Stretch;
@@ -8,6 +9,7 @@ use crate::check::{HostName, Violation, l1};
 use crate::harness::Outcome;
 use crate::record::Record;
 use crate::world::{MS, SECOND};
+use quorate_recovery::contract::Reply;
 
 /// What a violation can be of: the promises that have a checker, and a panic of the node.
 pub const PROPERTIES: &[&str] = &[
@@ -41,12 +43,16 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    pub(super) fn replied(&mut self, client: u64, done: bool) {
-        if let Some(at) = self.asked.iter().position(|(c, _)| *c == client) {
-            let (_, guest) = self.asked.swap_remove(at);
-            if done {
-                self.acknowledged.push(guest);
-            }
+    pub(super) fn replied(&mut self, client: u64, reply: &Reply) {
+        let Some(at) = self.asked.iter().position(|(c, _)| *c == client) else {
+            return;
+        };
+        let (_, wish) = self.asked.swap_remove(at);
+        match (reply, wish) {
+            (Reply::Done(_), wish) => self.acknowledged.push((client, wish)),
+            // A guest is asked for again and again, so another's asking may bring it.
+            (Reply::Refused(_) | Reply::NotProposed(_), Wish::Message) => self.denied.push(client),
+            (Reply::Refused(_) | Reply::NotProposed(_), Wish::Guest(_)) | (Reply::Unknown, _) => {}
         }
     }
 
@@ -253,10 +259,16 @@ impl<N: SimNode> Sim<N> {
         self.compare();
         let grounded = self.s2.end(now, 2 * SECOND);
         self.hold(grounded);
-        for i in 0..self.acknowledged.len() {
-            let name = format!("g{}", self.acknowledged[i] + 1);
-            let kept = S10::acknowledged(now, &name, &self.audit);
+        for (client, wish) in std::mem::take(&mut self.acknowledged) {
+            let kept = match wish {
+                Wish::Guest(guest) => S10::added(now, &format!("g{}", guest + 1), &self.audit),
+                Wish::Message => S10::published(now, client, &self.audit),
+            };
             self.hold(kept);
+        }
+        for client in std::mem::take(&mut self.denied) {
+            let denied = S10::denied(now, client, &self.audit);
+            self.hold(denied);
         }
         if let Some(healed) = self.plan.healed {
             if self.audit.guests.len() < self.plan.guests {

@@ -3,12 +3,12 @@
 use super::handshake::{End, shake};
 use super::run::{self, Control, Note, Outbox, Session};
 use super::{BACKOFF, Closed, EVENT_BYTES, HANDSHAKES, MISSES, SessionCounters};
+use crate::net::endpoint::Endpoint;
 use quorate_membership::{Incarnation, NodeId};
 use ring::hkdf::Prk;
 use socket2::SockRef;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +16,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+
+/// Time between two looks at an address that is waited for, or at its card.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What all sessions of a node share.
 pub(super) struct Shared {
@@ -40,6 +43,8 @@ struct State {
     live: BTreeMap<NodeId, Outbox>,
     dialled: BTreeMap<NodeId, Dialled>,
     counters: SessionCounters,
+    /// Why nobody can come in at the moment.
+    not_listening: Option<String>,
 }
 
 struct Current {
@@ -49,7 +54,7 @@ struct Current {
 }
 
 struct Dialled {
-    address: SocketAddr,
+    address: Endpoint,
     task: AbortHandle,
     failure: Option<String>,
 }
@@ -89,6 +94,10 @@ impl Shared {
         failed
             .filter_map(|(peer, d)| Some((*peer, d.failure.clone()?)))
             .collect()
+    }
+
+    pub(super) fn not_listening(&self) -> Option<String> {
+        self.state().not_listening.clone()
     }
 
     pub(super) fn count_unsent(&self) {
@@ -177,9 +186,45 @@ fn prepare(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(silence))
 }
 
-/// Takes connections until it is aborted.
-pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+/// Listens until it is aborted: as soon as the address is there, and anew when its card is another.
+pub(super) async fn listen(shared: Arc<Shared>, at: Endpoint, ready: Option<TcpListener>) {
     let greeting = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut ready = ready;
+    loop {
+        let listener = match ready.take().map_or_else(|| super::listen(&at), Ok) {
+            Ok(listener) => listener,
+            Err(e) => {
+                let why = format!("cannot listen on {at}: {e}");
+                let before = shared.state().not_listening.replace(why.clone());
+                if before.as_ref() != Some(&why) {
+                    tracing::warn!("sessions: {why}; waiting for it");
+                }
+                sleep(LOOK).await;
+                continue;
+            }
+        };
+        if shared.state().not_listening.take().is_some() {
+            tracing::info!("sessions: listening on {at}");
+        }
+        let opened = at.resolve().ok();
+        let moved = async {
+            loop {
+                sleep(LOOK).await;
+                // A card that is gone comes back with another index, or not.
+                if at.at.card.is_some() && at.resolve().ok() != opened {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = accept(&shared, &greeting, listener) => {}
+            () = moved => {}
+        }
+    }
+}
+
+/// Takes connections for as long as it is waited for.
+async fn accept(shared: &Arc<Shared>, greeting: &Arc<Semaphore>, listener: TcpListener) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -207,7 +252,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Dials those in `peers` and nobody else.
-pub(super) fn set(shared: &Arc<Shared>, runtime: &Handle, peers: BTreeMap<NodeId, SocketAddr>) {
+pub(super) fn set(shared: &Arc<Shared>, runtime: &Handle, peers: BTreeMap<NodeId, Endpoint>) {
     let mut state = shared.state();
     let State {
         notes,
@@ -233,7 +278,7 @@ pub(super) fn set(shared: &Arc<Shared>, runtime: &Handle, peers: BTreeMap<NodeId
             continue;
         }
         dialled.entry(peer).or_insert_with(|| Dialled {
-            address,
+            address: address.clone(),
             task: runtime
                 .spawn(dial(shared.clone(), peer, address))
                 .abort_handle(),
@@ -243,7 +288,7 @@ pub(super) fn set(shared: &Arc<Shared>, runtime: &Handle, peers: BTreeMap<NodeId
 }
 
 /// Keeps a session with `peer` until it is aborted.
-async fn dial(shared: Arc<Shared>, peer: NodeId, address: SocketAddr) {
+async fn dial(shared: Arc<Shared>, peer: NodeId, address: Endpoint) {
     let mut pause = BACKOFF.0;
     loop {
         let current = shared.state().current.get(&peer).map(|c| c.done.clone());
@@ -251,7 +296,7 @@ async fn dial(shared: Arc<Shared>, peer: NodeId, address: SocketAddr) {
             while done.changed().await.is_ok() {}
             pause = BACKOFF.0;
         } else {
-            let failure = match call(&shared, peer, address).await {
+            let failure = match call(&shared, peer, &address).await {
                 Ok(()) => None,
                 Err((why, text)) => {
                     tracing::debug!(peer = peer.0, %address, reason = %text, "not reached");
@@ -275,10 +320,11 @@ async fn dial(shared: Arc<Shared>, peer: NodeId, address: SocketAddr) {
 async fn call(
     shared: &Arc<Shared>,
     peer: NodeId,
-    address: SocketAddr,
+    address: &Endpoint,
 ) -> Result<(), (Closed, String)> {
     let unreachable = |why: String| (Closed::Unreachable, format!("{address}: {why}"));
-    let stream = timeout(shared.silence, TcpStream::connect(address))
+    let target = address.resolve().map_err(|e| unreachable(e.to_string()))?;
+    let stream = timeout(shared.silence, TcpStream::connect(target))
         .await
         .map_err(|_| unreachable("no answer".to_owned()))?
         .map_err(|e| unreachable(e.to_string()))?;

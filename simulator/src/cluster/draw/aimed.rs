@@ -9,10 +9,11 @@ use super::{devices, tight};
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
+use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
-    bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, logs, office,
-    set_back, storage, stores, stuck, unarmed, voters_fail,
+    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, logs,
+    office, set_back, storage, stores, stuck, unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -96,6 +97,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "clones",
         "machines started with a copy of another's disk, the original beside them, cut off or without power",
+    ),
+    (
+        "asks",
+        "clients that ask, one by one or hundreds at once, while voters stop, restart or are cut off",
     ),
 ];
 
@@ -194,6 +199,10 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
         "images" => images(rng, &mut plan),
         "stuck" => stuck(rng, &mut plan),
         "hosts" => bad_hosts(rng, &mut plan),
+        "asks" => {
+            plan.timing = Timing::fast();
+            every(rng, &mut plan, 7 * SECOND, asks);
+        }
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
         "clones" => {

@@ -47,6 +47,40 @@ pub(super) fn voters_fail(rng: &mut Rng, plan: &mut Plan, at: u64) {
     plan.timeline.push((back, Action::Reconnect(who)));
 }
 
+/// Clients ask for changes right before and while voters stop, restart or hear nobody, some of them
+/// for longer than a client is kept waiting.
+pub(super) fn asks(rng: &mut Rng, plan: &mut Plan, at: u64) {
+    for _ in 0..rng.range(1, 3) {
+        let when = at + rng.range(0, 300 * MS);
+        let who = voter(rng, plan);
+        let action = match rng.range(0, 4) {
+            0 => Action::Crash {
+                who,
+                restart: Some(rng.range(20 * MS, 3 * SECOND)),
+            },
+            1 => Action::Isolate(who),
+            _ => Action::Stop {
+                who,
+                length: rng.range(500 * MS, 14 * SECOND),
+            },
+        };
+        plan.timeline.push((when, action));
+    }
+    for _ in 0..rng.range(1, 4) {
+        let who = host(rng, plan);
+        let many = if rng.chance(200_000) { 400 } else { 1 };
+        let when = at + rng.range(0, 500 * MS);
+        for n in 0..many {
+            let ask = Action::Ask(who.clone(), Ask::Publish);
+            plan.timeline.push((when + n * MS / 2, ask));
+        }
+    }
+    let back = at + rng.range(SECOND, 6 * SECOND);
+    for v in 0..plan.voters {
+        plan.timeline.push((back, Action::Reconnect(Who::Host(v))));
+    }
+}
+
 /// The coordinator is stopped, half cut off, or those who could follow it leave.
 pub(super) fn office(rng: &mut Rng, plan: &mut Plan, at: u64) {
     let who = Who::Coordinator;
