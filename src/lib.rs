@@ -13,6 +13,7 @@ pub mod hypervisor;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 mod log;
+pub mod locks;
 pub mod net;
 pub mod ocf;
 pub mod store;

@@ -238,6 +238,7 @@ fn a_program_that_cannot_run_says_why() {
     bad.definition = quorate_recovery::guest::Definition::Command {
         argv: vec!["/nonexistent/program".into()],
         env: std::collections::BTreeMap::new(),
+        images: Vec::new(),
     };
     driver.create(G, E, &bad, &gate()).expect("created");
     let _ = driver.resume(G, E, &gate());

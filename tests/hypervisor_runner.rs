@@ -207,6 +207,7 @@ fn impatient() -> Limits {
         poll: ms,
         sample: ms,
         capture: ms,
+        locks: ms,
     }
 }
 

@@ -497,6 +497,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
         definition: Definition::Command {
             argv: vec!["/bin/sleep".into()],
             env: BTreeMap::new(),
+            images: Vec::new(),
         },
         needs: Needs::default(),
         priority: -1,
@@ -657,6 +658,7 @@ fn small_enums_are_numbered_as_the_page_says() {
                 Definition::Command {
                     argv: Vec::new(),
                     env: BTreeMap::new(),
+                    images: Vec::new(),
                 },
             ),
             ("Domain", Definition::Domain { xml: String::new() }),

@@ -110,6 +110,14 @@ pub enum Command {
         /// The description.
         xml: String,
     },
+    /// The locks of these guests are written on this host's disks: what stood there before is
+    /// expected no more. Void unless the epoch of one of them is the record's.
+    Locked {
+        /// The host.
+        host: NodeId,
+        /// Guests and their epochs.
+        guests: Vec<(GuestId, Token)>,
+    },
 }
 
 /// Why a host closed a guest.

@@ -13,6 +13,7 @@ use crate::executor::ExecutorWrite;
 use crate::guest::{GuestId, GuestSpec, Probe};
 use crate::hold::{HoldKind, HoldReason};
 use crate::images::{LeftImage, Stamp};
+use crate::lock::{LockPlan, LockReading, LockState, LockedImage};
 use crate::observation::{Cause, HostHealth, Observation};
 use quorate_fencing::Device;
 use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
@@ -117,6 +118,22 @@ pub enum Fact {
         epoch: Token,
         /// The kind of hold.
         kind: HoldKind,
+    },
+    /// The answer to [`GuestAction::ReadLocks`].
+    LocksRead {
+        /// The order.
+        order: u64,
+        /// What stands beside each image.
+        readings: Vec<LockReading>,
+    },
+    /// How the locks of a guest that runs here stand has changed.
+    LockState {
+        /// The guest.
+        guest: GuestId,
+        /// The epoch it runs under.
+        epoch: Token,
+        /// How they stand.
+        state: LockState,
     },
     /// What a guest that runs here is made of, by its hypervisor.
     Machine {
@@ -380,6 +397,11 @@ pub struct GuestOrder {
 /// What to do with a guest.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GuestAction {
+    /// Read the locks beside these images, and say `LocksRead`.
+    ReadLocks(Vec<LockedImage>),
+    /// Write its locks and raise them from then on, for as long as its processes live. `Ok` means
+    /// that every one is written.
+    WriteLocks(Box<LockPlan>),
     /// Create it, paused.
     Create(Box<Start>),
     /// Let it run.

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 mod care;
+mod locks;
 mod memory;
 mod reconcile;
 mod sight;
@@ -77,6 +78,8 @@ pub(crate) struct Executor {
     /// The store failed: nothing more can be promised durably, so nothing new is started.
     store_failed: bool,
     deeds: Vec<Deed>,
+    /// When starts were called off for a lock.
+    barred: BTreeMap<GuestId, Time>,
 }
 
 impl Executor {
@@ -106,6 +109,7 @@ impl Executor {
             unfit: false,
             store_failed: false,
             deeds: Vec::new(),
+            barred: BTreeMap::new(),
         };
         for seen in present {
             executor.adopt(now, seen);
@@ -344,6 +348,11 @@ impl Executor {
                 }
                 self.deeds.push(Deed::Started(guest, epoch));
             }
+            (Phase::Reading, result) => {
+                let why = result.err().unwrap_or_default();
+                self.locks_unread(s, guest, &why);
+            }
+            (Phase::Locking, result) => self.locks_written(guest, result),
             (Phase::Ending, Ok(())) => self.gone(guest, "ended when told to"),
             (Phase::Creating, Err(why)) => {
                 // What a failed creation left behind is ended before anything else is tried.

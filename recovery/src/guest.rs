@@ -52,6 +52,9 @@ pub enum Definition {
         /// Added to a clean environment.
         #[serde(default)]
         env: BTreeMap<String, String>,
+        /// Files and devices that it writes to: beside each stands a lock.
+        #[serde(default)]
+        images: Vec<String>,
     },
     /// A virtual machine of libvirt.
     Domain {
@@ -133,6 +136,27 @@ fn domain_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The most images of one guest.
+const IMAGES: usize = 64;
+
+fn check_images(images: &[String]) -> Result<(), String> {
+    if images.len() > IMAGES {
+        return Err(format!(
+            "definition.command.images: at most {IMAGES} are allowed"
+        ));
+    }
+    for (at, path) in images.iter().enumerate() {
+        let strange = path.contains('\0') || path.split('/').any(|part| part == "..");
+        if !path.starts_with('/') || path.len() > 4096 || path.ends_with('/') || strange {
+            return Err(format!(
+                "definition.command.images[{at}] is {path:?}: an absolute path to a file or device \
+                 without \"..\" is expected"
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl GuestSpec {
     /// The bytes it takes in the state, nearly.
     #[must_use]
@@ -167,7 +191,8 @@ impl GuestSpec {
             ));
         }
         match &self.definition {
-            Definition::Command { argv, env } => {
+            Definition::Command { argv, env, images } => {
+                check_images(images)?;
                 if argv.first().is_none_or(String::is_empty) {
                     return Err(
                         "definition.command.argv is empty: it needs at least a program".into(),

@@ -292,13 +292,20 @@ impl Guests {
             words.check()?;
         }
         let allowed = |h: &Hold| matches!(by, ReleasedBy::Person(_)) || h.reason.kind().passes();
-        let mut any = false;
+        let (mut any, mut covered) = (false, Vec::new());
         for one in released {
             let Some(r) = self.guests.get_mut(&one.guest) else {
                 continue;
             };
             let named = |h: &Hold| h.at == one.hold && h.epoch == one.epoch && allowed(h);
-            any |= r.holds.iter().any(named);
+            for hold in r.holds.iter().filter(|h| named(h)) {
+                any = true;
+                if let HoldReason::ForeignLock(seen) | HoldReason::UnknownLock(seen) = &hold.reason
+                {
+                    seen.clone_into(&mut covered);
+                }
+            }
+            r.cover(&std::mem::take(&mut covered));
             r.holds.retain(|h| !named(h));
         }
         if any {

@@ -5,6 +5,7 @@ use crate::domains::Domains;
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::hold::{Hold, HoldKind, HoldReason};
 use crate::images::Images;
+use crate::lock::{Life, Lock};
 use crate::mutants::planted;
 use crate::placement;
 use quorate_fencing::Level;
@@ -19,6 +20,8 @@ pub struct Guests {
     pub guests: BTreeMap<GuestId, GuestRecord>,
     /// The fence levels of each host, as it stated them.
     pub fencing: BTreeMap<NodeId, Vec<Level>>,
+    /// The last lives of guests that were removed: their images may be other guests' by now.
+    pub retired: Vec<(GuestId, Life)>,
     /// What their descriptions say, read when it is first needed.
     #[serde(skip)]
     domains: Domains,
@@ -53,6 +56,13 @@ pub struct GuestRecord {
     /// What is known of its images beside their names.
     #[serde(default)]
     pub images: Images,
+    /// Lives whose lock may stand beside its images: of the last that was reported written, and of
+    /// every one since.
+    pub lives: Vec<Life>,
+    /// The last epoch whose locks were reported written.
+    pub locked: Token,
+    /// Locks of others that a person released.
+    pub covered: Vec<Lock>,
 }
 
 /// Whose fault it was that an epoch of a guest ended.
@@ -233,6 +243,9 @@ impl Application for Guests {
                     tried: Vec::new(),
                     failed_at: Token::NONE,
                     images: Images::default(),
+                    lives: Vec::new(),
+                    locked: Token::NONE,
+                    covered: Vec::new(),
                 };
                 self.guests.insert(GuestId(at.0), record);
                 if let Err(why) = placement::survivable(cluster, self) {
@@ -246,7 +259,9 @@ impl Application for Guests {
                 if r.wanted != Wanted::Stopped || r.open() {
                     return Err(format!("guest {:?} is not stopped", r.spec.name));
                 }
-                self.guests.remove(guest);
+                if let Some(record) = self.guests.remove(guest) {
+                    self.retire(*guest, &record);
+                }
                 Ok(())
             }
             Command::SetWanted { guest, wanted } => {
@@ -271,7 +286,7 @@ impl Application for Guests {
                     .get(host)
                     .is_some_and(|h| h.usable() && h.incarnation == *incarnation);
                 let r = self.record(*guest)?;
-                if r.open() || r.epoch != *previous {
+                if (r.open() && !r.never_locked()) || r.epoch != *previous {
                     return Err("its epoch is not the one named, or not closed".into());
                 }
                 if !usable && !planted("placed-on-lost-host") {
@@ -280,7 +295,7 @@ impl Application for Guests {
                 if r.wanted != Wanted::Running {
                     return Err("the guest is not wanted running".into());
                 }
-                if let Some(hold) = r.held() {
+                if let Some(hold) = r.held().filter(|_| !planted("held-guest-placed")) {
                     return Err(format!("the guest is held: {}", hold.reason));
                 }
                 if !r.images.read_by(*host) {
@@ -290,6 +305,7 @@ impl Application for Guests {
                 r.incarnation = *incarnation;
                 r.epoch = at;
                 r.closed = None;
+                r.given();
                 Ok(())
             }
             Command::Closed {
@@ -352,6 +368,7 @@ impl Application for Guests {
                 host,
             } => self.reads(*guest, *followed, *host),
             Command::Adopt { guest, epoch, xml } => self.adopt(*guest, *epoch, xml),
+            Command::Locked { host, guests } => self.locked(*host, guests),
         }
     }
 

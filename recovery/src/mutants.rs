@@ -115,6 +115,26 @@ pub const BUGS: &[(&str, &str)] = &[
         "S16: a block job under way does not hold a guest",
     ),
     (
+        "held-guest-placed",
+        "S15: a guest that is held is placed, by proposer and by log alike",
+    ),
+    (
+        "lock-not-read",
+        "S15: a guest is started without a look at the locks of its images",
+    ),
+    (
+        "lock-unknown-is-fine",
+        "S15: any lock counts as one that the record accounts for",
+    ),
+    (
+        "unreadable-lock-bars-start",
+        "L1: a guest whose lock cannot be read is not started",
+    ),
+    (
+        "lock-is-proof",
+        "S2: a guest that never wrote a lock under its epoch counts as one that never ran",
+    ),
+    (
         "stranded-guest-waits",
         "L1: a guest given to a host that gets no log any more waits until it does",
     ),

@@ -299,6 +299,18 @@ impl Node {
                 stamps,
             } => self.machine_seen(guest, epoch, &layout, &stamps),
             Fact::ImagesRead { guest, followed } => self.drifting.read(guest, followed),
+            Fact::LocksRead { order, readings } => {
+                let s = surroundings!(self, now);
+                return self.executor.locks_read(&s, order, &readings);
+            }
+            Fact::LockState {
+                guest,
+                epoch,
+                state,
+            } => {
+                let s = surroundings!(self, now);
+                self.executor.lock_state(&s, guest, epoch, &state);
+            }
             Fact::HostObserved(health) => self.executor.host_observed(&health),
             Fact::GuestDone { order, result } => {
                 return self.executor.done(&surroundings!(self, now), order, result);

@@ -30,6 +30,7 @@ pub(crate) mod kind {
     pub(crate) const RELEASE: u8 = 81;
     pub(crate) const FOLLOW: u8 = 84;
     pub(crate) const READS: u8 = 85;
+    pub(crate) const LOCKED: u8 = 82;
 }
 
 /// An attempt on its way to the log.

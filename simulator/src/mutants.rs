@@ -189,6 +189,14 @@ const WAYS: &[(&str, &[Way])] = &[
         "stranded-guest-waits",
         &[story!("placed-just-before-the-log-is-lost.toml")],
     ),
+    ("held-guest-placed", &[story!("held-by-an-operator.toml")]),
+    ("lock-not-read", &[Way::Mix("locks")]),
+    ("lock-unknown-is-fine", &[Way::Mix("locks")]),
+    (
+        "unreadable-lock-bars-start",
+        &[story!("lock-that-cannot-be-read.toml")],
+    ),
+    ("lock-is-proof", &[Way::Mix("locks")]),
     (
         "placed-on-blind-host",
         &[story!("hung-hypervisor-gets-no-guests.toml")],

@@ -65,6 +65,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Some("guest-launch") => return crate::hypervisor::guest_launch_main(&args[1..]),
         Some("agent-exec") => return crate::agents::agent_exec_main(&args[1..]),
         Some("agent-run") => return crate::agents::agent_run_main(&args[1..]),
+        Some("lock-read") => return crate::locks::lock_read_main(),
+        Some("lock-keep") => return crate::locks::lock_keep_main(&args[1..]),
         Some("ocf-run") => return crate::ocf::ocf_run_main(&args[1..]),
         Some("ocf-stop") => return crate::ocf::ocf_stop_main(&args[1..]),
         Some("demo-guest") => {

@@ -14,6 +14,7 @@ mod libvirt;
 mod links;
 mod ocf;
 mod reader;
+mod storage;
 mod timeline;
 
 pub use boot_service::boot_service;
@@ -23,6 +24,7 @@ pub use error::ConfigError;
 pub use founding::FoundingSettings;
 pub use libvirt::LibvirtSettings;
 pub use ocf::OcfSettings;
+pub use storage::StorageSettings;
 
 use crate::net::Endpoint;
 use error::Fault;
@@ -87,6 +89,8 @@ pub struct Config {
     pub libvirt: Option<LibvirtSettings>,
     /// Guests as resources of resource agents.
     pub ocf: OcfSettings,
+    /// The shared storage.
+    pub storage: StorageSettings,
 }
 
 /// Room for guests as the file says.
@@ -244,6 +248,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
     }
     let libvirt = libvirt::read(&root, witness)?;
     let ocf = ocf::read(&root, witness)?;
+    let storage = storage::read(&root, witness)?;
     root.finish()?;
     Ok(Config {
         path: path.to_owned(),
@@ -268,6 +273,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         agent_dirs,
         libvirt,
         ocf,
+        storage,
     })
 }
 

@@ -31,6 +31,7 @@ use crate::guardian::records::RunDir;
 use crate::guardian::{Guardian, Lease};
 use crate::hypervisor::Driver as _;
 use crate::hypervisor::{LeaseEnd, Limits, Runner};
+use crate::locks::{Locks, Placing};
 use crate::log;
 use crate::net::{
     ClusterKey, KeyError, LinkError, Links, Opener, Sealer, SessionConfig, SessionError, Sessions,
@@ -382,10 +383,19 @@ impl Life {
             };
             let lease = Lease::new(run_dir.clone(), boot, incarnation);
             let lease = LeaseEnd::new(move || lease.end().ok());
-            tasks.0.push(tokio::spawn(Runner::run(
+            let locks = Locks {
+                program: exe.to_owned(),
+                run: run_dir.clone(),
+                boot,
+                placing: Placing {
+                    dir: config.storage.lock_dir.clone(),
+                },
+                host: config.name.clone(),
+            };
+            tasks.0.push(tokio::spawn(Runner::run_with(
                 kinds,
                 limits,
-                Some(lease),
+                (Some(lease), Some(Arc::new(locks))),
                 order_queue,
                 tell.clone(),
             )));

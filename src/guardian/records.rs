@@ -12,6 +12,7 @@
 //! RUN_DIR/guests/G-E.N.why             why it ended before it ran its program, in words
 //! RUN_DIR/guests/G-E.N.domain          it is a domain of libvirt: which one
 //! RUN_DIR/guests/G-E.N.cgroup          the control group it is in
+//! RUN_DIR/locks/G-E.plan, G-E.state    its locks beside images: what is kept, and how that stands
 //! RUN_DIR/guests/G-E.N.ocf             it is a resource of an agent: how it is stopped
 //! ```
 //!

@@ -402,7 +402,7 @@ impl Driver for Embedded {
                 }
             }
         }
-        let Definition::Command { argv, env } = &spec.definition else {
+        let Definition::Command { argv, env, .. } = &spec.definition else {
             return Err("the built-in hypervisor runs commands, and this guest is none".into());
         };
         let plan = IntentRecord {

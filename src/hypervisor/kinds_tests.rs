@@ -123,7 +123,11 @@ fn a_domain() -> GuestSpec {
 
 fn a_command() -> GuestSpec {
     let (argv, env) = (vec!["/bin/true".into()], BTreeMap::new());
-    spec(Definition::Command { argv, env })
+    spec(Definition::Command {
+        argv,
+        env,
+        images: Vec::new(),
+    })
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use super::{Driver, Gate, Gone, LeaseEnd, Notice, spare};
 use crate::clock::Clock;
-use quorate_membership::Token;
+use crate::locks::Locks;
+use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
 use quorate_recovery::guest::{GuestId, Probe};
+use quorate_recovery::lock::{LockReading, LockState, LockedImage};
 use quorate_recovery::observation::{Observation, Sample};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct Limits {
     pub sample: Duration,
     /// Keeping what shows a guest's state, before it is reset or ended.
     pub capture: Duration,
+    /// Reading the locks of a guest, or writing them. Storage that takes longer holds up no start.
+    pub locks: Duration,
 }
 
 impl Default for Limits {
@@ -42,6 +46,7 @@ impl Default for Limits {
             poll: s(1),
             sample: s(2),
             capture: s(2),
+            locks: s(2),
         }
     }
 }
@@ -57,6 +62,10 @@ pub struct Runner<D> {
     facts: mpsc::Sender<Fact>,
     /// Orders behind the one that is carried out, by guest. A guest without an entry is idle.
     waiting: BTreeMap<GuestId, VecDeque<GuestOrder>>,
+    /// How locks are kept here, if they are.
+    locks: Option<Arc<Locks>>,
+    /// What was last said of them.
+    lock_states: BTreeMap<(GuestId, Token), LockState>,
     done: mpsc::UnboundedSender<Done>,
     /// Rises whenever something was said about a guest: a poll begun before is out of date.
     said: u64,
@@ -66,6 +75,10 @@ enum Done {
     Order(GuestId, u64, Result<(), String>),
     /// A probe was run, or could not be.
     Probe(GuestId, Token, u64, Result<Result<(), String>, String>),
+    /// Locks were read.
+    LocksRead(GuestId, u64, Vec<LockReading>),
+    /// How the locks of every guest here stand.
+    LockStates(Vec<(GuestId, Token, LockState)>),
     Samples(Result<Vec<(GuestId, Token, Sample)>, String>),
     /// With the count of things said when the poll began.
     List(
@@ -83,6 +96,17 @@ impl<D: Driver> Runner<D> {
         driver: Arc<D>,
         limits: Limits,
         lease: Option<LeaseEnd>,
+        orders: mpsc::UnboundedReceiver<GuestOrder>,
+        facts: mpsc::Sender<Fact>,
+    ) {
+        Runner::run_with(driver, limits, (lease, None), orders, facts).await;
+    }
+
+    /// The same, with locks beside the images of guests.
+    pub async fn run_with(
+        driver: Arc<D>,
+        limits: Limits,
+        (lease, locks): (Option<LeaseEnd>, Option<Arc<Locks>>),
         mut orders: mpsc::UnboundedReceiver<GuestOrder>,
         facts: mpsc::Sender<Fact>,
     ) {
@@ -98,6 +122,8 @@ impl<D: Driver> Runner<D> {
             lease,
             facts,
             waiting: BTreeMap::new(),
+            locks,
+            lock_states: BTreeMap::new(),
             done,
             said: 0,
         };
@@ -136,6 +162,11 @@ impl<D: Driver> Runner<D> {
                         };
                         runner.say(Fact::GuestDone { order, result: said }).await
                     }
+                    Done::LocksRead(guest, order, readings) => {
+                        runner.next(guest);
+                        runner.say(Fact::LocksRead { order, readings }).await
+                    }
+                    Done::LockStates(states) => runner.lock_states(states).await,
                     Done::Samples(result) => {
                         sampling = false;
                         // A hypervisor that does not answer is known by the poll.
@@ -166,6 +197,7 @@ impl<D: Driver> Runner<D> {
                 _ = sample.tick(), if !sampling => {
                     sampling = true;
                     runner.sample();
+                    runner.look_at_locks();
                     true
                 }
                 _ = poll.tick(), if !polling => {
@@ -221,15 +253,20 @@ impl<D: Driver> Runner<D> {
     }
 
     fn begin(&self, order: GuestOrder) {
+        if let GuestAction::ReadLocks(images) = order.action {
+            return self.read_locks(order.guest, order.order, images, order.not_after);
+        }
         let limit = match &order.action {
             GuestAction::Create(_) => self.limits.create,
             GuestAction::Continue | GuestAction::Pause | GuestAction::Reset => self.limits.hold,
             GuestAction::End => self.limits.end,
             GuestAction::Capture { .. } => self.limits.capture,
-            GuestAction::Probe(_) => return,
+            GuestAction::WriteLocks(_) => self.limits.locks,
+            GuestAction::Probe(_) | GuestAction::ReadLocks(_) => return,
         };
         let lease = self.lease.clone();
         let lease = lease.filter(|_| matches!(order.action, GuestAction::Create(_)));
+        let locks = self.locks.clone();
         let gate = Gate::new(order.not_after, Clock.now() + limit).under(lease);
         let driver = Arc::clone(&self.driver);
         let theirs = gate.clone();
@@ -247,7 +284,11 @@ impl<D: Driver> Runner<D> {
                 GuestAction::End => driver.end(guest, epoch, &theirs),
                 GuestAction::Reset => driver.reset(guest, epoch, &theirs),
                 GuestAction::Capture { why } => driver.capture(guest, epoch, &why, &theirs),
-                GuestAction::Probe(_) => Ok(()),
+                GuestAction::WriteLocks(plan) => match locks {
+                    Some(locks) => locks.keep(&plan, &theirs),
+                    None => Err("this host keeps no locks".into()),
+                },
+                GuestAction::Probe(_) | GuestAction::ReadLocks(_) => Ok(()),
             }
         });
         let done = self.done.clone();
@@ -257,6 +298,64 @@ impl<D: Driver> Runner<D> {
             gate.abandon();
             let _ = done.send(Done::Order(guest, number, result));
         });
+    }
+
+    fn read_locks(
+        &self,
+        guest: GuestId,
+        number: u64,
+        images: Vec<LockedImage>,
+        not_after: Option<Time>,
+    ) {
+        let limit = self.limits.locks;
+        let gate = Gate::new(not_after, Clock.now() + limit);
+        let locks = self.locks.clone();
+        let answer = on_thread("locks", move || match locks {
+            Some(locks) => locks.read(&images, guest, &gate),
+            None => Ok(Vec::new()),
+        });
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let _ = done.send(match in_time(answer, limit + GRACE).await {
+                Ok(readings) => Done::LocksRead(guest, number, readings),
+                Err(why) => Done::Order(guest, number, Err(why)),
+            });
+        });
+    }
+
+    fn look_at_locks(&self) {
+        let Some(locks) = self.locks.clone() else {
+            return;
+        };
+        let answer = on_thread("locks", move || Ok(locks.states()));
+        let (done, limit) = (self.done.clone(), self.limits.list);
+        tokio::spawn(async move {
+            if let Ok(states) = in_time(answer, limit).await {
+                let _ = done.send(Done::LockStates(states));
+            }
+        });
+    }
+
+    /// Says what has changed of locks.
+    async fn lock_states(&mut self, states: Vec<(GuestId, Token, LockState)>) -> bool {
+        let mut now = BTreeMap::new();
+        for (guest, epoch, state) in states {
+            let before = self.lock_states.remove(&(guest, epoch));
+            if before.unwrap_or_default() != state {
+                let state = state.clone();
+                let fact = Fact::LockState {
+                    guest,
+                    epoch,
+                    state,
+                };
+                if self.facts.send(fact).await.is_err() {
+                    return false;
+                }
+            }
+            now.insert((guest, epoch), state);
+        }
+        self.lock_states = now;
+        true
     }
 
     fn probe(&self, guest: GuestId, epoch: Token, number: u64, probe: Probe) {

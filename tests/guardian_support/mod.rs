@@ -193,6 +193,7 @@ pub fn spec(script: &str) -> GuestSpec {
         definition: Definition::Command {
             argv: vec!["/bin/sh".into(), "-c".into(), script.into()],
             env: Default::default(),
+            images: Vec::new(),
         },
         needs: Default::default(),
         priority: 0,

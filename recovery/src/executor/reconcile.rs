@@ -3,7 +3,7 @@
 use super::sight::{Phase, Process, Surroundings};
 use super::{Executor, GuestPromise, ORDER_PATIENCE};
 use crate::command::Closure;
-use crate::contract::{GuestAction, Start};
+use crate::contract::GuestAction;
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::mutants::planted;
 
@@ -112,7 +112,11 @@ impl Executor {
             Phase::Running if roomy(s) && !busy => self.tend(s, guest, spec),
             // What a person holds is theirs to let go on.
             Phase::Held if theirs => {}
+            Phase::Held if roomy(s) && !busy && self.lock(s, guest) => {}
             Phase::Held if roomy(s) && !busy => {
+                let Some(process) = self.processes.get_mut(&guest) else {
+                    return;
+                };
                 process.phase = Phase::Continuing;
                 let until = s.lease_end.map(|end| end - margin);
                 self.order(s.now, guest, GuestAction::Continue, until);
@@ -132,9 +136,13 @@ impl Executor {
             let held = r.wanted == Wanted::Running && r.held().is_some();
             if held && !s.leaving {
                 // The release is an entry, and that calls for another look.
+                self.unbar(guest);
                 continue;
             }
             missing = true;
+            if self.barred(s, guest) {
+                continue;
+            }
             let promise = self.promise(guest);
             let refused = r.epoch <= promise.closed || r.epoch < promise.promised;
             let refused = refused && !planted("refused-epoch-started");
@@ -180,16 +188,7 @@ impl Executor {
                     },
                 );
             }
-            self.enter(s.now, guest, r.epoch, Phase::Creating);
-            self.order(
-                s.now,
-                guest,
-                GuestAction::Create(Box::new(Start {
-                    spec: r.spec.clone(),
-                    left: r.images.left.clone(),
-                })),
-                s.lease_end,
-            );
+            self.begin(s, guest, r);
         }
         missing
     }

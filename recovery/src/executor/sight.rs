@@ -4,6 +4,7 @@ use super::ExecutorWrite;
 use crate::command::Closure;
 use crate::contract::GuestOrder;
 use crate::guest::GuestId;
+use crate::hold::{HoldReason, Words};
 use crate::lrmd::Watch;
 use crate::machine::{GuestRecord, Guests};
 use quorate_membership::{Cluster, Host, Incarnation, NodeId, Time, Token};
@@ -79,6 +80,10 @@ pub(super) struct Process {
     pub(super) probe: Option<(u64, Time)>,
     /// Its disk fails here, and another host may have it.
     pub(super) elsewhere: bool,
+    /// Writing its locks was ordered, or it has none.
+    pub(super) locked: bool,
+    /// Why its locks cannot be raised.
+    pub(super) lock_failing: Option<Words>,
     pub(super) watch: Watch,
 }
 
@@ -95,6 +100,8 @@ impl Process {
             reset: None,
             probe: None,
             elsewhere: false,
+            locked: false,
+            lock_failing: None,
             watch,
         }
     }
@@ -115,9 +122,13 @@ impl Process {
 /// Where a guest process stands. An unanswered creation counts as a running guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Nothing was created yet: its locks are being read.
+    Reading,
     Creating,
     /// Exists, held: created or paused.
     Held,
+    /// Held; its locks are being written.
+    Locking,
     Continuing,
     Running,
     Pausing,
@@ -136,6 +147,10 @@ pub(crate) enum Deed {
     Started(GuestId, Token),
     Ended(GuestId, Token, String),
     Alert(GuestId, String),
+    /// A reason to hold it was seen.
+    Hold(GuestId, Token, HoldReason),
+    /// Its locks are written.
+    Locked(GuestId, Token),
     /// How the monitors see a guest, and what is done about it.
     Health(GuestId, String),
     /// Something of this host itself.

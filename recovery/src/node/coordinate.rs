@@ -34,6 +34,7 @@ impl Node {
         }
         self.say_holds(now);
         self.say_images(now);
+        self.say_locks(now);
         if let Some(until) = self.member.acting(now) {
             self.planner.plan(now, until, &mut self.member);
         }

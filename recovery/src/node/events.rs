@@ -230,6 +230,7 @@ impl Node {
                 let text = "has a new description by a person's word".to_owned();
                 event(K::Changed, None, Some(*guest), text)
             }
+            Command::Locked { .. } => None,
             Command::Release { holds, by } => {
                 let one = holds.first().filter(|_| holds.len() == 1);
                 let who = match by {

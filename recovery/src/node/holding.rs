@@ -4,6 +4,7 @@ use super::Node;
 use crate::command::Command;
 use crate::guest::GuestId;
 use crate::hold::{HoldKind, HoldReason, Released, ReleasedBy};
+use crate::lock::REPORTED;
 use crate::machine::Guests;
 use crate::planner::kind;
 use quorate_membership::entry::Entry;
@@ -15,6 +16,8 @@ use std::collections::BTreeMap;
 pub(super) struct Holding {
     /// `None`: the reason has passed.
     said: BTreeMap<(GuestId, HoldKind), (Token, Option<HoldReason>)>,
+    /// Guests whose locks this host has written, under which epoch.
+    locked: BTreeMap<GuestId, Token>,
 }
 
 impl Holding {
@@ -50,6 +53,12 @@ impl Holding {
         self.said.remove(&(guest, kind));
     }
 
+    /// The locks of a guest are written. Should this node forget it, the log expects the locks of
+    /// earlier lives, too, for longer.
+    pub(super) fn locked(&mut self, guest: GuestId, epoch: Token) {
+        self.locked.insert(guest, epoch);
+    }
+
     /// Forgets what the log has, or what is void by now.
     fn settle(&mut self, guests: &Guests) {
         self.said.retain(|(guest, kind), (epoch, reason)| {
@@ -64,6 +73,31 @@ impl Holding {
 }
 
 impl Node {
+    /// Proposes what this host has to say about locks, until it stands in the log.
+    pub(super) fn say_locks(&mut self, now: Time) {
+        if self.holding.locked.is_empty() {
+            return;
+        }
+        let guests = &self.member.app().guests;
+        self.holding.locked.retain(|guest, epoch| {
+            guests
+                .get(guest)
+                .is_some_and(|r| *epoch >= r.epoch && *epoch > r.locked)
+        });
+        let current = |(guest, epoch): (&GuestId, &Token)| {
+            let r = guests.get(guest).filter(|r| r.epoch == *epoch)?;
+            (r.host == Some(self.member.me())).then_some((*guest, *epoch))
+        };
+        let locked = self.holding.locked.iter().filter_map(current);
+        let guests: Vec<(GuestId, Token)> = locked.take(REPORTED).collect();
+        let retry = self.member.cluster().timing.election * 2;
+        if !guests.is_empty() && self.member.cool(now, kind::LOCKED, 0, retry) {
+            let host = self.member.me();
+            let locked = Command::Locked { host, guests };
+            self.member.propose(now, Entry::App(locked));
+        }
+    }
+
     /// Proposes what this host has to say about holds, until it stands in the log.
     pub(super) fn say_holds(&mut self, now: Time) {
         if self.holding.said.is_empty() {

@@ -86,6 +86,8 @@ impl Node {
                     let e = self.event(Token::NONE, EventKind::Alert, Some(me), None, text);
                     out.push(Effect::Event(e));
                 }
+                Deed::Hold(guest, epoch, reason) => self.holding.seen(guest, epoch, reason),
+                Deed::Locked(guest, epoch) => self.holding.locked(guest, epoch),
                 Deed::Alert(guest, text) => {
                     let me = self.member.me();
                     let e = self.event(Token::NONE, EventKind::Alert, Some(me), Some(guest), text);

@@ -178,6 +178,13 @@ impl Node {
         }
         remarks.extend(self.executor.host_remarks());
         remarks.extend(held_remark(m.app()));
+        if let Some((count, guest, why)) = self.executor.locks_failing() {
+            let name = m.app().guests.get(&guest).map(|r| r.spec.name.clone());
+            remarks.push(format!(
+                "locks of {count} guests here cannot be raised, as of {}: {why}",
+                name.unwrap_or_default()
+            ));
+        }
         if !m.admitted() {
             remarks.push(match &self.unadmitted {
                 Some(why) => format!("this node is not admitted: {why}"),

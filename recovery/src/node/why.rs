@@ -94,9 +94,10 @@ fn guests_of(at: Token, command: &Command) -> Vec<GuestId> {
             guests.dedup();
             guests
         }
-        Command::RemoveGuest { .. } | Command::SetFencing { .. } | Command::Publish(_) => {
-            Vec::new()
-        }
+        Command::RemoveGuest { .. }
+        | Command::SetFencing { .. }
+        | Command::Publish(_)
+        | Command::Locked { .. } => Vec::new(),
     }
 }
 

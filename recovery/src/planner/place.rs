@@ -32,7 +32,9 @@ impl Planner {
             .guests
             .iter()
             .filter(|(id, r)| {
-                !r.open() && r.wanted == Wanted::Running && !self.placing.contains_key(id)
+                (!r.open() || r.never_locked())
+                    && r.wanted == Wanted::Running
+                    && !self.placing.contains_key(id)
             })
             .map(|(id, r)| (r.spec.priority, *id))
             .collect();
@@ -134,7 +136,7 @@ impl Planner {
         again: bool,
     ) -> Option<String> {
         let r = &member.app().guests[&guest];
-        if let Some(hold) = r.held() {
+        if let Some(hold) = r.held().filter(|_| !planted("held-guest-placed")) {
             return Some(format!("held: {}", hold.reason));
         }
         let closed = r.closed.as_ref()?;

@@ -1,5 +1,7 @@
 //! Guests that are held until somebody releases them.
 
+mod locks;
+
 use crate::rig::{Rig, guest};
 use quorate_membership::NodeId;
 use quorate_recovery::contract::{EventKind, Request};

@@ -12,7 +12,8 @@ use quorate_recovery::contract::{
 };
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
-use quorate_recovery::hold::{HoldKind, HoldReason};
+use quorate_recovery::hold::{HoldKind, HoldReason, Words};
+use quorate_recovery::lock::{Found, Lock, LockReading};
 use quorate_recovery::observation::{Cause, GuestEvent, Held, HostHealth, Observation};
 use quorate_recovery::{Node, Setup};
 use std::collections::BTreeMap;
@@ -23,11 +24,24 @@ pub(crate) fn guest(name: &str) -> GuestSpec {
         definition: Definition::Command {
             argv: vec!["/bin/true".into()],
             env: BTreeMap::new(),
+            images: Vec::new(),
         },
         needs: Default::default(),
         priority: 0,
         policy: Default::default(),
         probe: None,
+    }
+}
+
+/// A command with an image.
+pub(crate) fn with_image(name: &str) -> GuestSpec {
+    GuestSpec {
+        definition: Definition::Command {
+            argv: vec!["/bin/true".into()],
+            env: BTreeMap::new(),
+            images: vec![format!("/shared/{name}")],
+        },
+        ..guest(name)
     }
 }
 
@@ -67,6 +81,8 @@ pub(crate) struct Rig {
     pub(crate) done: Vec<&'static str>,
     /// What nodes said.
     pub(crate) said: Vec<Event>,
+    /// What stands beside each guest's image; an inner `None` cannot be read or written.
+    pub(crate) locks: BTreeMap<String, Option<Lock>>,
     /// Whether a hypervisor resets when told to, and answers probes.
     pub(crate) resets: bool,
     pub(crate) probes: bool,
@@ -110,6 +126,7 @@ impl Rig {
             starts: BTreeMap::new(),
             done: Vec::new(),
             said: Vec::new(),
+            locks: BTreeMap::new(),
             resets: false,
             probes: false,
             never_ends: None,
@@ -570,6 +587,28 @@ impl Rig {
                     Ok(())
                 }
                 None => Err("no such process".into()),
+            },
+            GuestAction::ReadLocks(images) => {
+                let found = match self.locks.get(&images[0].path) {
+                    None => Found::Nothing,
+                    Some(None) => Found::Unreadable(Words::new("no answer")),
+                    Some(Some(lock)) => Found::Lock(*lock),
+                };
+                let readings = images.iter().map(|image| LockReading {
+                    image: Words::new(&image.path),
+                    found: found.clone(),
+                });
+                let (order, readings) = (order.order, readings.collect());
+                return self.post(n, Fact::LocksRead { order, readings });
+            }
+            GuestAction::WriteLocks(plan) => match self.locks.get(&plan.images[0].path) {
+                Some(None) => Err("no answer".into()),
+                _ => {
+                    assert!(m.procs[&order.guest].1, "locked before it goes on");
+                    let path = plan.images[0].path.clone();
+                    self.locks.insert(path, Some(plan.lock));
+                    Ok(())
+                }
             },
             GuestAction::Capture { .. } => {
                 self.done.push("capture");

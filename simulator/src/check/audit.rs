@@ -7,6 +7,7 @@ use quorate_membership::{BootId, Epoch, Incarnation, NodeId, ProofPolicy, Token}
 use quorate_recovery::command::{Closure, Command};
 use quorate_recovery::guest::{GuestId, Wanted};
 use quorate_recovery::hold::{HoldKind, HoldReason};
+use quorate_recovery::lock::Lock;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A host as the log has it.
@@ -113,6 +114,8 @@ pub struct Audit {
     pub term: Option<(Token, NodeId)>,
     /// The life that holds it.
     holder: Option<(NodeId, Incarnation)>,
+    /// Locks of others that a person released.
+    pub released: Vec<Lock>,
     /// The clients whose messages are published, by the number each message begins with.
     pub published: BTreeSet<u64>,
     /// Fence attempts, revokes and proofs so far, per host.
@@ -148,6 +151,7 @@ impl Audit {
             attempts: BTreeMap::new(),
             term: None,
             holder: None,
+            released: Vec::new(),
             published: BTreeSet::new(),
             counts: BTreeMap::new(),
             policy,
@@ -483,7 +487,7 @@ impl Audit {
                 epoch,
                 reason,
             } => self.held(at, *guest, *epoch, reason),
-            Command::Release { holds, by } => self.released(holds, by),
+            Command::Release { holds, by } => self.release(holds, by),
             Command::Follow {
                 guest,
                 life,
@@ -497,6 +501,7 @@ impl Audit {
                 host,
             } => self.reads(*guest, *followed, *host),
             Command::Adopt { guest, epoch, xml } => self.adopts(*guest, *epoch, xml),
+            Command::Locked { host, guests } => self.locked(*host, guests),
         }
     }
 

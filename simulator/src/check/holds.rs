@@ -4,6 +4,16 @@ use super::audit::{Audit, Finding};
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
 use quorate_recovery::hold::{HoldReason, Released, ReleasedBy};
+use quorate_recovery::lock::SeenLock;
+
+/// The locks that a reason names.
+#[must_use]
+pub fn locks(reason: &HoldReason) -> Option<&[SeenLock]> {
+    match reason {
+        HoldReason::ForeignLock(seen) | HoldReason::UnknownLock(seen) => Some(seen),
+        _ => None,
+    }
+}
 
 impl Audit {
     pub(super) fn held(
@@ -25,19 +35,23 @@ impl Audit {
         }
     }
 
-    pub(super) fn released(&mut self, holds: &[Released], by: &ReleasedBy) -> Finding {
+    pub(super) fn release(&mut self, holds: &[Released], by: &ReleasedBy) -> Finding {
         let mut any = false;
         for one in holds {
             let Some(g) = self.guests.get_mut(&one.guest) else {
                 continue;
             };
-            let before = g.holds.len();
             let of_epoch = g.epoch == one.epoch;
-            g.holds.retain(|kind, (at, _)| {
+            let released = &mut self.released;
+            g.holds.retain(|kind, (at, reason)| {
                 let may = matches!(by, ReleasedBy::Person(_)) || kind.passes();
-                *at != one.hold || !of_epoch || !may
+                let stays = *at != one.hold || !of_epoch || !may;
+                if let (false, Some(seen)) = (stays, locks(reason)) {
+                    released.extend(seen.iter().map(|s| s.lock));
+                }
+                any |= !stays;
+                stays
             });
-            any |= g.holds.len() < before;
         }
         if any {
             Finding::Plain

@@ -2,10 +2,13 @@
 //! longer than its bound, while faults go on elsewhere; or for ever, when everything was healed.
 
 use super::audit::Audit;
+use super::holds::locks;
 use super::s1::S1;
+use super::s15::S15;
 use super::{At, HostName, Violation};
 use quorate_membership::Timing;
 use quorate_recovery::guest::{GuestId, Wanted};
+use quorate_recovery::hold::HoldReason;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -89,10 +92,20 @@ pub fn late(now: u64, (name, since): (&str, u64), able: usize, bound: Duration) 
 ///
 /// # Errors
 /// One does not.
-pub fn end(now: u64, healed: u64, audit: &Audit, writers: &S1) -> Result<(), Violation> {
+pub fn end(
+    now: u64,
+    healed: u64,
+    audit: &Audit,
+    writers: &S1,
+    images: &S15,
+) -> Result<(), Violation> {
     for (id, g) in &audit.guests {
-        // A guest that is held waits for a person.
-        let excused = g.wanted != Wanted::Running || !g.holds.is_empty();
+        // A guest that is held for a reason that is there waits for a person.
+        let grounded = |(_, reason): &(_, HoldReason)| {
+            let locks = locks(reason).map(|seen| seen.iter().map(|s| s.lock).collect::<Vec<_>>());
+            locks.is_none_or(|locks| images.grounded(*id, &locks))
+        };
+        let excused = g.wanted != Wanted::Running || g.holds.values().any(grounded);
         if excused || writers.writer(*id).is_some() {
             continue;
         }

@@ -2,13 +2,14 @@
 //! decided), not what nodes claim, and look only at what an event touched.
 
 pub mod audit;
-mod holds;
+pub mod holds;
 mod images;
 pub mod l1;
 pub mod l2;
 pub mod s1;
 pub mod s10;
 pub mod s14;
+pub mod s15;
 pub mod s16;
 pub mod s2;
 pub mod s3_s5;

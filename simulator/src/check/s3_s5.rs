@@ -259,6 +259,8 @@ fn broken(now: u64, host: usize, order: &GuestOrder, second: String) -> Violatio
         GuestAction::Reset => "resets",
         GuestAction::Capture { .. } => "captures",
         GuestAction::Probe(_) => "probes",
+        GuestAction::ReadLocks(_) => "reads locks of",
+        GuestAction::WriteLocks(_) => "writes locks of",
     };
     Violation::new(
         "S5",

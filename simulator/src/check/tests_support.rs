@@ -84,6 +84,7 @@ impl Script {
             definition: Definition::Command {
                 argv: vec!["x".into()],
                 env: Default::default(),
+                images: Vec::new(),
             },
             needs: Default::default(),
             priority: 0,

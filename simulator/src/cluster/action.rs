@@ -90,6 +90,23 @@ pub enum Shape {
     },
 }
 
+/// What becomes of the lock beside a guest's image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockTurn {
+    /// Another cluster writes it.
+    Foreign,
+    /// The same log went another way elsewhere, and gave the guest an epoch there.
+    Fork,
+    /// A copy of this cluster writes it, under the guest's present epoch.
+    Clone,
+    /// Whoever wrote it so raises it once more.
+    Raised,
+    /// Nobody can read or write it any more.
+    Unreadable,
+    /// It can be read and written again.
+    Readable,
+}
+
 /// Which directions of the links outside a shape are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -138,6 +155,10 @@ pub enum Ask {
     Fence(Who),
     /// Say that a host is off.
     ConfirmOff(Who),
+    /// Hold a guest.
+    Hold(usize),
+    /// Release a guest from whatever it is held for.
+    Release(usize),
     /// Publish some bytes.
     Publish,
     /// Publish so many bytes.
@@ -467,6 +488,8 @@ pub enum Action {
         /// How long; 0 for within Q, as usual.
         length: u64,
     },
+    /// Something becomes of the lock beside a guest's image.
+    Lock(usize, LockTurn),
     /// A client asks a host.
     Ask(Who, Ask),
     /// Everything is whole: links, processes, power, devices, disks.

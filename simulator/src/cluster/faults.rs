@@ -289,6 +289,7 @@ impl<N: SimNode> Sim<N> {
                 let host = self.who(who);
                 self.hosts[host].late_writes = *length;
             }
+            Action::Lock(guest, turn) => self.lock_turns(*guest, *turn),
             Action::Calm => self.calm(),
         }
         self.note_links();
@@ -299,6 +300,16 @@ impl<N: SimNode> Sim<N> {
         let request = match ask {
             Ask::Stop(g) => Request::StopGuest { name: name(g) },
             Ask::Start(g) => Request::StartGuest { name: name(g) },
+            Ask::Hold(g) => Request::HoldGuest {
+                name: name(g),
+                by: "operator".into(),
+                why: "asked for".into(),
+            },
+            Ask::Release(g) => Request::ReleaseGuests {
+                names: vec![name(g)],
+                all_of: None,
+                by: "operator".into(),
+            },
             Ask::Fence(who) => Request::FenceHost {
                 host: self.name(self.who(who)).to_string(),
             },
@@ -410,7 +421,7 @@ impl<N: SimNode> Sim<N> {
         self.requests += 1;
         let client = self.requests;
         self.asked.push((client, Wish::Guest(guest)));
-        let request = Request::AddGuest(Self::spec(guest, super::images::wanted(&self.plan)));
+        let request = Request::AddGuest(self.spec(guest, super::images::wanted(&self.plan)));
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::fact(fact));
     }

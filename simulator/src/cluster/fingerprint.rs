@@ -79,6 +79,8 @@ pub(super) fn fact_kind(fact: &Fact) -> u64 {
         Fact::HoldPassed { .. } => 33,
         Fact::Machine { .. } => 34,
         Fact::ImagesRead { .. } => 35,
+        Fact::LocksRead { .. } => 36,
+        Fact::LockState { .. } => 37,
     }
 }
 

@@ -110,6 +110,10 @@ impl<N: SimNode> Sim<N> {
                 self.reset(host, at);
                 self.done(host, life, order.order, Ok(()));
             }
+            (GuestAction::ReadLocks(images), _) => self.read_locks(host, order, images),
+            (GuestAction::WriteLocks(plan), at) => {
+                self.write_locks(host, life, order.order, plan, at.is_some());
+            }
             (GuestAction::Capture { .. }, _) => {
                 self.done(host, life, order.order, Err("nothing to show".into()));
             }
@@ -164,6 +168,8 @@ impl<N: SimNode> Sim<N> {
             self.done(host, life, order.order, Err("it exists already".into()));
             return;
         }
+        self.locks.s15.starts(self.world.now(), host, order.guest);
+        let h = &mut self.hosts[host];
         let mut length = self.guest_rng.range(10 * MS, 300 * MS);
         if h.slow_create > 0 {
             length = self.guest_rng.range(length, h.slow_create);
@@ -389,6 +395,8 @@ impl<N: SimNode> Sim<N> {
         let wait = self.guest_rng.range(950 * MS, 1050 * MS);
         self.world.after(wait, Event::Poll { host });
         let now = self.world.now();
+        let passed = self.locks.s15.judge(now, &self.audit);
+        self.hold(passed);
         let h = &self.hosts[host];
         if !h.on || h.frozen_until > now {
             return;

@@ -109,7 +109,7 @@ impl Mind {
 
 impl<N: SimNode> Sim<N> {
     /// The description clients give of a guest: policies differ.
-    pub(super) fn spec(guest: usize, disk: bool) -> GuestSpec {
+    pub(super) fn spec(&self, guest: usize, disk: bool) -> GuestSpec {
         use quorate_recovery::guest::Definition;
         let probe = Probe {
             argv: vec!["check".into()],
@@ -125,6 +125,11 @@ impl<N: SimNode> Sim<N> {
                 Definition::Command {
                     argv: vec!["sleep".into(), "infinity".into()],
                     env: Default::default(),
+                    images: if self.plan.images {
+                        vec![super::locks::path(guest)]
+                    } else {
+                        Vec::new()
+                    },
                 }
             },
             needs: Default::default(),

@@ -13,6 +13,7 @@ mod guarding;
 mod guests;
 mod host;
 mod images;
+mod locks;
 mod minds;
 pub mod node;
 mod nodes;
@@ -99,6 +100,7 @@ pub struct Sim<N> {
     /// The images of every guest.
     disks: Vec<images::Disk>,
     l1: Clocks,
+    locks: locks::Locks,
     stretch: Option<Stretch>,
     /// Counts the stretches L2 was looked at.
     stretches: u32,
@@ -192,6 +194,7 @@ impl<N: SimNode> Sim<N> {
             s16: S16::default(),
             disks: vec![images::Disk::default(); plan.guests],
             l1: Clocks::new(n),
+            locks: locks::Locks::new(plan.guests),
             stretch: None,
             stretches: 0,
             fences: Vec::new(),

@@ -248,6 +248,8 @@ impl std::fmt::Display for OrderLine<'_> {
             GuestAction::Reset => "reset",
             GuestAction::Capture { .. } => "capture",
             GuestAction::Probe(_) => "probe",
+            GuestAction::ReadLocks(_) => "read locks of",
+            GuestAction::WriteLocks(_) => "write locks of",
         };
         let (guest, epoch, order) = (o.guest, o.epoch, o.order);
         write!(f, "{verb} {guest} epoch {epoch} (order {order})")

@@ -275,6 +275,7 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::GuestCrash(_)
         | Action::Hides(_)
         | Action::Guest(..)
+        | Action::Lock(..)
         | Action::Calm => Vec::new(),
     }
 }

@@ -148,6 +148,7 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
             definition: Definition::Command {
                 argv: vec!["x".into()],
                 env: Default::default(),
+                images: Vec::new(),
             },
             needs: Default::default(),
             priority: 0,

@@ -159,6 +159,8 @@ impl<N: SimNode> Sim<N> {
                 match ask {
                     Ask::Stop(g) => format!("a client at {at} wants g{} stopped", g + 1),
                     Ask::Start(g) => format!("a client at {at} wants g{} running", g + 1),
+                    Ask::Hold(g) => format!("an operator at {at} has g{} held", g + 1),
+                    Ask::Release(g) => format!("an operator at {at} releases g{}", g + 1),
                     Ask::Fence(w) => format!("a client at {at} wants {} fenced", name(w)),
                     Ask::ConfirmOff(w) => format!("an operator at {at} says {} is off", name(w)),
                     Ask::Publish => format!("a client at {at} publishes"),
@@ -230,6 +232,10 @@ impl<N: SimNode> Sim<N> {
                     format!("the hypervisor of {} is down", name(who)),
                     Some(*length),
                 );
+            }
+            Action::Lock(guest, turn) => {
+                let turn = format!("{turn:?}").to_lowercase();
+                format!("the lock of g{} becomes {turn}", guest + 1)
             }
             Action::LateWrites { who, length } => format!(
                 "the last writes on {} land {} late",

@@ -56,6 +56,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "voters that nobody vouches for wait rather than vote",
     ),
     (
+        "images = false",
+        "each guest has an image, and a lock beside it",
+    ),
+    (
         "snapshot-every",
         "entries between two snapshots of a node; by the seed",
     ),
@@ -116,6 +120,7 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
         plan.bare = bare;
     }
     plan.waits = f.truth("unvouched-wait")?.unwrap_or(false);
+    plan.images = f.truth("images")?.unwrap_or(false);
     if let Some(entries) = f.whole("snapshot-every", 1, 1_000_000)? {
         plan.snapshot_every = entries;
     }

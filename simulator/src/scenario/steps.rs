@@ -1,6 +1,6 @@
 //! Writing one step of a timeline.
 
-use super::words::{CLASSES, DEVICES, LEAVES, SHAPES, WATCHDOGS, WAYS, WHENS, word};
+use super::words::{CLASSES, DEVICES, LEAVES, LOCKS, SHAPES, WATCHDOGS, WAYS, WHENS, word};
 use crate::cluster::action::{Action, Ask, Fate, Ill, Shape, Way, Who};
 use crate::cluster::triggers::Trigger;
 use crate::world::{MS, SECOND};
@@ -242,6 +242,11 @@ impl Step {
             Action::HypervisorCrash { who, length } => {
                 self.for_so_long("hypervisor-crash", who, *length);
             }
+            Action::Lock(guest, turn) => {
+                self.verb("lock-turns");
+                self.put("guest", quoted(&format!("g{}", guest + 1)));
+                self.word("to", word(LOCKS, turn));
+            }
             Action::LateWrites { who, length } => self.for_so_long("late-writes", who, *length),
             _ => {}
         }
@@ -322,6 +327,8 @@ impl Step {
     fn ask(&mut self, host: &Who, ask: &Ask) {
         let verb = match ask {
             Ask::Stop(_) => "ask-stop",
+            Ask::Hold(_) => "ask-hold",
+            Ask::Release(_) => "ask-release",
             Ask::Start(_) => "ask-start",
             Ask::Fence(_) => "ask-fence",
             Ask::ConfirmOff(_) => "ask-confirm-off",
@@ -330,7 +337,7 @@ impl Step {
         };
         self.host(verb, host);
         match ask {
-            Ask::Stop(guest) | Ask::Start(guest) => {
+            Ask::Stop(guest) | Ask::Start(guest) | Ask::Hold(guest) | Ask::Release(guest) => {
                 self.put("guest", quoted(&format!("g{}", guest + 1)));
             }
             Ask::Fence(target) | Ask::ConfirmOff(target) => self.word("target", &who(target)),

@@ -2,8 +2,8 @@
 
 use super::Bad;
 use super::fields::{Fields, Scope};
-use super::words::{SHAPES, WATCHDOGS, WAYS, value};
-use crate::cluster::action::{Action, Fate, Shape, Way, Who};
+use super::words::{LOCKS, SHAPES, WATCHDOGS, WAYS, value};
+use crate::cluster::action::{Action, Ask, Fate, Shape, Way, Who};
 use crate::cluster::shapes::least;
 
 /// Verb, keys, meaning.
@@ -123,6 +123,17 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "it ends and is back; guests go on",
     ),
     (
+        "lock-turns",
+        "guest, to",
+        "its lock: foreign, fork, clone, raised, unreadable or readable",
+    ),
+    ("ask-hold", "host, guest", "an operator has the guest held"),
+    (
+        "ask-release",
+        "host, guest",
+        "an operator releases the guest",
+    ),
+    (
         "late-writes",
         "host, for",
         "last writes of ended guests land so late",
@@ -235,6 +246,22 @@ pub(super) fn action(
             who: host!("host"),
             length: length!("for"),
         },
+        "lock-turns" => {
+            let guest = need!("guest", f.guest("guest", scope.guests)?);
+            let (word, at) = need!("to", f.word("to")?);
+            Action::Lock(guest, value(LOCKS, "lock", &word, at)?)
+        }
+        "ask-hold" | "ask-release" => {
+            let host = host!("host");
+            let guest = need!("guest", f.guest("guest", scope.guests)?);
+            let hold = verb == "ask-hold";
+            let ask = if hold {
+                Ask::Hold(guest)
+            } else {
+                Ask::Release(guest)
+            };
+            Action::Ask(host, ask)
+        }
         "late-writes" => Action::LateWrites {
             who: host!("host"),
             length: length!("for"),

@@ -1,7 +1,7 @@
 //! Words for what has one of a few values, for reading and for writing.
 
 use super::Bad;
-use crate::cluster::action::{Class, DeviceMode, Shape, WatchdogMode, Way};
+use crate::cluster::action::{Class, DeviceMode, LockTurn, Shape, WatchdogMode, Way};
 use crate::cluster::triggers::When;
 use quorate_membership::entry::Away;
 
@@ -40,6 +40,15 @@ pub(super) const LEAVES: Words<Away> = &[
     ("stop", Away::Stop),
     ("reboot", Away::Reboot),
     ("shutdown", Away::Shutdown),
+];
+
+pub(super) const LOCKS: Words<LockTurn> = &[
+    ("foreign", LockTurn::Foreign),
+    ("fork", LockTurn::Fork),
+    ("clone", LockTurn::Clone),
+    ("raised", LockTurn::Raised),
+    ("unreadable", LockTurn::Unreadable),
+    ("readable", LockTurn::Readable),
 ];
 
 pub(super) const WAYS: Words<Way> = &[("both", Way::Both), ("down", Way::Down), ("up", Way::Up)];

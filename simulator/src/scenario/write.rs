@@ -95,6 +95,7 @@ fn cluster(text: &mut String, plan: &Plan) {
         f.put("bare", all(&plan.bare, bool::to_string));
     }
     f.unless("unvouched-wait", plan.waits, false);
+    f.unless("images", plan.images, false);
     f.unless("snapshot-every", plan.snapshot_every, plain.snapshot_every);
     text.push_str(&f.0);
     timing(text, &plan.timing);

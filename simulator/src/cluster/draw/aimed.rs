@@ -12,7 +12,7 @@ use crate::world::{MS, Rng, SECOND, Stream};
 use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
-    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, logs,
+    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, locks, logs,
     office, set_back, storage, stores, stuck, unarmed, voters_fail,
 };
 
@@ -101,6 +101,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "asks",
         "clients that ask, one by one or hundreds at once, while voters stop, restart or are cut off",
+    ),
+    (
+        "locks",
+        "others write the locks of images, or nobody can; operators hold and release; judges that guests run at last",
     ),
 ];
 
@@ -203,6 +207,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             plan.timing = Timing::fast();
             every(rng, &mut plan, 7 * SECOND, asks);
         }
+        "locks" => locks(rng, &mut plan),
         "deaf" => deaf(rng, &mut plan),
         "unarmed" => unarmed(rng, &mut plan),
         "clones" => {

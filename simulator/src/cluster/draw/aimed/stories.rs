@@ -2,7 +2,7 @@
 
 use super::{BEGIN, devices, host, voter};
 use crate::cluster::Plan;
-use crate::cluster::action::{Action, Ask, Class, Fate, Ill, Who};
+use crate::cluster::action::{Action, Ask, Class, Fate, Ill, LockTurn, Who};
 use crate::cluster::triggers::{Trigger, When};
 use crate::world::{MS, Rng, SECOND};
 use quorate_membership::entry::Away;
@@ -664,4 +664,57 @@ pub(super) fn bad_hosts(rng: &mut Rng, plan: &mut Plan) {
         }
         lost += rng.range(35 * SECOND, 50 * SECOND);
     }
+}
+
+/// Locks turn foreign or unreadable, guests must start anew, and operators hold and release.
+pub(super) fn locks(rng: &mut Rng, plan: &mut Plan) {
+    plan.images = true;
+    if rng.chance(300_000) {
+        devices(rng, plan);
+    }
+    let mut at = BEGIN;
+    for _ in 0..rng.range(3, 8) {
+        let guest = rng.index(plan.guests);
+        let turns = [
+            LockTurn::Foreign,
+            LockTurn::Fork,
+            LockTurn::Clone,
+            LockTurn::Raised,
+            LockTurn::Unreadable,
+            LockTurn::Unreadable,
+            LockTurn::Readable,
+        ];
+        let turn = turns[rng.index(turns.len())];
+        plan.timeline.push((at, Action::Lock(guest, turn)));
+        let then = at + rng.range(0, 3 * SECOND);
+        let who = host(rng, plan);
+        let action = match rng.range(0, 5) {
+            0 => Action::Isolate(Who::HostOf(guest)),
+            1 => Action::Crash {
+                who: Who::HostOf(guest),
+                restart: Some(rng.range(100 * MS, 2 * SECOND)),
+            },
+            2 => Action::PowerOff {
+                who: Who::HostOf(guest),
+                back: Some(rng.range(SECOND, 8 * SECOND)),
+            },
+            3 => Action::Ask(who.clone(), Ask::Hold(guest)),
+            _ => Action::GuestCrash(guest),
+        };
+        plan.timeline.push((then, action));
+        if rng.chance(600_000) {
+            let later = then + rng.range(SECOND, 14 * SECOND);
+            let release = Action::Ask(who, Ask::Release(guest));
+            plan.timeline.push((later, release));
+        }
+        if rng.chance(300_000) {
+            plan.timeline
+                .push((then + rng.range(0, 5 * SECOND), Action::Heal));
+        }
+        at += rng.range(SECOND, 8 * SECOND);
+    }
+    let healed = at + rng.range(SECOND, 8 * SECOND);
+    plan.timeline.push((healed, Action::Calm));
+    plan.healed = Some(healed);
+    plan.end = healed + 45 * SECOND;
 }
