@@ -12,8 +12,8 @@ pub mod guardian;
 pub mod hypervisor;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
-mod log;
 pub mod locks;
+mod log;
 pub mod net;
 pub mod ocf;
 pub mod store;

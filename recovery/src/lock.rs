@@ -167,14 +167,7 @@ pub fn judge(
             .any(|(g, l)| (*g, *l) == (lock.guest, lock.life));
         let ours = lock.cluster == cluster
             && (lock.guest == guest && record.lives.contains(&lock.life) || retired);
-        let released = |c: &Lock| {
-            Lock {
-                raised: lock.raised,
-                ..*c
-            } == *lock
-                && lock.raised <= c.raised
-        };
-        if !ours && !record.covered.iter().any(released) {
+        if !ours && !record.covered.contains(lock) {
             unknown.push(SeenLock {
                 image: reading.image.clone(),
                 lock: *lock,
@@ -219,8 +212,8 @@ impl GuestRecord {
         self.lives.last().copied().filter(|l| l.epoch == self.epoch)
     }
 
-    /// A person has released a hold for these locks: they are accounted for from now on, as far as
-    /// they were raised then.
+    /// A person has released a hold for these locks: they are accounted for from now on, exactly as
+    /// they stood. One that is raised after that belongs to somebody who lives.
     pub(crate) fn cover(&mut self, seen: &[SeenLock]) {
         for one in seen {
             let same = |c: &Lock| {

@@ -61,6 +61,7 @@ fn spec(i: u64, argument: usize) -> GuestSpec {
         definition: Definition::Command {
             argv: vec!["/bin/true".into(), "a".repeat(argument)],
             env: Default::default(),
+            images: Vec::new(),
         },
         needs: Needs {
             vcpus: 2,

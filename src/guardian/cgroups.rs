@@ -122,6 +122,18 @@ pub fn enter(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
     done
 }
 
+/// Puts this process into the group that a life has. Unlike [`enter`] it makes none, and leaves the
+/// record of one that takes nobody as it is.
+///
+/// # Errors
+/// It stays where it was.
+pub fn join(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
+    let known = records::read::<CgroupRecord>(&mark(run, (of.guest, of.epoch), of.draw))?;
+    let there = known.filter(|there| there.boot == of.boot && same(there));
+    let path = there.ok_or("the guest has no group")?.path;
+    fs::write(path.join("cgroup.procs"), "0").map_err(named(&path))
+}
+
 /// Takes note of the group that a process of libvirt is in, if it is that guest's alone;
 /// otherwise moves it into one of its own.
 ///

@@ -115,9 +115,9 @@ fn keep(dir: &Path, plan_file: &Path) -> Result<(), String> {
     let record: GuestRecord = records::read(&run.guest(guest, epoch))?
         .filter(|r: &GuestRecord| r.boot == plan.boot)
         .ok_or("the guest is not registered")?;
-    // So that it is ended with the guest, by whoever ends that.
+    // So that it is ended with the guest, by whoever ends that; its marks do that, too.
     let _ = setsid();
-    let _ = cgroups::enter(&run, &record);
+    let _ = cgroups::join(&run, &record);
     let first = leader(&record).ok_or("the guest's first process is gone")?;
     let pid = Pid::from_raw(first.pid).ok_or("the guest has no process")?;
     let watched = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| e.to_string())?;

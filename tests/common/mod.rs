@@ -218,13 +218,18 @@ impl Lab {
     pub fn add(&mut self, by: &str, guests: &[&str]) {
         for guest in guests {
             let file = self.site.guest_file(guest).expect("a guest's file");
-            let file = file.display().to_string();
-            self.wait("a guest to be taken", || {
-                self.ask(by, &["guest", "add", &file])
-            });
-            self.guests.push((*guest).to_owned());
+            self.add_file(by, guest, &file);
         }
         self.settled(by);
+    }
+
+    /// Adds a guest that is described in `file`.
+    pub fn add_file(&mut self, by: &str, guest: &str, file: &Path) {
+        let file = file.display().to_string();
+        self.wait("a guest to be taken", || {
+            self.ask(by, &["guest", "add", &file])
+        });
+        self.guests.push(guest.to_owned());
     }
 
     /// Waits until every guest runs, by the word of `by` and by its own fresh record.

@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 8] = [
+pub const CASES: [Case; 9] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -67,6 +67,12 @@ pub const CASES: [Case; 8] = [
         play: super::resources::play,
     },
     Case {
+        name: "locks",
+        text: "another cluster, then an unknown epoch, in the lock of a disk",
+        fresh: true,
+        play: super::locks::play,
+    },
+    Case {
         name: "control",
         text: "the same disk is given to two hosts by hand, and the judge must see it",
         fresh: false,
@@ -96,7 +102,7 @@ pub fn add_guests(lab: &mut Lab<'_>) -> Result<(), DemoError> {
 }
 
 /// A host with guests that does not coordinate.
-fn other_host(lab: &Lab<'_>) -> Result<(String, Vec<String>), DemoError> {
+pub(super) fn other_host(lab: &Lab<'_>) -> Result<(String, Vec<String>), DemoError> {
     let leader = lab.coordinator()?;
     let mut best: Option<(String, Vec<String>)> = None;
     for host in HOSTS.iter().filter(|h| **h != leader) {

@@ -13,6 +13,7 @@ mod group;
 mod judge;
 mod lab;
 mod leftovers;
+mod locks;
 mod numbers;
 mod report;
 mod resources;

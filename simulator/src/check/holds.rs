@@ -1,7 +1,7 @@
 //! Holds of guests, as the auditor reckons them up.
 
 use super::audit::{Audit, Finding};
-use quorate_membership::Token;
+use quorate_membership::{NodeId, Token};
 use quorate_recovery::guest::GuestId;
 use quorate_recovery::hold::{HoldReason, Released, ReleasedBy};
 use quorate_recovery::lock::SeenLock;
@@ -32,6 +32,20 @@ impl Audit {
                 }
             },
             _ => Finding::Void("seen under another epoch"),
+        }
+    }
+
+    /// Whether it is known already is nothing to any promise.
+    pub(super) fn locked(&self, host: NodeId, guests: &[(GuestId, Token)]) -> Finding {
+        let holds = |(guest, epoch): &(GuestId, Token)| {
+            self.guests
+                .get(guest)
+                .is_some_and(|g| g.epoch == *epoch && g.holder.is_some_and(|(h, _)| h == host))
+        };
+        if guests.iter().any(holds) {
+            Finding::Plain
+        } else {
+            Finding::Void("no such guest has that epoch there")
         }
     }
 

@@ -73,18 +73,7 @@ impl S15 {
             return Ok(());
         }
         let due = |(at, ..): &(u64, usize, GuestId, Lock)| at + SEEN <= now;
-        let released = |lock: &Lock| {
-            let same = |r: &Lock| {
-                Lock {
-                    raised: r.raised,
-                    ..*lock
-                } == *r
-            };
-            audit
-                .released
-                .iter()
-                .any(|r| same(r) && lock.raised <= r.raised)
-        };
+        let released = |lock: &Lock| audit.released.contains(lock);
         let bad = self
             .open
             .iter()

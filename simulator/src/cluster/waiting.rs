@@ -77,7 +77,12 @@ impl<N: SimNode> Sim<N> {
         let now = self.world.now();
         match &self.audit.log[at.index() as usize - 1].body {
             Entry::App(Command::AddGuest(_)) => self.l1.guest(now, GuestId(at.0)),
-            Entry::App(Command::SetWanted { guest, .. }) => self.l1.guest(now, *guest),
+            Entry::App(Command::SetWanted { guest, .. } | Command::Hold { guest, .. }) => {
+                self.l1.guest(now, *guest);
+            }
+            Entry::App(Command::Release { holds, .. }) => {
+                holds.iter().for_each(|r| self.l1.guest(now, r.guest));
+            }
             // A guest that fails by itself is tried later and later, up to five minutes.
             Entry::App(Command::Closed {
                 guest,

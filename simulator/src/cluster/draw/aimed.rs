@@ -12,8 +12,8 @@ use crate::world::{MS, Rng, SECOND, Stream};
 use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
-    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, locks, logs,
-    office, set_back, storage, stores, stuck, unarmed, voters_fail,
+    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, locks,
+    logs, office, set_back, storage, stores, stuck, unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
