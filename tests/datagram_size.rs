@@ -1,9 +1,10 @@
 //! The sizes of what travels: no datagram needs an IP fragment, however large its fields are, and a
 //! token is one integer.
 
+use quorate_membership::attest::Word;
 use quorate_membership::codec::{self, Kind};
 use quorate_membership::consensus::ElectionMessage;
-use quorate_membership::entry::{Capacity, Machine, Profile};
+use quorate_membership::entry::{Armed, ArmedClass, Capacity, Machine, Profile};
 use quorate_membership::frame::{Beat, Datagram, Header, Hello, Join};
 use quorate_membership::{
     BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Timing, Token,
@@ -41,7 +42,14 @@ fn every_datagram_fits_the_smallest_packet_of_any_network() {
         renewed_ago: Duration::MAX,
         timing: Token(u64::MAX),
         applied: u64::MAX,
-        armed: None,
+        word: Word {
+            number: u64::MAX,
+            armed: Some(Armed {
+                class: ArmedClass::Watchdog,
+                reset: true,
+            }),
+        },
+        full: false,
         unheard: u8::MAX,
         hears: u8::MAX,
         status: GuestStatus {

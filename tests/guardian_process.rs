@@ -6,15 +6,17 @@ use guardian_support::*;
 use quorate::clock::Clock;
 use quorate::guardian::Lease;
 use quorate::guardian::processes::{Process, signal};
-use quorate::guardian::records::{self, GuestRecord};
+use quorate::guardian::records::{self, GUARDIAN_VERSION, GuardianState, GuestRecord, PulseRecord};
+use quorate::guardian::slots;
 use quorate::hypervisor::Driver;
-use quorate_membership::entry::ArmedClass;
-use quorate_membership::{BootId, Incarnation};
+use quorate_membership::{BootId, Incarnation, Time};
 use quorate_recovery::contract::Fact;
 use quorate_recovery::guest::GuestId;
 use rustix::process::Signal;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -38,7 +40,7 @@ fn plays_a_daemon_with_a_short_lease() {
         counter: 1,
         random: 1,
     };
-    let lease = Lease::new(run.clone(), boot, life);
+    let mut lease = Lease::new(run.clone(), boot, life);
     let driver = driver(&run, boot);
     lease.extend(soon(5000)).expect("extended");
     let tick = run.path().with_file_name("t");
@@ -90,7 +92,7 @@ fn without_a_readable_lease_of_this_boot_nothing_runs() {
             "empty" => fs::write(lab.run.lease(), "").expect("written"),
             _ => {
                 let life = Incarnation::default();
-                let other = Lease::new(lab.run.clone(), BootId(lab.boot.0 ^ 1), life);
+                let mut other = Lease::new(lab.run.clone(), BootId(lab.boot.0 ^ 1), life);
                 other.extend(soon(3_600_000)).expect("written");
             }
         }
@@ -101,7 +103,7 @@ fn without_a_readable_lease_of_this_boot_nothing_runs() {
 #[test]
 fn a_lease_extended_in_time_is_not_felt() {
     let lab = Lab::new();
-    let lease = lab.lease();
+    let mut lease = lab.lease();
     let first_end = soon(10_000);
     lease.extend(first_end).expect("extended");
     let _guardian = lab.guard();
@@ -253,30 +255,76 @@ fn a_request_to_stop_is_obeyed_only_without_guests() {
     assert!(!guardian.is_alive());
 }
 
-#[tokio::test]
-async fn a_guardian_that_ends_is_replaced_and_one_that_was_stopped_goes_on() {
+/// Keeps a guardian in office for as long as the receiver lives.
+fn watch(lab: &Lab) -> (JoinHandle<()>, mpsc::Receiver<Fact>) {
+    let (facts, told) = mpsc::channel(8);
+    let guardian = lab.guardian();
+    let watch = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().expect("a runtime");
+        runtime.block_on(guardian.watch(facts));
+    });
+    (watch, told)
+}
+
+#[test]
+fn a_guardian_that_ends_is_replaced_and_one_that_was_stopped_goes_on() {
     let lab = Lab::new();
     lab.long_lease();
-    let (facts, mut told) = mpsc::channel(8);
-    let watch = tokio::spawn(lab.guardian().watch(facts));
-    let mut armed = async || match tokio::time::timeout(PATIENCE, told.recv()).await {
-        Ok(Some(Fact::Armed(class))) => class,
-        other => panic!("{other:?}"),
+    let (watch, told) = watch(&lab);
+    let pulse = || slots::read::<PulseRecord>(&lab.run.pulse()).ok().flatten();
+    let rises = |what: &str| {
+        let before = pulse().map_or(0, |p| p.count);
+        eventually(what, || pulse().is_some_and(|p| p.count > before + 1));
     };
-    assert_eq!(armed().await, Some(ArmedClass::Guardian));
+    rises("a guardian is at work");
     let first = guardian_process(&lab);
     signal(&first, Signal::KILL).expect("sent");
-    assert_eq!(
-        armed().await,
-        None,
-        "nobody guards: said before it is mended"
-    );
-    assert_eq!(armed().await, Some(ArmedClass::Guardian));
+    eventually("another takes office", || lab.state().pid != first.pid);
+    rises("that one is at work");
     let second = guardian_process(&lab);
-    assert_ne!(first.pid, second.pid);
+    let name = fs::read_to_string(format!("/proc/{}/comm", second.pid)).expect("a name");
+    assert_eq!(name, "quorate-guardia\n", "no name of the daemon's");
     signal(&second, Signal::STOP).expect("sent");
-    assert_eq!(armed().await, None, "a stopped one guards nothing");
-    assert_eq!(armed().await, Some(ArmedClass::Guardian));
+    rises("it is told to go on");
     assert_eq!(guardian_process(&lab).pid, second.pid);
-    watch.abort();
+    let starts = pulse().expect("a counter").starts;
+    assert_eq!(starts[0], Time::ZERO, "two have begun, and were counted");
+    assert!(Time::ZERO < starts[1] && starts[1] < starts[2]);
+    drop(told);
+    watch.join().expect("it goes with whoever listens");
+}
+
+#[test]
+fn a_guardian_of_another_version_hands_over_when_nothing_needs_it() {
+    let lab = Lab::new();
+    let handle = lab.guard();
+    let older = GuardianState {
+        version: 0,
+        ..handle.state().clone()
+    };
+    // It writes its own state once; what a build before versions wrote had none.
+    records::write(&lab.run.guardian_state(), &older).expect("written");
+    let (watch, told) = watch(&lab);
+    eventually("one of this version is in office", || {
+        let state = lab.state();
+        state.pid != older.pid && state.version == GUARDIAN_VERSION
+    });
+    drop(told);
+    watch.join().expect("it goes with whoever listens");
+}
+
+#[test]
+fn a_full_file_system_costs_no_renewal() {
+    let lab = Lab::new();
+    let mut lease = lab.lease();
+    lease.extend(Time(1_000)).expect("written");
+    let inode = fs::metadata(lab.run.lease()).expect("there").ino();
+    for n in 2..50 {
+        lease.extend(Time(n * 1_000)).expect("written");
+    }
+    let page = fs::metadata(lab.run.lease()).expect("there");
+    assert_eq!((page.ino(), page.len()), (inode, 2048), "in place");
+    assert!(page.blocks() * 512 >= 2048, "no hole");
+    assert_eq!(lease.end(), Ok(Time(49_000)));
 }

@@ -213,7 +213,7 @@ fn a_start_that_hangs_holds_up_no_order_and_is_ended_with_all_it_started() {
 #[test]
 fn a_start_ends_with_the_lease_and_none_begins_after_it() {
     let bench = Bench::new();
-    let lease = bench.lab.lease();
+    let mut lease = bench.lab.lease();
     lease.extend(soon(1000)).expect("written");
     let (driver, spec) = (bench.driver(), bench.spec("fs"));
     let pid = bench.file("fs", "pid");

@@ -29,7 +29,7 @@ fn plays_a_daemon_with_a_resource() {
         counter: 1,
         random: 1,
     };
-    let lease = Lease::new(run.clone(), boot, life);
+    let mut lease = Lease::new(run.clone(), boot, life);
     lease.extend(soon(5000)).expect("extended");
     let driver = driver(&run, boot, None);
     let dir = run.path().with_file_name("fs").display().to_string();

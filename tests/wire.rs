@@ -3,12 +3,13 @@
 mod wire_support;
 
 use quorate::guardian::records::{self, GuestRecord, IntentRecord, LeaseRecord};
+use quorate::guardian::slots;
 use quorate::net::{ClusterKey, Opener, Sealer};
 use quorate_fencing::{Device, Level, ProofClass};
 use quorate_membership::codec::{self, Kind};
 use quorate_membership::consensus::{ElectionMessage, LogMessage, Round};
 use quorate_membership::entry::{
-    ArmedClass, AttemptEnd, Away, Capacity, Entry, Ground, LogEntry, Profile, Proof,
+    Armed, ArmedClass, AttemptEnd, Away, Capacity, Entry, Ground, LogEntry, Profile, Proof,
 };
 use quorate_membership::frame::{Datagram, Hello, Join, Stream};
 use quorate_membership::store::StopRecord;
@@ -137,7 +138,7 @@ fn records_of_the_run_directory_have_these_bytes() {
     };
     let page = wire_md();
     for (name, bytes) in [
-        ("lease", records::encode(&lease)),
+        ("lease", slots::encode(21, &lease)),
         ("guest", records::encode(&guest)),
         ("intent", records::encode(&intent)),
     ] {
@@ -147,7 +148,7 @@ fn records_of_the_run_directory_have_these_bytes() {
             "{name}: WIRE.md does not show\n{text}"
         );
     }
-    golden("lease", &records::encode(&lease), LEASE);
+    golden("lease", &slots::encode(21, &lease), LEASE);
 }
 
 #[test]
@@ -434,7 +435,11 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
                 Entry::Armed {
                     host,
                     incarnation,
-                    class: ArmedClass::Watchdog,
+                    number: 1,
+                    armed: Armed {
+                        class: ArmedClass::Watchdog,
+                        reset: true,
+                    },
                     timing: token(0),
                 },
             ),
@@ -489,6 +494,14 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
                 },
             ),
             ("App", Entry::App(placed())),
+            (
+                "Unarmed",
+                Entry::Unarmed {
+                    host,
+                    incarnation,
+                    number: 2,
+                },
+            ),
         ],
     );
     let guest = GuestId(token(5).0);
@@ -687,8 +700,8 @@ fn small_enums_are_numbered_as_the_page_says() {
 
 // Format version 1. Each of these stands in WIRE.md as well.
 const BEAT: &str = "\
-    5172010145000000e6e7fe07feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030000 \
-    fb2c01001ffc0065cd1d00fc0065cd1dfd000000000000010001000403fb9210000001";
+    517201014800000043dbd6d6feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030000 \
+    fb2c01001ffc0065cd1d00fc0065cd1dfd000000000000010001010001000403fb9210000001";
 const BULLETIN: &str = "\
     517201014e00000071083465feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030006 \
     060002040200fd0500000000000100fd09000000000001000201fd0600000000000100fd0c00000000000100";
@@ -709,10 +722,10 @@ const SEALED: &str = "\
     19b6da02221fe07c01ca32c51bf2dd96823d11dad830d25422383467f619fa56ba077d551afdacb7ed4dcf1ec4b1 \
     bee01285aa4370152b16b06bfd9201778a0a";
 const LEASE: &str = "\
-    71756f72617465206c65617365203120333338353533633130333930343966643238613064393931303032323661 \
-    36370a7b22626f6f74223a34333938312c22696e6361726e6174696f6e223a7b22636f756e746572223a372c2272 \
-    616e646f6d223a313233343630353631363433363530383535327d2c22656e64223a313233343536373839303132 \
-    7d0a";
+    71756f72617465206c65617365203120666430353239323237326636663161306636646436636134393134616664 \
+    33630a7b2273657175656e6365223a32312c227265636f7264223a7b22626f6f74223a34333938312c22696e6361 \
+    726e6174696f6e223a7b22636f756e746572223a372c2272616e646f6d223a313233343630353631363433363530 \
+    383535327d2c22656e64223a3132333435363738393031327d7d0a";
 const STOP: &str = "\
     5172010314000000ef9be9de0507fd8877665544332211fd4600000000000100";
 const PROMISE: &str = "\

@@ -2,7 +2,7 @@
 
 use crate::app::{Application, Ended};
 use crate::cluster::{Attempt, Cluster, Host, Term};
-use crate::entry::{Entry, LogEntry, Profile, Proof};
+use crate::entry::{Armed, Entry, LogEntry, Profile, Proof};
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
@@ -103,14 +103,14 @@ impl<A: Application> State<A> {
             Entry::Armed {
                 host,
                 incarnation,
-                class,
+                number,
+                armed,
                 timing,
             } => {
                 if *timing != self.cluster.timing_token {
                     return Err(format!("attests timing {timing}, not the current one"));
                 }
-                self.current(*host, *incarnation)?.armed = Some(*class);
-                Ok(())
+                self.word(*host, *incarnation, *number, Some(*armed))
             }
             Entry::Revoke { hosts } => {
                 let mut any = Err("no host of it can be revoked".to_owned());
@@ -193,7 +193,32 @@ impl<A: Application> State<A> {
                 Ok(())
             }
             Entry::App(command) => self.app.apply(at, &self.cluster, command),
+            Entry::Unarmed {
+                host,
+                incarnation,
+                number,
+            } => self.word(*host, *incarnation, *number, None),
         }
+    }
+
+    /// Words are numbered by the host that says them: one that comes late is void, so that none
+    /// takes back what was said after it.
+    fn word(
+        &mut self,
+        host: NodeId,
+        incarnation: Incarnation,
+        number: u64,
+        armed: Option<Armed>,
+    ) -> Judged {
+        let h = self.current(host, incarnation)?;
+        if number <= h.word && !(armed.is_some() && planted("old-armed-word-counts")) {
+            return Err(format!("word {number} is not above {}", h.word));
+        }
+        h.word = h.word.max(number);
+        if armed.is_some() || !planted("armed-never-taken-back") {
+            h.armed = armed;
+        }
+        Ok(())
     }
 
     fn host(&mut self, node: NodeId) -> Result<&mut Host, String> {
@@ -359,6 +384,7 @@ impl<A: Application> State<A> {
             incarnation,
             admitted: at,
             armed: None,
+            word: 0,
             revoke: None,
             proved: None,
             attempts: Default::default(),

@@ -1,6 +1,6 @@
 //! The replicated state of the membership: the same at every node after the same entries.
 
-use crate::entry::{ArmedClass, AttemptEnd, Away, Ground, Profile, Proof};
+use crate::entry::{Armed, AttemptEnd, Away, Ground, Profile, Proof};
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, Slot, StoreId, Token};
 use crate::mutants::planted;
@@ -59,8 +59,10 @@ pub struct Host {
     pub incarnation: Incarnation,
     /// Token of its Admit.
     pub admitted: Token,
-    /// Who ends its guests at lease end, as it attested.
-    pub armed: Option<ArmedClass>,
+    /// Who ends its guests at lease end, as it attested last.
+    pub armed: Option<Armed>,
+    /// Number of that word; 0 before the first of this incarnation.
+    pub word: u64,
     /// Token and ground of the standing revoke.
     pub revoke: Option<(Token, Ground)>,
     /// How it is known that the incarnation can do nothing any more.

@@ -63,14 +63,17 @@ pub enum Entry<C> {
         /// It has ended every guest of earlier incarnations and refuses their epochs for ever.
         emptied: bool,
     },
-    /// The incarnation attests who ends its guests at lease end, and the timing it runs.
+    /// The incarnation attests who ends its guests at lease end, and the timing it runs. Void if a
+    /// word of that number or a later one stands.
     Armed {
         /// The host.
         host: NodeId,
         /// The attesting incarnation.
         incarnation: Incarnation,
+        /// Number of the word.
+        number: u64,
         /// What stands behind the lease.
-        class: ArmedClass,
+        armed: Armed,
         /// Token of the timing values attested.
         timing: Token,
     },
@@ -134,6 +137,16 @@ pub enum Entry<C> {
     },
     /// A change of the application.
     App(C),
+    /// The incarnation takes its word back: nobody but its daemon ends its guests at lease end, and
+    /// an expired lease proves nothing about it. Void if a later word stands.
+    Unarmed {
+        /// The host.
+        host: NodeId,
+        /// The incarnation that says so.
+        incarnation: Incarnation,
+        /// Number of the word.
+        number: u64,
+    },
 }
 
 /// What a node says of itself when it asks to be admitted.
@@ -180,6 +193,15 @@ pub enum ArmedClass {
     Guardian,
     /// A hardware watchdog as well: covers a frozen host too.
     Watchdog,
+}
+
+/// What stands behind a host's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// What ends the guests.
+    pub class: ArmedClass,
+    /// What cannot be ended is ended with the whole host: a reset was found possible there.
+    pub reset: bool,
 }
 
 /// How it is known that an incarnation can do nothing any more.

@@ -1,8 +1,9 @@
 //! What nodes send each other.
 
+use crate::attest::Word;
 pub use crate::bulletin::Part;
 use crate::consensus::{Command, ElectionMessage, LogMessage};
-use crate::entry::{ArmedClass, LogEntry, Profile};
+use crate::entry::{LogEntry, Profile};
 use crate::founding::Founding;
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, Slot, StoreId, Token};
 use crate::vouch::{Claim, Statement};
@@ -101,7 +102,9 @@ pub struct Beat<S> {
     /// Token of the timing values the sender runs.
     pub timing: Token,
     /// Who ends its guests at lease end, if anybody.
-    pub armed: Option<ArmedClass>,
+    pub word: Word,
+    /// The sender can promise nothing new, so no guest should be given to it.
+    pub full: bool,
     /// Bit i−1 is set if the voter in slot i has acknowledged nothing lately: relay to it, please.
     pub unheard: u8,
     /// Bit i−1 is set if a beat of the voter in slot i came lately: the sender can hear.

@@ -55,12 +55,13 @@ impl HostLease {
         self.acks.retain(|(s, _), _| *s >= first);
     }
 
-    /// An acknowledgement of this incarnation came in. Gives the new end if it moved.
+    /// An acknowledgement of this incarnation came in. The lease counts from no later than `bound`;
+    /// `None`: nothing renews it. Gives the new end if it moved.
     pub(crate) fn acknowledged(
         &mut self,
         now: Time,
         ack: &Ack,
-        quorum: usize,
+        (quorum, bound): (usize, Option<Time>),
         timing: &Timing,
     ) -> Option<Time> {
         let sent = *self.sent.get(&ack.sequence)?;
@@ -75,11 +76,12 @@ impl HostLease {
         if acks.len() < quorum {
             return None;
         }
-        self.renewed = self.renewed.max(sent);
+        let from = sent.min(bound?);
+        self.renewed = self.renewed.max(from);
         let from = if planted("lease-from-receipt") {
             now
         } else {
-            sent
+            from
         };
         let end = timing.lease_end(from);
         if self.end.is_some_and(|old| old >= end) {

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod apply;
+pub mod attest;
 mod bulletin;
 
 pub mod cluster;

@@ -6,13 +6,14 @@
 
 use crate::app::Application;
 use crate::apply::{Outcome, State};
+use crate::attest::{Attest, Pulse};
 use crate::bulletin::{Bulletin, Told};
 use crate::codec;
 use crate::consensus::{Replica, ReplicaConfig};
 use crate::coordinator::Office;
 use crate::disk::DiskLag;
 use crate::ears::Ears;
-use crate::entry::{ArmedClass, Entry, LogEntry, Profile, ProposalId};
+use crate::entry::{Entry, LogEntry, Profile, ProposalId};
 use crate::frame::{Datagram, Frame, Header, Observation, Stream, Words};
 use crate::id::{Incarnation, NodeId, Token};
 use crate::lease::HostLease;
@@ -57,7 +58,7 @@ pub struct Member<A: Application> {
     me: NodeId,
     incarnation: Incarnation,
     profile: Profile,
-    armed: Option<ArmedClass>,
+    attest: Attest,
     emptied: bool,
     countable: bool,
     presentable: bool,
@@ -199,7 +200,7 @@ impl<A: Application> Member<A> {
             me: image.node,
             incarnation: image.incarnation,
             profile: setup.profile,
-            armed: setup.armed,
+            attest: Attest::new(now, setup.guarded),
             emptied: false,
             countable: false,
             presentable: false,
@@ -281,9 +282,14 @@ impl<A: Application> Member<A> {
         self.countable = countable;
     }
 
-    /// Who ends this host's guests at lease end, from now on.
-    pub fn set_armed(&mut self, armed: Option<ArmedClass>) {
-        self.armed = armed.filter(|_| self.voter_failed.is_none());
+    /// The guardian's counter was read; `None`: there is no guardian that can be trusted. To be
+    /// called before every beat leaves, and whenever the reading changed.
+    pub fn guardian(&mut self, now: Time, pulse: Option<Pulse>) {
+        let timing = &self.state.cluster.timing;
+        self.attest.read(now, pulse, timing);
+        if self.attest.judge(now, timing) {
+            self.hurry_beat(now);
+        }
     }
 
     /// Sends a beat sooner than at the next period: something became urgent. Not at once if one
@@ -384,8 +390,6 @@ impl<A: Application> Member<A> {
     pub fn store_failed(&mut self, why: String) {
         self.replica = None;
         self.grantor = None;
-        // Nothing new may be promised here, so nothing new should come here.
-        self.armed = None;
         self.office = Office::default();
         self.voter_failed = Some(why);
     }

@@ -78,6 +78,22 @@ pub const BUGS: &[(&str, &str)] = &[
         "S2: an expired lease proves an incarnation that attested nobody who ends its guests",
     ),
     (
+        "armed-never-taken-back",
+        "S14: the word that nobody ends a host's guests any more takes no attestation back",
+    ),
+    (
+        "counter-not-read",
+        "S14: a guardian that was found once is held to be at work for ever",
+    ),
+    (
+        "old-armed-word-counts",
+        "S14: an attestation that is entered late counts over a later word",
+    ),
+    (
+        "unarmed-still-renews",
+        "S14: a host without guardian renews its lease before the log knows that it has none",
+    ),
+    (
         "repeat-applied",
         "S10 S2: an entry that was proposed twice is applied twice",
     ),

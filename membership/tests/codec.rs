@@ -1,6 +1,7 @@
 //! Every value nodes exchange survives the wire, and nothing on it can do harm.
 
 use proptest::prelude::*;
+use quorate_membership::attest::Word;
 use quorate_membership::codec::{self, DecodeError, HEADER, Kind};
 use quorate_membership::consensus::{
     ElectionMessage, LogMessage, Outgoing, Replica, ReplicaConfig,
@@ -161,10 +162,19 @@ fn entries() -> Vec<LogEntry<Command>> {
         bodies.push(Entry::Armed {
             host,
             incarnation,
-            class,
+            number: 3,
+            armed: Armed {
+                class,
+                reset: class == ArmedClass::Watchdog,
+            },
             timing: term,
         });
     }
+    bodies.push(Entry::Unarmed {
+        host,
+        incarnation,
+        number: 4,
+    });
     for proof in [
         Proof::LeaseExpired,
         Proof::Fenced {
@@ -233,7 +243,14 @@ fn beat() -> Beat<Status> {
         lease_left: Duration::from_millis(29_999),
         renewed_ago: Duration::ZERO,
         timing: Token::new(Epoch(1), 1),
-        armed: Some(ArmedClass::Watchdog),
+        word: Word {
+            number: 3,
+            armed: Some(Armed {
+                class: ArmedClass::Watchdog,
+                reset: true,
+            }),
+        },
+        full: false,
         unheard: 0b101,
         hears: 3,
         applied: 12,
@@ -313,7 +330,8 @@ fn frames() -> Vec<Frame<Status>> {
         Datagram::Beat(beat()),
         Datagram::Beat(Beat {
             hello: None,
-            armed: None,
+            word: Word::default(),
+            full: true,
             ..beat()
         }),
         Datagram::Relayed {

@@ -139,7 +139,7 @@ pub enum Closure {
     ShutDown,
     /// It could not be created here, or lost its disk here: another host may run it.
     Refused(String),
-    /// Nothing of it was begun, since the hypervisor of this host does not answer.
+    /// Nothing of it was begun: the hypervisor of this host does not answer, or it has no guardian.
     NotBegun(String),
     /// Somebody took it in hand past this cluster, as by a migration to a foreign host: it may run
     /// elsewhere, and is held.

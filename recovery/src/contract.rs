@@ -16,7 +16,8 @@ use crate::images::{LeftImage, Stamp};
 use crate::lock::{LockPlan, LockReading, LockState, LockedImage};
 use crate::observation::{Cause, HostHealth, Observation};
 use quorate_fencing::Device;
-use quorate_membership::entry::{ArmedClass, AttemptEnd, Away};
+use quorate_membership::attest::Pulse;
+use quorate_membership::entry::{AttemptEnd, Away};
 use quorate_membership::frame::{Frame, Stream};
 use quorate_membership::store::Write;
 use quorate_membership::{Incarnation, LinkId, NodeId, Time, Token};
@@ -171,8 +172,18 @@ pub enum Fact {
         /// The agent's words, for people.
         detail: String,
     },
-    /// Who ends this host's guests at lease end; `None` when nobody does any more.
-    Armed(Option<ArmedClass>),
+    /// A new reading of the guardian's counter; `None`: there is no guardian that can be trusted.
+    /// Takes the place of a [`Fact::Timeout`] that is due.
+    Guardian(Option<Pulse>),
+    /// The lease record, by which the guardian goes, could not be written.
+    LeaseUnwritten {
+        /// The end that stands in it; `None`: it cannot be read either.
+        stands: Option<Time>,
+        /// Why.
+        why: String,
+    },
+    /// It could be written again.
+    LeaseWritten,
     /// A client asks.
     Request {
         /// Names the client in the reply.

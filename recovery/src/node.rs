@@ -8,7 +8,7 @@ use crate::machine::Guests;
 use crate::planner::Planner;
 use crate::requests::Requests;
 use quorate_fencing::Level;
-use quorate_membership::entry::{ArmedClass, Away, Entry, Profile};
+use quorate_membership::entry::{Away, Entry, Profile};
 use quorate_membership::member::Applied;
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
@@ -43,8 +43,8 @@ pub struct Setup {
     pub profile: Profile,
     /// The lease end by the guardian's record, if that is of this boot.
     pub inherited_lease: Option<Time>,
-    /// Who ends this host's guests at lease end.
-    pub armed: Option<ArmedClass>,
+    /// Guests may run here: the lease waits for [`Fact::Guardian`].
+    pub guarded: bool,
     /// Every guest process of this machine.
     pub present: Vec<GuestSeen>,
     /// How this host is to be fenced.
@@ -75,6 +75,8 @@ pub struct Node {
     unadmitted: Option<String>,
     suspects: Vec<NodeId>,
     lease_known_over: bool,
+    /// The lease end that stands in the record of which the last write failed, and why.
+    unwritten: Option<(Option<Time>, String)>,
     stories: why::Stories,
     holding: holding::Holding,
     drifting: drifting::Drifting,
@@ -103,13 +105,22 @@ macro_rules! surroundings {
             cluster: $node.member.cluster(),
             record: $node.member.cluster().hosts.get(&$node.member.me()),
             guests: $node.member.app(),
-            lease_end: $node.member.lease_end(),
+            lease_end: $crate::node::written($node.member.lease_end(), &$node.unwritten),
+            unarmed: $node.member.word().number > 0 && $node.member.word().armed.is_none(),
             copied: $node.member.copied($now),
             leaving: $node.leaving.is_some_and(|(why, _)| why != Away::Stop),
         }
     };
 }
 use surroundings;
+
+/// The lease end by which guests run: never later than the one that the guardian can read.
+fn written(end: Option<Time>, unwritten: &Option<(Option<Time>, String)>) -> Option<Time> {
+    match unwritten {
+        Some((stands, _)) => end.map(|end| end.min(stands.unwrap_or(Time::ZERO))),
+        None => end,
+    }
+}
 
 impl Node {
     /// A node from what its store held and what its machine shows.
@@ -123,7 +134,7 @@ impl Node {
                 image: setup.image,
                 profile: setup.profile,
                 inherited_lease: setup.inherited_lease,
-                armed: setup.armed,
+                guarded: setup.guarded,
                 freshness: setup.freshness,
                 snapshot_every: setup.snapshot_every,
             },
@@ -143,6 +154,7 @@ impl Node {
             unadmitted: None,
             suspects: Vec::new(),
             lease_known_over: true,
+            unwritten: None,
             stories: why::Stories::default(),
             holding: holding::Holding::default(),
             drifting: drifting::Drifting::default(),
@@ -176,7 +188,8 @@ impl Node {
             self.executor.reconcile(&surroundings!(self, now));
         }
         let due = due || self.looks.are_late(now);
-        let awaited = matches!(fact, Fact::Timeout) || now >= self.member.deadline();
+        let timed = matches!(fact, Fact::Timeout | Fact::Guardian(_));
+        let awaited = timed || now >= self.member.deadline();
         let (mut host, mut lead) = (due || !passing(&fact), awaited || !passing(&fact));
         host |= self.take(now, fact, out);
         // What the lease, or what was just seen, calls for waits for no tick.
@@ -339,7 +352,24 @@ impl Node {
                     )));
                 }
             }
-            Fact::Armed(class) => self.member.set_armed(class),
+            Fact::Guardian(pulse) => self.member.guardian(now, pulse),
+            Fact::LeaseUnwritten { stands, why } => {
+                if self.unwritten.is_none() {
+                    let me = self.member.me();
+                    let text = format!(
+                        "the lease record cannot be written, and the guardian goes by it: guests \
+                         are held before it ends: {why}"
+                    );
+                    let event = self.event(Token::NONE, EventKind::Alert, Some(me), None, text);
+                    out.push(Effect::Event(event));
+                }
+                self.unwritten = Some((stands, why));
+                return true;
+            }
+            Fact::LeaseWritten => {
+                self.unwritten = None;
+                return true;
+            }
             Fact::Request { client, request } => {
                 if let crate::contract::Request::Leave(why) = &request {
                     // Stopping the daemon never overtakes an orderly leave: its guests would be

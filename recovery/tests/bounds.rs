@@ -39,6 +39,7 @@ fn cluster(hosts: u32) -> Cluster {
             incarnation: life,
             admitted: at(1),
             armed: None,
+            word: 0,
             revoke: None,
             proved: None,
             attempts: Default::default(),

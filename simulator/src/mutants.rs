@@ -108,6 +108,13 @@ const WAYS: &[(&str, &[Way])] = &[
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),
+    ("armed-never-taken-back", &[Way::Mix("guardian")]),
+    ("counter-not-read", &[Way::Mix("guardian")]),
+    ("unarmed-still-renews", &[Way::Mix("guardian")]),
+    (
+        "old-armed-word-counts",
+        &[story!("rule-an-older-word-is-void.toml")],
+    ),
     ("emptied-never-said", &[story!("rule-emptied-is-said.toml")]),
     ("repeat-applied", &[Way::Mix("logs")]),
     ("exit-code-proves", &[Way::Mix("fence")]),

@@ -27,6 +27,9 @@ pub(super) enum Command {
     Daemon {
         #[command(flatten)]
         config: ConfigArg,
+        /// The guardian is run by quorate-guardian.service: start none from here.
+        #[arg(long)]
+        guardian_unit: bool,
     },
     /// What this node knows about the cluster, and why anything is held up.
     Status(View),

@@ -101,8 +101,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Daemon { config } => {
-            let config = load(&config.config)?;
+        Command::Daemon {
+            config,
+            guardian_unit,
+        } => {
+            let mut config = load(&config.config)?;
+            config.guardian_unit = guardian_unit;
             log_to_stderr()?;
             let code = daemon::main(&config);
             log::flush();

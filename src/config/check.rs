@@ -274,6 +274,15 @@ fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings
                 .into(),
         );
     }
+    if !config.witness {
+        out.push(
+            "S1 through a freeze of this whole host longer than its lease, or the loss of guardian \
+             and daemon within one lease, needs a hardware watchdog or fencing at the storage; \
+             after `takes its attestation back` in `quorate events` the bound by lease does not \
+             hold, and a device or an operator is needed"
+                .into(),
+        );
+    }
     if let [only] = config.links.as_slice() {
         out.push(format!(
             "a single link ({}): one broken switch or cable is enough to lose this host",

@@ -54,6 +54,8 @@ pub struct Config {
     pub witness: bool,
     /// As a voter it waits, however long, until others vouch for its store, rather than vote unvouched.
     pub unvouched_waits: bool,
+    /// A unit of its own runs the guardian; not in the file, but said on the command line.
+    pub guardian_unit: bool,
     /// Durable state: the store.
     pub state_dir: PathBuf,
     /// State that must not outlive a boot: lease end, guardian. Belongs on a memory file system.
@@ -256,6 +258,7 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         name: me.name,
         witness,
         unvouched_waits,
+        guardian_unit: false,
         state_dir,
         run_dir,
         key_file,

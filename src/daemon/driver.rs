@@ -7,7 +7,7 @@ use crate::agents::{Agents, run_level};
 use crate::api::{ApiAnswer, ApiRequest, EventLine, Grounds};
 use crate::clock::Clock;
 use crate::config::LibvirtSettings;
-use crate::guardian::Lease;
+use crate::guardian::{Lease, PulseWatch};
 use crate::net::{Links, Opener, Refused, Sealer, SessionEvent, SessionEvents, SessionHandle};
 use crate::store::mark::Marker;
 use crate::store::{Committed, Committer};
@@ -61,6 +61,10 @@ pub(crate) struct Driver {
     pub(crate) tell: mpsc::Sender<Fact>,
     pub(crate) agents: Agents,
     pub(crate) lease: Option<Lease>,
+    /// The lease record could not be written.
+    pub(crate) unwritten: bool,
+    /// The guardian's counter, where guests may run.
+    pub(crate) pulse: Option<PulseWatch>,
     pub(crate) chronicle: Chronicle,
     pub(crate) watcher: Watcher,
     /// Libvirt as this host's file names it.
@@ -231,6 +235,26 @@ impl Driver {
 
     /// One step: the clock is read after the fact is in hand.
     async fn step(&mut self, work: &mut Work, fact: Fact) {
+        // The guardian's counter is read before a beat leaves and before a renewal counts.
+        let news = match &fact {
+            Fact::Timeout => self.pulse.as_mut().and_then(PulseWatch::news),
+            Fact::Frame { frame, .. } if matches!(frame.body, Datagram::Ack(_)) => {
+                self.pulse.as_mut().and_then(PulseWatch::news)
+            }
+            _ => None,
+        };
+        let fact = match (news, fact) {
+            (Some(pulse), Fact::Timeout) => Fact::Guardian(pulse),
+            (Some(pulse), fact) => {
+                self.take(work, Fact::Guardian(pulse)).await;
+                fact
+            }
+            (None, fact) => fact,
+        };
+        self.take(work, fact).await;
+    }
+
+    async fn take(&mut self, work: &mut Work, fact: Fact) {
         let mut out = Vec::new();
         self.node.step(Clock.now(), fact, &mut out);
         for effect in out {
@@ -265,12 +289,18 @@ impl Driver {
                 });
             }
             Effect::Lease { end } => {
-                if let Some(lease) = &self.lease
-                    && let Err(e) = lease.extend(end)
-                {
-                    // What stood before stands on: the guardian ends the guests in time.
-                    tracing::error!("the lease record cannot be written: {e}");
-                }
+                let Some(lease) = &mut self.lease else { return };
+                let fact = match lease.extend(end) {
+                    Ok(()) if !self.unwritten => return,
+                    Ok(()) => Fact::LeaseWritten,
+                    Err(e) => Fact::LeaseUnwritten {
+                        // What stood before stands on: the guardian ends the guests in time.
+                        stands: lease.end().ok(),
+                        why: e.to_string(),
+                    },
+                };
+                self.unwritten = !matches!(fact, Fact::LeaseWritten);
+                let _ = self.tell.try_send(fact);
             }
             Effect::Event(event) => self.tell_event(&event),
             Effect::Published { token, bytes } => {

@@ -1,6 +1,7 @@
 //! How this host itself stands: load, memory, room on its disks, and whoever says that something
 //! of it does not answer. Facts only; the core judges them.
 
+use crate::guardian::records::{self, GUARDIAN_VERSION, GuardianState, RunDir};
 use quorate_recovery::contract::Fact;
 use quorate_recovery::observation::HostHealth;
 use std::fs;
@@ -24,6 +25,36 @@ pub(super) struct Ask {
     pub(super) source: String,
     /// What is wrong with it, in words.
     pub(super) ask: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+/// What the guardian says of itself that an operator should know.
+pub(super) fn guardian(run: &RunDir) -> Ask {
+    let path = run.guardian_state();
+    let ask = move || {
+        let state = records::read::<GuardianState>(&path)?.ok_or("nobody is in office")?;
+        let mut said: Vec<String> = state.alarm.into_iter().collect();
+        if state.version != GUARDIAN_VERSION {
+            said.push(format!(
+                "it is of version {}, not {GUARDIAN_VERSION}, and hands over when no guest needs it",
+                state.version
+            ));
+        }
+        if !state.locked_in_memory {
+            said.push("its memory can be paged out".into());
+        }
+        if !state.realtime {
+            said.push("it runs at ordinary priority".into());
+        }
+        if said.is_empty() {
+            Ok(())
+        } else {
+            Err(said.join("; "))
+        }
+    };
+    Ask {
+        source: "guardian".into(),
+        ask: Box::new(ask),
+    }
 }
 
 /// What is looked at.

@@ -28,7 +28,7 @@ use crate::api::EventLine;
 use crate::clock;
 use crate::config::Config;
 use crate::guardian::records::RunDir;
-use crate::guardian::{Guardian, Lease};
+use crate::guardian::{Guardian, Lease, PulseWatch};
 use crate::hypervisor::Driver as _;
 use crate::hypervisor::{LeaseEnd, Limits, Runner};
 use crate::locks::{Locks, Placing};
@@ -40,7 +40,7 @@ use crate::net::{
 use crate::store::mark::Marker;
 use crate::store::{Committer, StoreError};
 use quorate_membership::Token;
-use quorate_membership::entry::{ArmedClass, Away};
+use quorate_membership::entry::Away;
 use quorate_membership::member::SNAPSHOT_EVERY;
 use quorate_membership::vouch::Freshness;
 use quorate_recovery::contract::{Event, EventKind, Request};
@@ -330,7 +330,7 @@ impl Life {
         let held = image.claim();
         let (marker, mark) = Marker::open(&config.run_dir, boot, loaded.identity.store, held);
         store.marked_by(marker.clone());
-        let mut armed = None;
+        let mut pulse = None;
         let mut present = Vec::new();
         let mut orders = None;
         let mut looks = None;
@@ -345,15 +345,10 @@ impl Life {
                 Duration::from_millis(check.as_millis() as u64),
             )
             .map_err(|e| DaemonError::world(e.to_string()))?
-            .noting(reset_note(config));
+            .noting(reset_note(config))
+            .by_unit(config.guardian_unit);
             start::tell_limits(&founding.timing, boot, &run_dir)?;
-            let ensure = guardian.clone();
-            let found = tokio::task::spawn_blocking(move || ensure.ensure()).await;
-            match found {
-                Ok(Ok(_)) => armed = Some(ArmedClass::Guardian),
-                Ok(Err(e)) => tracing::error!("no guardian: {e}"),
-                Err(e) => tracing::error!("no guardian: {e}"),
-            }
+            pulse = Some(PulseWatch::new(&run_dir, boot));
             tasks.0.push(tokio::spawn(guardian.watch(tell.clone())));
             let guests = guests::take_over(&guests::Place {
                 config,
@@ -367,6 +362,7 @@ impl Life {
             tasks.0.extend(guests.tasks);
             looks = Some(guests.looks);
             asks = guests.asks;
+            asks.push(host::guardian(&run_dir));
             let kinds = Arc::new(guests.kinds);
             let look = Arc::clone(&kinds);
             // A hypervisor that is away keeps no daemon from starting, but whatever runs here
@@ -414,7 +410,7 @@ impl Life {
             promises: loaded.promises,
             profile: start::profile(config, loaded.identity.store, boot)?,
             inherited_lease: lease.end().ok(),
-            armed,
+            guarded: !config.witness,
             present,
             fencing: config.fence.clone(),
             freshness: Freshness {
@@ -450,6 +446,8 @@ impl Life {
                 dirs: config.agent_dirs.clone(),
             },
             lease: Some(lease),
+            unwritten: false,
+            pulse,
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
             libvirt: config.libvirt.clone(),

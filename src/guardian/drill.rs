@@ -124,7 +124,7 @@ mod tests {
         assert!(why(&run).contains("no guardian"));
         let boot = clock::boot_id(boot_id).expect("Linux");
         let life = quorate_membership::Incarnation::default();
-        let lease = super::super::Lease::new(run.clone(), boot, life);
+        let mut lease = super::super::Lease::new(run.clone(), boot, life);
         lease
             .extend(Clock.now() + Duration::from_secs(3600))
             .expect("a lease");

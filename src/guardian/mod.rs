@@ -12,6 +12,7 @@ mod insist;
 mod known;
 mod limits;
 pub mod processes;
+mod pulse;
 pub mod records;
 mod reset;
 mod resources;
@@ -20,11 +21,13 @@ mod run;
 mod scan;
 mod schedule;
 mod search;
+pub mod slots;
 mod watchdog;
 
 pub use drill::{DrillError, drill, drill_reach};
 pub(crate) use hierarchy::sweep;
 pub use limits::Limits;
+pub(crate) use pulse::Watch as PulseWatch;
 pub use reset::{Reach, ResetNote};
 pub use run::guardian_main;
 pub(crate) use scan::ready as scan_ready;
@@ -33,12 +36,12 @@ pub use watchdog::WatchdogSeen;
 
 use crate::clock::{self, Clock};
 use processes::Process;
-use quorate_membership::entry::ArmedClass;
 use quorate_membership::{BootId, Incarnation, Time};
 use quorate_recovery::contract::Fact;
-use records::{GuardianState, LeaseRecord, RunDir};
+use records::{GUARDIAN_VERSION, GuardianState, LeaseRecord, RunDir};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use slots::Slots;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -65,6 +68,16 @@ pub struct Guardian {
     boot: BootId,
     check: Duration,
     note: Option<PathBuf>,
+    by_unit: bool,
+}
+
+/// How a guardian went out of office.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It ended.
+    Ended,
+    /// Somebody stopped it (SIGSTOP).
+    Stopped,
 }
 
 impl Guardian {
@@ -86,6 +99,7 @@ impl Guardian {
             boot_id_file,
             check,
             note: None,
+            by_unit: false,
         })
     }
 
@@ -98,6 +112,13 @@ impl Guardian {
         }
     }
 
+    /// A unit of its own starts it, and starts it again: this daemon starts none.
+    #[must_use]
+    pub fn by_unit(mut self, by_unit: bool) -> Guardian {
+        self.by_unit = by_unit;
+        self
+    }
+
     /// The guardian in office, or a new one. Blocks until it is in office, at most 5 s.
     ///
     /// # Errors
@@ -108,7 +129,7 @@ impl Guardian {
             if handle.look().is_some_and(|p| p.stopped()) {
                 processes::signal(&handle.process(), Signal::CONT)?;
             }
-        } else {
+        } else if !self.by_unit {
             self.start()?;
         }
         let give_up = Clock.now() + OFFICE;
@@ -165,24 +186,25 @@ impl Guardian {
         handle.look().is_some().then_some(handle)
     }
 
-    /// Keeps a guardian in office for as long as `facts` has a receiver, and says
-    /// [`Fact::Armed`] whenever that changes. A guardian that ends is replaced at once.
+    /// Keeps a guardian in office for as long as `facts` has a receiver: one that ends is replaced
+    /// at once, one that is stopped is told to go on. Whether it is at work, its counter tells.
     pub async fn watch(self, facts: mpsc::Sender<Fact>) {
-        let mut armed = None;
+        let mut lacking = false;
+        let this_by_unit = self.by_unit;
         while !facts.is_closed() {
             let this = self.clone();
             let found = tokio::task::spawn_blocking(move || this.ensure()).await;
             let found = found.unwrap_or_else(|e| Err(io::Error::other(e)));
             match found {
                 Ok(handle) => {
-                    if armed.replace(ArmedClass::Guardian).is_none()
-                        && facts.send(Fact::Armed(armed)).await.is_err()
-                    {
-                        return;
-                    }
+                    lacking = false;
+                    handle.hand_over(this_by_unit);
                     tokio::select! {
                         ended = handle.ended() => match ended {
-                            Ok(()) => tracing::warn!("the guardian ended; it is replaced"),
+                            Ok(Gone::Ended) => tracing::warn!("the guardian ended"),
+                            Ok(Gone::Stopped) => {
+                                tracing::warn!("the guardian was stopped (SIGSTOP); it is told to go on");
+                            }
                             Err(e) => {
                                 tracing::error!("the guardian cannot be watched: {e}");
                                 tokio::time::sleep(RETRY).await;
@@ -192,12 +214,12 @@ impl Guardian {
                     }
                 }
                 Err(e) => {
-                    tracing::error!("no guardian: {e}");
+                    // Said once: the log and `status` say for as long as it lasts what follows.
+                    if !std::mem::replace(&mut lacking, true) {
+                        tracing::error!("no guardian: {e}");
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
-            }
-            if armed.take().is_some() && facts.send(Fact::Armed(None)).await.is_err() {
-                return;
             }
         }
     }
@@ -225,6 +247,26 @@ impl GuardianHandle {
         !ended && self.look().is_some_and(|p| !p.stopped())
     }
 
+    /// Asks one of another version to go, so that one of this version can take office, and one
+    /// that a daemon started, where a unit does. It goes once no guest needs it. Until then one of
+    /// another version ends guests by its own rules, and is not trusted.
+    fn hand_over(&self, by_unit: bool) {
+        if self.state.version != GUARDIAN_VERSION {
+            tracing::warn!(
+                "the guardian in office is of version {}, not {GUARDIAN_VERSION}: it is asked to \
+                 hand over when no guest needs it",
+                self.state.version
+            );
+        } else if by_unit && !self.state.unit {
+            tracing::info!("the guardian in office is not that of the unit: it is asked to go");
+        } else {
+            return;
+        }
+        if let Err(e) = processes::signal(&self.process(), Signal::TERM) {
+            tracing::error!("it cannot be asked: {e}");
+        }
+    }
+
     fn look(&self) -> Option<Process> {
         Process::look(self.state.pid).filter(|p| p.start == self.state.start && !p.gone())
     }
@@ -241,11 +283,11 @@ impl GuardianHandle {
         }
     }
 
-    /// Comes back when it is not alive any more.
+    /// Comes back when it is not alive any more, and says why.
     ///
     /// # Errors
     /// Nobody can wait for it here: ask [`GuardianHandle::is_alive`] now and then.
-    pub async fn ended(&self) -> io::Result<()> {
+    pub async fn ended(&self) -> io::Result<Gone> {
         let (tell, told) = oneshot::channel::<()>();
         let handle = GuardianHandle {
             handle: self.handle.try_clone()?,
@@ -262,16 +304,18 @@ impl GuardianHandle {
                 }
             })?;
         let _ = told.await;
-        Ok(())
+        let there = self.look().is_some();
+        Ok(if there { Gone::Stopped } else { Gone::Ended })
     }
 }
 
 /// The daemon's end of the lease file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Lease {
     run: RunDir,
     boot: BootId,
     incarnation: Incarnation,
+    slots: Slots<LeaseRecord>,
 }
 
 impl Lease {
@@ -279,6 +323,7 @@ impl Lease {
     #[must_use]
     pub fn new(run: RunDir, boot: BootId, incarnation: Incarnation) -> Lease {
         Lease {
+            slots: Slots::new(run.lease()),
             run,
             boot,
             incarnation,
@@ -297,13 +342,17 @@ impl Lease {
     ///
     /// # Errors
     /// The record cannot be written: what stood before stands on.
-    pub fn extend(&self, end: Time) -> io::Result<()> {
+    pub fn extend(&mut self, end: Time) -> io::Result<()> {
         let record = LeaseRecord {
             boot: self.boot,
             incarnation: self.incarnation,
             end: self.end().map_or(end, |stands| stands.max(end)),
         };
-        records::write(&self.run.lease(), &record)
+        let state = records::read::<GuardianState>(&self.run.guardian_state());
+        if state.is_ok_and(|s| s.is_some_and(|s| s.version == 0)) {
+            records::write(&self.run.lease_before_slots(), &record)?;
+        }
+        self.slots.write(&record)
     }
 }
 
@@ -316,16 +365,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let run = RunDir::create(dir.path()).expect("made");
         let life = |counter| Incarnation { counter, random: 9 };
-        let first = Lease::new(run.clone(), BootId(1), life(1));
+        let mut first = Lease::new(run.clone(), BootId(1), life(1));
         assert!(first.end().is_err(), "no record, no lease");
         first.extend(Time(500)).expect("written");
-        let second = Lease::new(run.clone(), BootId(1), life(2));
+        let mut second = Lease::new(run.clone(), BootId(1), life(2));
         assert_eq!(second.end(), Ok(Time(500)), "inherited");
         second.extend(Time(300)).expect("written");
         assert_eq!(second.end(), Ok(Time(500)));
         second.extend(Time(700)).expect("written");
         assert_eq!(second.end(), Ok(Time(700)));
-        let after_boot = Lease::new(run, BootId(2), life(3));
+        let mut after_boot = Lease::new(run, BootId(2), life(3));
         assert!(after_boot.end().is_err(), "another boot inherits nothing");
         after_boot.extend(Time(10)).expect("written");
         assert_eq!(after_boot.end(), Ok(Time(10)));

@@ -1,7 +1,8 @@
 //! Every file of the run directory: names, formats, and how they are written.
 //!
 //! ```text
-//! RUN_DIR/lease                        until when guests may run
+//! RUN_DIR/lease.slots                  until when guests may run
+//! RUN_DIR/guardian.pulse               that the guardian is at work: its counter
 //! RUN_DIR/guardian.lock                held by the one guardian
 //! RUN_DIR/guardian.state               who that is
 //! RUN_DIR/limits                       the times it works by
@@ -19,13 +20,15 @@
 //! A record is one line `quorate KIND 1 SUM` and a JSON object; SUM is half a SHA-256 of the
 //! object. A record that does not check out says nothing, and the reader must take that as the
 //! worst: a lease is over, a start is under way. Files appear by rename, so no reader meets half a
-//! record; they are not synced, since a power cut ends the guests too and the boot id tells.
+//! record, except `lease.slots` and `guardian.pulse`, which are overwritten in place
+//! (`src/guardian/slots.rs`); they are not synced, since a power cut ends the guests too and the boot id tells.
 //!
 //! A start changes from "intended" to "registered" by one rename of the same file, done by the
 //! starting process itself. Whoever unlinks the intent first has called the start off for
 //! certain, with no timer: the rename then fails and the process exits without running anything.
 
-use super::{cgroups, reset::Reach};
+use super::{cgroups, reset::Reach, slots};
+use quorate_membership::entry::Armed;
 use quorate_membership::{BootId, Incarnation, Time, Token};
 use quorate_recovery::guest::GuestId;
 use ring::digest;
@@ -48,7 +51,7 @@ pub const MARK_GUEST: &str = "QUORATE_GUEST";
 /// Set in the environment of every guest process: its epoch, 16 hexadecimal digits.
 pub const MARK_EPOCH: &str = "QUORATE_EPOCH";
 
-/// Until when guests may run. Lies in `lease`.
+/// Until when guests may run. Lies in `lease.slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRecord {
@@ -106,6 +109,28 @@ pub struct GoRecord {
     pub not_after: Time,
 }
 
+/// What daemon and guardian agree on: how the lease is read, and which kinds of guests are ended.
+/// A daemon trusts no guardian of another version.
+pub const GUARDIAN_VERSION: u32 = 1;
+
+/// The guardian is at work. Lies in `guardian.pulse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PulseRecord {
+    /// [`GUARDIAN_VERSION`] of the guardian that wrote it.
+    pub version: u32,
+    /// The boot it is of.
+    pub boot: BootId,
+    /// Rises with every look of the thread that ends guests; never falls within a boot.
+    pub count: u64,
+    /// When that was raised last, `CLOCK_BOOTTIME`.
+    pub at: Time,
+    /// When the last three guardians began, oldest first; 0 for none.
+    pub starts: [Time; 3],
+    /// What stands behind the lease.
+    pub armed: Armed,
+}
+
 /// Who the guardian is. Lies in `guardian.state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +153,12 @@ pub struct GuardianState {
     pub last_end_ms: Option<u64>,
     /// The last thing an operator should know, in words.
     pub alarm: Option<String>,
+    /// [`GUARDIAN_VERSION`] of it; 0 if it is older than that.
+    #[serde(default)]
+    pub version: u32,
+    /// A unit of its own started it.
+    #[serde(default)]
+    pub unit: bool,
 }
 
 /// A kind of record: the word in its first line.
@@ -138,6 +169,9 @@ pub trait Record: Serialize + DeserializeOwned {
 
 impl Record for LeaseRecord {
     const KIND: &'static str = "lease";
+}
+impl Record for PulseRecord {
+    const KIND: &'static str = "pulse";
 }
 impl Record for IntentRecord {
     const KIND: &'static str = "intent";
@@ -318,7 +352,19 @@ impl RunDir {
     /// The lease record.
     #[must_use]
     pub fn lease(&self) -> PathBuf {
+        self.path.join("lease.slots")
+    }
+
+    /// The lease record that guardians before [`GUARDIAN_VERSION`] 1 go by.
+    #[must_use]
+    pub fn lease_before_slots(&self) -> PathBuf {
         self.path.join("lease")
+    }
+
+    /// The guardian's counter.
+    #[must_use]
+    pub fn pulse(&self) -> PathBuf {
+        self.path.join("guardian.pulse")
     }
 
     /// The guardian's lock.
@@ -427,7 +473,7 @@ impl RunDir {
     /// # Errors
     /// See above.
     pub fn lease_end(&self, boot: BootId) -> Result<Time, String> {
-        match read::<LeaseRecord>(&self.lease())? {
+        match slots::read::<LeaseRecord>(&self.lease())? {
             None => Err("there is no lease record".into()),
             Some(record) if record.boot != boot => Err("the lease is of another boot".into()),
             Some(record) => Ok(record.end),
@@ -448,74 +494,4 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease() -> LeaseRecord {
-        LeaseRecord {
-            boot: BootId(u128::MAX),
-            incarnation: Incarnation {
-                counter: u64::MAX,
-                random: 7,
-            },
-            end: Time(u64::MAX),
-        }
-    }
-
-    #[test]
-    fn a_record_comes_back_as_it_was() {
-        assert_eq!(decode::<LeaseRecord>(&encode(&lease())), Ok(lease()));
-    }
-
-    #[test]
-    fn no_single_changed_or_missing_byte_goes_unseen() {
-        let good = encode(&lease());
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            assert!(decode::<LeaseRecord>(&bad).is_err(), "byte {at} changed");
-            assert!(decode::<LeaseRecord>(&good[..at]).is_err(), "cut at {at}");
-        }
-    }
-
-    #[test]
-    fn a_record_of_another_kind_is_refused() {
-        let go = encode(&GoRecord { not_after: Time(1) });
-        assert!(decode::<LeaseRecord>(&go).is_err());
-    }
-
-    #[test]
-    fn names_say_what_a_file_is() {
-        let key = "00000000000000ff-0001000000000002";
-        let (guest, epoch) = (GuestId(255), Token(0x0001_0000_0000_0002));
-        assert_eq!(Entry::of(key), Entry::Guest(guest, epoch));
-        assert_eq!(
-            Entry::of(&format!("{key}.00000000000000aa.intent")),
-            Entry::Intent(guest, epoch)
-        );
-        for other in [".00000000000000aa.held", ".go", "."] {
-            assert_eq!(Entry::of(&format!("{key}{other}")), Entry::Other);
-        }
-        for garbage in [
-            "",
-            "-",
-            ".x.intent",
-            "00ff-0001",
-            "+0000000000000ff-0001000000000002",
-        ] {
-            assert_eq!(Entry::of(garbage), Entry::Other, "{garbage:?}");
-        }
-    }
-
-    #[test]
-    fn a_lease_of_another_boot_is_over() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let run = RunDir::create(dir.path()).expect("made");
-        assert!(run.lease_end(BootId(1)).is_err());
-        write(&run.lease(), &lease()).expect("written");
-        assert_eq!(run.lease_end(BootId(u128::MAX)), Ok(Time(u64::MAX)));
-        assert!(run.lease_end(BootId(1)).is_err());
-        fs::write(run.lease(), b"garbage").expect("written");
-        assert!(run.lease_end(BootId(u128::MAX)).is_err());
-    }
-}
+mod tests;

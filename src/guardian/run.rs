@@ -12,13 +12,15 @@ use super::insist::{self, Round, Word};
 use super::known::{EMPTY_ROUNDS, Known, Leader, Strays};
 use super::limits::Limits;
 use super::processes::Process;
-use super::records::{self, Entry, GuardianState, GuestRecord, RunDir};
+use super::pulse::Raise;
+use super::records::{self, Entry, GUARDIAN_VERSION, GuardianState, GuestRecord, RunDir};
 use super::reset::{Means, Reach};
 use super::resources::Resources;
-use super::schedule::{realtime, sleep_until};
+use super::schedule::{apart, realtime, sleep_until};
 use super::search::Search;
 use crate::clock::{self, Clock};
 use quorate_fencing::guardian::{Act, Feed, Feeding, Guardian as Rules, Sight};
+use quorate_membership::entry::{Armed, ArmedClass};
 use quorate_membership::{BootId, Time};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -51,7 +53,7 @@ pub fn guardian_main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let done = if arguments.detached {
+    let done = if arguments.detached || arguments.unit {
         Guard::take_office(&arguments).map(|mut guard| guard.serve())
     } else {
         // The child is left to process 1, which waits for it when its time comes.
@@ -100,6 +102,7 @@ pub(super) struct Guard {
     pub(super) agents: bool,
     /// The lease end that is being carried out, and when that began.
     pub(super) ending: Option<(Time, Time)>,
+    pulse: Raise,
     leave: Arc<AtomicBool>,
 }
 
@@ -116,7 +119,12 @@ pub(super) struct Look {
 impl Guard {
     fn take_office(arguments: &Arguments) -> io::Result<Guard> {
         let boot = clock::boot_id(&arguments.boot_id_file)?;
-        let run = RunDir::open(&arguments.run_dir)?;
+        let run = if arguments.unit {
+            RunDir::create(&arguments.run_dir)?
+        } else {
+            RunDir::open(&arguments.run_dir)?
+        };
+        apart();
         // Fails only for one that leads a session already.
         let _ = setsid();
         let leave = Arc::new(AtomicBool::new(false));
@@ -170,6 +178,8 @@ impl Guard {
             reach: means.reach().clone(),
             last_end_ms: None,
             alarm: None,
+            version: GUARDIAN_VERSION,
+            unit: arguments.unit,
         };
         let word = Arc::new(Word::new(Clock.now(), arguments.check));
         insist::start(Arc::clone(&word), means)?;
@@ -186,6 +196,7 @@ impl Guard {
             valid: 0,
             word,
             limits: None,
+            pulse: Raise::begin(&run, boot, armed(&state.reach)),
             state,
             run,
             boot,
@@ -205,6 +216,7 @@ impl Guard {
             let mut look = self.look();
             if !look.displaced {
                 self.publish();
+                self.pulse.raise(armed(&self.state.reach));
             }
             let mut now = Clock.now();
             if !look.displaced && look.lease_end.is_some_and(|end| now >= end) {
@@ -462,4 +474,23 @@ fn room_for_handles() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What stands behind the lease while this process does.
+fn armed(reach: &Reach) -> Armed {
+    let watched = matches!(
+        reach,
+        Reach::Machine {
+            watchdog: Some(_),
+            ..
+        }
+    );
+    Armed {
+        class: if watched {
+            ArmedClass::Watchdog
+        } else {
+            ArmedClass::Guardian
+        },
+        reset: !matches!(reach, Reach::Nothing(_)),
+    }
 }

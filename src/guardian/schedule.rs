@@ -23,8 +23,16 @@ pub(super) fn realtime() -> bool {
 
 /// Runs like any other process again: for what the guardian starts.
 pub(crate) fn ordinary() -> bool {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
     set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_ok()
+}
+
+/// Makes this process one that is not taken for the daemon, nor for one whose memory may be had.
+/// Best effort: without the privilege it stays as it is, and `status` says so.
+pub(super) fn apart() {
+    let _ = rustix::thread::set_name(c"quorate-guardian");
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
 }
 
 /// Sleeps on the clock of the leases, so that waking from suspension counts.

@@ -279,7 +279,8 @@ impl House {
             },
             end,
         };
-        records::write(&self.run.lease(), &record).expect("written");
+        let mut slots = quorate::guardian::slots::Slots::new(self.run.lease());
+        slots.write(&record).expect("written");
     }
 
     pub fn long_lease(&self) {
@@ -287,7 +288,7 @@ impl House {
             counter: 1,
             random: 1,
         };
-        let lease = Lease::new(self.run.clone(), self.boot, incarnation);
+        let mut lease = Lease::new(self.run.clone(), self.boot, incarnation);
         let end = Clock.now() + Duration::from_secs(3600);
         lease.extend(end).expect("written");
     }

@@ -1,6 +1,7 @@
 //! The values whose bytes `WIRE.md` shows.
 
-use quorate_membership::entry::{ArmedClass, Entry, LogEntry, ProposalId};
+use quorate_membership::attest::Word;
+use quorate_membership::entry::{Armed, ArmedClass, Entry, LogEntry, ProposalId};
 use quorate_membership::frame::{
     Ack, Answer, Beat, Datagram, Frame, Header, Join, Observation, Part,
 };
@@ -40,7 +41,14 @@ pub(crate) fn beat() -> Beat<GuestStatus> {
         lease_left: Duration::from_millis(31_500),
         renewed_ago: Duration::from_millis(500),
         timing: token(0),
-        armed: Some(ArmedClass::Guardian),
+        word: Word {
+            number: 1,
+            armed: Some(Armed {
+                class: ArmedClass::Guardian,
+                reset: true,
+            }),
+        },
+        full: false,
         unheard: 0b100,
         hears: 3,
         applied: 4242,

@@ -4,7 +4,8 @@ use super::{Outcome, State};
 use crate::app::{Application, Ended};
 use crate::cluster::{Cluster, HostState};
 use crate::entry::{
-    ArmedClass, AttemptEnd, Capacity, Entry, Ground, LogEntry, Machine, Profile, Proof, ProposalId,
+    Armed, ArmedClass, AttemptEnd, Capacity, Entry, Ground, LogEntry, Machine, Profile, Proof,
+    ProposalId,
 };
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{BootId, ClusterId, Incarnation, NodeId, StoreId, Token};
@@ -43,6 +44,11 @@ impl Application for Witnessed {
 const fn life(counter: u64) -> Incarnation {
     Incarnation { counter, random: 1 }
 }
+
+const GUARDIAN: Armed = Armed {
+    class: ArmedClass::Guardian,
+    reset: false,
+};
 
 struct Log {
     state: State<Witnessed>,
@@ -124,7 +130,8 @@ impl Log {
             self.applied(Entry::Armed {
                 host: NodeId(4),
                 incarnation: life(1),
-                class: ArmedClass::Guardian,
+                number: 1,
+                armed: GUARDIAN,
                 timing,
             });
         }
@@ -219,6 +226,42 @@ fn a_restart_takes_over_unless_its_last_life_is_revoked() {
         None,
         "each life attests anew"
     );
+}
+
+#[test]
+fn a_word_stands_until_a_later_one_whatever_order_they_are_entered_in() {
+    let mut log = Log::new(ProofPolicy::Device);
+    log.host(true);
+    let unarmed = |number| Entry::Unarmed {
+        host: NodeId(4),
+        incarnation: life(1),
+        number,
+    };
+    let timing = log.state.cluster.timing_token;
+    let armed = |number| Entry::Armed {
+        host: NodeId(4),
+        incarnation: life(1),
+        number,
+        armed: GUARDIAN,
+        timing,
+    };
+    log.applied(unarmed(2));
+    assert_eq!(log.state.cluster.hosts[&NodeId(4)].armed, None);
+    assert!(!log.state.cluster.hosts[&NodeId(4)].usable());
+    for old in [armed(1), armed(2), unarmed(2)] {
+        assert!(log.void(old).contains("not above 2"));
+    }
+    let revoke = log.revoke();
+    let lease = Entry::Proof {
+        host: NodeId(4),
+        incarnation: life(1),
+        revoke,
+        proof: Proof::LeaseExpired,
+    };
+    assert!(log.void(lease.clone()).contains("nobody was attested"));
+    log.applied(armed(3));
+    assert!(log.void(unarmed(2)).contains("not above 3"));
+    log.applied(lease);
 }
 
 #[test]

@@ -11,6 +11,7 @@ impl<A: Application> Member<A> {
         let t = self.cluster().timing.clone();
         (self.last_beat, self.next_beat) = (now, now + t.heartbeat);
         self.beat_sequence += 1;
+        self.attest.judge(now, &t);
         self.lease.sending(now, self.beat_sequence, &t);
         let hello = || Hello {
             profile: self.profile.clone(),
@@ -24,7 +25,8 @@ impl<A: Application> Member<A> {
             lease_left: self.lease.left(now),
             renewed_ago: self.lease.renewed_ago(now),
             timing: self.cluster().timing_token,
-            armed: self.armed,
+            word: self.attest.word(),
+            full: self.voter_failed.is_some(),
             unheard: self.lease.unheard(now, slots, t.heartbeat + t.jitter),
             hears: self.hears(now),
             applied: self.cluster().applied,

@@ -2,9 +2,10 @@
 
 use super::{Member, Output};
 use crate::app::Application;
+use crate::attest::Word;
 use crate::cluster::{Host, HostState};
-use crate::entry::{ArmedClass, Entry, Ground, Proof};
-use crate::id::NodeId;
+use crate::entry::{Entry, Ground, Proof};
+use crate::id::{Incarnation, NodeId};
 use crate::mutants::planted;
 use crate::time::Time;
 
@@ -108,12 +109,14 @@ impl<A: Application> Member<A> {
         let news = |host: NodeId, record: &Host| {
             let heard = ears.get(host)?;
             let of_this_life = heard.incarnation == record.incarnation && record.proved.is_none();
-            heard
-                .beat
-                .armed
-                .filter(|class| of_this_life && record.armed != Some(*class))
+            let word = heard.beat.word;
+            let newer = word.number > record.word
+                || planted("old-armed-word-counts")
+                    && word.armed.is_some()
+                    && word.armed != record.armed;
+            (of_this_life && newer).then_some(word)
         };
-        let concerned: Vec<(NodeId, Host, Option<ArmedClass>)> = cluster
+        let concerned: Vec<(NodeId, Host, Option<Word>)> = cluster
             .hosts
             .iter()
             .map(|(host, record)| (host, record, news(*host, record)))
@@ -121,19 +124,8 @@ impl<A: Application> Member<A> {
             .map(|(host, record, news)| (*host, record.clone(), news))
             .collect();
         for (host, record, news) in concerned {
-            if let Some(class) = news
-                && self.cool(now, kind::ARMED, host.0.into(), retry)
-            {
-                let (incarnation, timing) = (record.incarnation, self.cluster().timing_token);
-                self.propose(
-                    now,
-                    Entry::Armed {
-                        host,
-                        incarnation,
-                        class,
-                        timing,
-                    },
-                );
+            if let Some(word) = news {
+                self.enter_word(now, host, record.incarnation, word);
             }
             let Some(revoke) = record.open_revoke() else {
                 continue;
@@ -209,6 +201,30 @@ impl<A: Application> Member<A> {
         {
             replica.abdicate();
         }
+    }
+
+    /// Enters what a host says of who ends its guests, once per host and election time-out.
+    fn enter_word(&mut self, now: Time, host: NodeId, incarnation: Incarnation, word: Word) {
+        let retry = self.cluster().timing.election;
+        if !self.cool(now, kind::ARMED, host.0.into(), retry) {
+            return;
+        }
+        let number = word.number;
+        let entry = match word.armed {
+            Some(armed) => Entry::Armed {
+                host,
+                incarnation,
+                number,
+                armed,
+                timing: self.cluster().timing_token,
+            },
+            None => Entry::Unarmed {
+                host,
+                incarnation,
+                number,
+            },
+        };
+        self.propose(now, entry);
     }
 
     fn admit(&mut self, now: Time) {

@@ -237,9 +237,12 @@ impl<A: Application> Member<A> {
         if !counts && !planted("unadmitted-acknowledged") {
             return;
         }
-        let (quorum, cluster) = (self.cluster().quorum(), &self.state.cluster);
+        let cluster = &self.state.cluster;
+        let record = cluster.hosts.get(&self.me);
+        let bound = self.attest.bound(record, &cluster.timing);
+        let terms = (cluster.quorum(), bound);
         let over = self.lease.left(now).is_zero();
-        if let Some(end) = self.lease.acknowledged(now, &ack, quorum, &cluster.timing) {
+        if let Some(end) = self.lease.acknowledged(now, &ack, terms, &cluster.timing) {
             self.output.push(Output::Lease(end));
             if over {
                 // The others may count on this host again: they hear it with the next beat.

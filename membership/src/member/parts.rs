@@ -2,7 +2,7 @@
 
 use crate::app::Application;
 use crate::apply::Outcome;
-use crate::entry::{ArmedClass, LogEntry, Profile};
+use crate::entry::{LogEntry, Profile};
 use crate::frame::{Frame, Stream};
 use crate::id::{NodeId, Token};
 use crate::store::{Image, Write};
@@ -18,8 +18,9 @@ pub struct MemberSetup<C> {
     pub profile: Profile,
     /// The lease end the guardian's record gives, if it is of this boot.
     pub inherited_lease: Option<Time>,
-    /// Who ends this host's guests at lease end.
-    pub armed: Option<ArmedClass>,
+    /// Guests may run here, so that somebody has to stand behind the lease: its renewals wait for
+    /// [`super::Member::guardian`].
+    pub guarded: bool,
     /// What is known of the store beyond it.
     pub freshness: Freshness,
     /// Entries applied between two state snapshots; a restart replays at most about as many, and

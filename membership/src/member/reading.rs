@@ -2,6 +2,7 @@
 
 use super::Member;
 use crate::app::Application;
+use crate::attest::Word;
 use crate::cluster::{Cluster, View};
 use crate::consensus::Replica;
 use crate::ears::Heard;
@@ -156,6 +157,12 @@ impl<A: Application> Member<A> {
     #[must_use]
     pub fn in_session(&self, peer: NodeId) -> bool {
         self.sessions.contains_key(&peer)
+    }
+
+    /// What this host says of who ends its guests at lease end.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        self.attest.word()
     }
 
     /// Why this node votes no more, if its store failed.

@@ -177,6 +177,11 @@ impl Executor {
                 self.close(guest, r.epoch, why);
                 continue;
             }
+            if s.unarmed && promise.promised < r.epoch {
+                let why = "no guardian would end it with the lease of this host";
+                self.close(guest, r.epoch, Closure::NotBegun(why.into()));
+                continue;
+            }
             if promise.promised < r.epoch {
                 self.failures.remove(&guest);
                 self.resets.remove(&guest);

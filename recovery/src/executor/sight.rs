@@ -20,6 +20,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) record: Option<&'a Host>,
     pub(crate) guests: &'a Guests,
     pub(crate) lease_end: Option<Time>,
+    /// Nobody but this daemon would end its guests at lease end.
+    pub(crate) unarmed: bool,
     pub(crate) leaving: bool,
     /// Another machine speaks as this node: nothing is started here.
     pub(crate) copied: bool,

@@ -92,11 +92,18 @@ impl Node {
                 let text = format!("admitted as incarnation {incarnation}, view {view}");
                 event(K::View, Some(*node), None, text)
             }
-            Entry::Armed { host, class, .. } => event(
-                K::View,
+            Entry::Armed { host, armed, .. } => {
+                let reset = if armed.reset { "" } else { ", no reset" };
+                let text = format!("attests {:?} behind its lease{reset}", armed.class);
+                event(K::View, Some(*host), None, text)
+            }
+            Entry::Unarmed { host, .. } => event(
+                K::Alert,
                 Some(*host),
                 None,
-                format!("attests {class:?} behind its lease"),
+                "takes its attestation back: no guardian ends its guests, so the end of its lease \
+                 proves nothing, and it is given no new ones"
+                    .into(),
             ),
             Entry::Revoke { hosts } => {
                 let names: Vec<String> = hosts

@@ -5,6 +5,7 @@ use crate::command::GuestWord;
 use crate::guest::Wanted;
 use crate::hold::Hold;
 use crate::machine::{GuestRecord, Guests};
+use quorate_membership::attest::Word;
 use quorate_membership::vouch::Standing;
 use quorate_membership::{HostState, NodeId, Time, Token};
 use serde::Serialize;
@@ -173,6 +174,26 @@ impl Node {
             remarks.push(format!("this node votes no more, its store failed: {why}"));
         }
         remarks.extend(m.standing_remark());
+        if let Some((_, why)) = &self.unwritten {
+            remarks.push(format!("the lease record cannot be written: {why}"));
+        }
+        for (node, h) in &c.hosts {
+            let word = if *node == m.me() {
+                m.word()
+            } else {
+                Word {
+                    number: h.word,
+                    armed: h.armed,
+                }
+            };
+            if h.state() == HostState::Member && word.number > 0 && word.armed.is_none() {
+                remarks.push(format!(
+                    "{}: no guardian ends its guests with its lease; it is given no new ones, and \
+                     if it is lost they wait for a fence device or an operator",
+                    h.profile.name
+                ));
+            }
+        }
         if let Some(why) = self.executor.blind() {
             remarks.push(format!("the hypervisor does not answer: {why}"));
         }

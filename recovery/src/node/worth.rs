@@ -104,6 +104,7 @@ pub(super) fn passing(fact: &Fact) -> bool {
         | Fact::SessionUp { .. }
         | Fact::SessionDown { .. }
         | Fact::Persisted { .. }
+        | Fact::Guardian(_)
         | Fact::Timeout => return true,
         _ => return false,
     };

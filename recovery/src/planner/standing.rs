@@ -199,6 +199,7 @@ impl Planner {
 pub(super) fn ready(heard: &Heard<GuestStatus>, silent: Duration, t: &Timing) -> bool {
     silent < t.heartbeat * 2 + t.jitter
         && !heard.beat.lease_left.is_zero()
-        && heard.beat.armed.is_some()
+        && heard.beat.word.armed.is_some()
+        && !heard.beat.full
         && (!heard.beat.status.blind || planted("placed-on-blind-host"))
 }

@@ -1,6 +1,7 @@
 //! A perfect little world for whole nodes.
 
-use quorate_membership::entry::{ArmedClass, Capacity, Profile};
+use quorate_membership::attest::Pulse;
+use quorate_membership::entry::{Armed, ArmedClass, Capacity, Profile};
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{
@@ -230,7 +231,7 @@ impl Rig {
                 },
             },
             inherited_lease: m.lease,
-            armed: Some(ArmedClass::Guardian),
+            guarded: true,
             present: m
                 .procs
                 .iter()
@@ -482,7 +483,16 @@ impl Rig {
                 let (_, (to, fact)) = self.queue.pop_first().expect("there is one");
                 self.step(to, fact);
             } else if let Some((_, n)) = timer {
-                self.step(n, Fact::Timeout);
+                let pulse = Pulse {
+                    armed: Armed {
+                        class: ArmedClass::Guardian,
+                        reset: true,
+                    },
+                    count: self.now.0,
+                    at: self.now,
+                    third_start: None,
+                };
+                self.step(n, Fact::Guardian(Some(pulse)));
             }
         }
     }

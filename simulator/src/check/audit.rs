@@ -27,6 +27,8 @@ pub struct HostRecord {
     pub away: bool,
     /// It attested who ends its guests.
     pub armed: bool,
+    /// Number of its last word on that.
+    pub word: u64,
     /// Unresolved attempts: token, incarnation aimed at.
     pub attempts: Vec<(Token, Incarnation)>,
     /// Its levels.
@@ -290,14 +292,16 @@ impl Audit {
                 Plain
             }
             Entry::Armed {
-                host, incarnation, ..
-            } => match self.hosts.get_mut(host) {
-                Some(r) if r.incarnation == *incarnation => {
-                    r.armed = true;
-                    Plain
-                }
-                _ => Void("not the admitted incarnation"),
-            },
+                host,
+                incarnation,
+                number,
+                ..
+            } => self.word(*host, *incarnation, *number, true),
+            Entry::Unarmed {
+                host,
+                incarnation,
+                number,
+            } => self.word(*host, *incarnation, *number, false),
             Entry::Revoke { hosts } => {
                 let mut any = false;
                 for (host, incarnation, _) in hosts {
@@ -354,6 +358,23 @@ impl Audit {
                 None => Void("unknown host"),
             },
             Entry::App(command) => self.command(at, command),
+        }
+    }
+
+    /// A host's word on who ends its guests; one that a later word overtook says nothing.
+    fn word(
+        &mut self,
+        host: NodeId,
+        incarnation: Incarnation,
+        number: u64,
+        armed: bool,
+    ) -> Finding {
+        match self.hosts.get_mut(&host) {
+            Some(r) if r.incarnation == incarnation && number > r.word => {
+                (r.word, r.armed) = (number, armed);
+                Finding::Plain
+            }
+            _ => Finding::Void("no newer word of the admitted incarnation"),
         }
     }
 

@@ -137,7 +137,11 @@ mod tests {
         let armed = Entry::Armed {
             host: NodeId(1),
             incarnation: inc(1),
-            class: quorate_membership::entry::ArmedClass::Guardian,
+            number: 1,
+            armed: quorate_membership::entry::Armed {
+                class: quorate_membership::entry::ArmedClass::Guardian,
+                reset: false,
+            },
             timing: Token::NONE,
         };
         log.push(armed);

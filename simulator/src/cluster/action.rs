@@ -67,6 +67,17 @@ pub enum WatchdogMode {
     Absent,
 }
 
+/// What becomes of a guardian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardianMode {
+    /// It is killed, and no other can be started meanwhile.
+    Gone,
+    /// It stands still: stopped, frozen, or stuck in the kernel.
+    Still,
+    /// Its program is broken: each one ends soon after its start and ends no guest.
+    Restless,
+}
+
 /// A shape of a network: which links pass. The others are cut; what was cut before stays cut. Hosts
 /// stand in a row or circle that begins with the one named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -456,6 +467,16 @@ pub enum Action {
         who: Who,
         /// How.
         mode: WatchdogMode,
+    },
+    /// A host's guardian fails for so long. Where its daemon does too, within one lease, only a
+    /// watchdog helps.
+    Guardian {
+        /// Whose.
+        who: Who,
+        /// How.
+        mode: GuardianMode,
+        /// How long; one that is gone is replaced then, once a daemon runs there.
+        length: u64,
     },
     /// What tells a host's daemon that a guest's process ended is silent for so long; polls go on.
     EventsLost {

@@ -4,6 +4,7 @@
 //! so that rare combinations are not drowned by all kinds at once.
 
 pub mod aimed;
+mod guardians;
 mod ills;
 mod twists;
 
@@ -79,6 +80,7 @@ pub fn plan(seed: u64) -> Plan {
     trouble(rng, &mut plan);
     ills::add(&mut plan, BEGIN, HEAL);
     twists::add(&mut plan, BEGIN, HEAL);
+    guardians::add(&mut plan, BEGIN, HEAL);
     plan.multicast = Rng::new(seed, Stream::Carrier).chance(250_000);
     // What follows the end of trouble by its own delay would not be healed by anything.
     let harmless = |a: &Action| matches!(a, Action::Ask(..));

@@ -80,6 +80,12 @@ pub(crate) enum Event {
         host: usize,
         boot: u32,
     },
+    GuardianBack {
+        host: usize,
+        boot: u32,
+        /// True time until which the guardian fails.
+        until: u64,
+    },
     Watchdog {
         host: usize,
         boot: u32,

@@ -276,6 +276,10 @@ impl<N: SimNode> Sim<N> {
                 self.cloned(host, onto);
             }
             Action::Watchdog { who, mode } => self.watchdog_turns(who, *mode),
+            Action::Guardian { who, mode, length } => {
+                let host = self.who(who);
+                self.guardian_fails(host, *mode, *length);
+            }
             Action::EventsLost { who, length } => {
                 let host = self.who(who);
                 self.hosts[host].untold_until = self.world.now() + length;
@@ -387,6 +391,12 @@ impl<N: SimNode> Sim<N> {
                 }
             }
             let (on, boot, frozen) = (h.on, h.boot, h.frozen_until > now);
+            if let Some((_, _, until)) = &mut h.guardian.fails {
+                *until = now + SECOND;
+                let until = *until;
+                let back = Event::GuardianBack { host, boot, until };
+                self.world.after(SECOND, back);
+            }
             self.writes_go_on(host);
             let h = &mut self.hosts[host];
             if frozen {
@@ -409,6 +419,7 @@ impl<N: SimNode> Sim<N> {
         self.s4.disturbed(host, until);
         let h = &mut self.hosts[host];
         h.disturbed = h.disturbed.max(until);
+        self.daemon_fails(host);
     }
 
     /// Whether datagrams and sessions pass both ways between two hosts.

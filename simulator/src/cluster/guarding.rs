@@ -1,6 +1,6 @@
 //! The guardian and the watchdog of every host: what ends guests when the lease is over.
 
-use super::action::WatchdogMode;
+use super::action::{GuardianMode, WatchdogMode};
 use super::guests::ns;
 use super::picture::mark;
 use super::triggers::When;
@@ -9,6 +9,7 @@ use crate::mutants;
 use crate::world::MS;
 use quorate_fencing::guardian::{Act, Feeding};
 use quorate_membership::Time;
+use quorate_recovery::contract::Fact;
 use quorate_recovery::observation::Cause;
 
 impl<N: SimNode> Sim<N> {
@@ -46,6 +47,9 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         g.timer = 0;
+        if !g.works() {
+            return;
+        }
         if g.end.is_some_and(|end| clock < end) {
             self.set_guardian_timer(host);
         } else {
@@ -55,6 +59,9 @@ impl<N: SimNode> Sim<N> {
 
     /// Ends every guest if the lease is over, and resets the host if that does not work.
     pub(super) fn guard(&mut self, host: usize) {
+        if !self.hosts[host].guardian.works() {
+            return;
+        }
         let (now, clock) = (self.world.now(), Time(self.world.reading(host)));
         let h = &mut self.hosts[host];
         if h.scan_hangs_until > now && mutants::host("guardian-waits-for-a-scan") {
@@ -135,7 +142,8 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn killed(&mut self, host: usize) {
-        if !self.hosts[host].guardian.logic.killing() {
+        let g = &self.hosts[host].guardian;
+        if !g.logic.killing() || !g.works() {
             return;
         }
         let blind = mutants::host("populated-fails-open");
@@ -154,6 +162,101 @@ impl<N: SimNode> Sim<N> {
         self.guard(host);
     }
 
+    /// The daemon's timer is due: it reads the guardian's counter before anything leaves.
+    pub(super) fn timer(&mut self, host: usize) {
+        let clock = Time(self.world.reading(host));
+        let fact = match self.hosts[host].pulse(clock) {
+            Some(pulse) => Fact::Guardian(Some(pulse)),
+            None => Fact::Timeout,
+        };
+        self.step(host, fact);
+    }
+
+    /// The guardian fails for so long.
+    pub(super) fn guardian_fails(&mut self, host: usize, mode: GuardianMode, length: u64) {
+        let now = self.world.now();
+        let until = now + length;
+        let h = &mut self.hosts[host];
+        let witness = h.profile.witness;
+        if !h.on || witness || h.guardian.fails.is_some_and(|(_, _, end)| end >= until) {
+            return;
+        }
+        let began = h.guardian.fails.map_or(now, |(_, began, _)| began);
+        h.guardian.fails = Some((mode, began, until));
+        if mode != GuardianMode::Still {
+            // What it remembers goes with it.
+            h.guardian.logic = Default::default();
+        }
+        let (boot, busy) = (h.boot, h.disturbed > now);
+        mark!(self, host, Truth, "its guardian is {mode:?}");
+        self.world
+            .after(length, Event::GuardianBack { host, boot, until });
+        // A lease that is not renewed ends guests, and is no fault of the silence rules.
+        let lease = ns(self.plan.timing.lease);
+        self.s4.disturbed(host, until + 2 * lease);
+        if busy || !self.world.is_running(host) {
+            self.hosts[host].guardian.uncovered = u64::MAX;
+        }
+    }
+
+    /// The guardian works again, unless it was to fail for longer meanwhile.
+    pub(super) fn guardian_back(&mut self, host: usize, until: u64) {
+        let clock = Time(self.world.reading(host));
+        let running = self.world.is_running(host);
+        let h = &mut self.hosts[host];
+        let Some((mode, began, end)) = h.guardian.fails else {
+            return;
+        };
+        if end != until {
+            return;
+        }
+        let boot = h.boot;
+        if mode == GuardianMode::Gone && !running {
+            // Nobody is there to start another.
+            let until = until + 100 * MS;
+            h.guardian.fails = Some((mode, began, until));
+            let back = Event::GuardianBack { host, boot, until };
+            return self.world.after(100 * MS, back);
+        }
+        h.guardian.fails = None;
+        h.guardian.back = self.world.now();
+        h.guardian.timer = 0;
+        if mode == GuardianMode::Restless {
+            h.guardian.third_start = Some(clock);
+        }
+        mark!(self, host, Truth, "its guardian works");
+        self.set_guardian_timer(host);
+        if self.hosts[host].guardian.logic.killing() {
+            self.plan_kill(host);
+        } else {
+            self.guard(host);
+        }
+        if !self.hosts[host].guardian.logic.killing() {
+            self.covered_again(host);
+        }
+    }
+
+    /// Somebody ends this host's guests again, or there are none; what was written lands still.
+    pub(super) fn covered_again(&mut self, host: usize) {
+        let drained = self.world.now() + ns(self.plan.timing.drain);
+        let g = &mut self.hosts[host].guardian;
+        g.uncovered = g.uncovered.min(drained);
+    }
+
+    /// The daemon fails. If the guardian did so less than a lease ago, and the time to end guests,
+    /// nobody else ends them.
+    pub(super) fn daemon_fails(&mut self, host: usize) {
+        let t = &self.plan.timing;
+        let least = ns(t.lease) + ns(t.pause_margin) + ns(t.kill);
+        let now = self.world.now();
+        let g = &mut self.hosts[host].guardian;
+        if let Some((_, began, _)) = g.fails
+            && now < began + least + least / 20
+        {
+            g.uncovered = u64::MAX;
+        }
+    }
+
     /// The watchdog's feeder looks whether it may feed.
     pub(super) fn feed_look(&mut self, host: usize) {
         let (now, clock) = (self.world.now(), Time(self.world.reading(host)));
@@ -162,7 +265,7 @@ impl<N: SimNode> Sim<N> {
         let may = h.guardian.feed.may(&sight) == Feeding::Feed;
         let boot = h.boot;
         let stuck = h.guardian.logic.killing() && !mutants::host("fed-past-lease-end");
-        if may && !stuck {
+        if may && !stuck && h.guardian.works() {
             let gap = self.guest_rng.range(0, MS);
             self.world.after(gap, Event::Feed { host, boot });
         } else {
@@ -180,6 +283,9 @@ impl<N: SimNode> Sim<N> {
             WatchdogMode::Late => 3 * fires,
             _ => fires,
         };
+        if !self.hosts[host].guardian.works() {
+            return self.feed_look(host);
+        }
         let h = &mut self.hosts[host];
         h.guardian.fed += 1;
         // The clock is read again after the feed: one that slipped past the end is the last.

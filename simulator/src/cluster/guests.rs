@@ -327,6 +327,9 @@ impl<N: SimNode> Sim<N> {
         self.set_writing(host, at);
         self.draw_gone(host, at);
         self.hosts[host].procs.remove(at);
+        if self.hosts[host].procs.is_empty() {
+            self.covered_again(host);
+        }
         true
     }
 
@@ -366,10 +369,13 @@ impl<N: SimNode> Sim<N> {
         mark!(self, host, Truth, "TRUTH {} can write on {name}", p.guest);
         self.draw_guest(host, at);
         self.notice(When::GuestStarts, Some(host), Some(p.guest));
+        let uncovered = self.hosts.iter().any(|h| h.guardian.uncovered > now);
         let alone = self.s1.begins(now, host, p.guest);
-        self.hold(alone);
-        let allowed = self.s14.runs(now, host, p.guest, p.epoch);
-        self.hold(allowed);
+        self.hold(alone.or_else(|v| if uncovered { Ok(()) } else { Err(v) }));
+        if self.hosts[host].guardian.uncovered <= now {
+            let allowed = self.s14.runs(now, host, p.guest, p.epoch);
+            self.hold(allowed);
+        }
         let fresh = self.s16.begins(now, host, p.guest, p.top);
         self.hold(fresh);
         for i in 0..self.standing.len() {
@@ -401,7 +407,9 @@ impl<N: SimNode> Sim<N> {
         if !h.on || h.frozen_until > now {
             return;
         }
-        if h.procs.iter().any(|p| p.writing) {
+        // One that is back begins to end them only now.
+        let guarded = h.guardian.works() && now >= h.guardian.back + 2 * ns(self.plan.timing.kill);
+        if guarded && h.procs.iter().any(|p| p.writing) {
             let t = &self.plan.timing;
             let hardware = t.watchdog * 2 + t.watchdog_granularity;
             let to_end = if h.watchdog {

@@ -1,11 +1,12 @@
 //! A machine: power, hypervisor, guardian, watchdog and what its disk holds.
 
-use super::action::{DeviceMode, WatchdogMode};
+use super::action::{DeviceMode, GuardianMode, WatchdogMode};
 use super::copies::Copy;
 use super::minds::Mind;
 use crate::mutants;
 use quorate_fencing::guardian::Sight;
-use quorate_membership::entry::{ArmedClass, Profile};
+use quorate_membership::attest::Pulse;
+use quorate_membership::entry::{Armed, ArmedClass, Profile};
 use quorate_membership::store::{Image, Write};
 use quorate_membership::vouch::Claim;
 use quorate_membership::{NodeId, Time, Token};
@@ -63,6 +64,21 @@ pub(super) struct Guardian {
     pub(super) feed: quorate_fencing::guardian::Feed,
     /// Number of the watchdog's last feed.
     pub(super) fed: u64,
+    /// How it fails, if it does, and the true time at which that began and ends.
+    pub(super) fails: Option<(GuardianMode, u64, u64)>,
+    /// True time at which it worked again last.
+    pub(super) back: u64,
+    /// When the third last one began, by the host's clock, if that is worth saying.
+    pub(super) third_start: Option<Time>,
+    /// It and the daemon failed within one lease, so that nobody but a watchdog ends these guests:
+    /// true time until which what they do counts for no promise.
+    pub(super) uncovered: u64,
+}
+
+impl Guardian {
+    pub(super) fn works(&self) -> bool {
+        self.fails.is_none()
+    }
 }
 
 /// The machine and its disk.
@@ -139,12 +155,32 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn armed(&self) -> ArmedClass {
-        if self.watchdog {
+    fn armed(&self) -> Armed {
+        let class = if self.watchdog {
             ArmedClass::Watchdog
         } else {
             ArmedClass::Guardian
+        };
+        Armed {
+            class,
+            reset: self.watchdog,
         }
+    }
+
+    /// What the daemon reads of the guardian at reading `clock`; `None`: nothing new.
+    pub(super) fn pulse(&self, clock: Time) -> Option<Pulse> {
+        let third_start = match self.guardian.fails {
+            Some((GuardianMode::Gone | GuardianMode::Still, ..)) => return None,
+            Some((GuardianMode::Restless, ..)) => Some(clock),
+            None => self.guardian.third_start,
+        };
+        let reads = !self.profile.witness;
+        reads.then(|| Pulse {
+            armed: self.armed(),
+            count: clock.0,
+            at: clock,
+            third_start,
+        })
     }
 
     /// What the guardian sees at reading `clock`.

@@ -302,7 +302,7 @@ impl<N: SimNode> Sim<N> {
                 let message = *message;
                 self.step(to, Fact::Stream { peer, message });
             }
-            Happening::Timer { node } => self.step(node, Fact::Timeout),
+            Happening::Timer { node } => self.timer(node),
             Happening::Local { node, fact } => match fact {
                 Local::Fact(fact) => self.step(node, *fact),
                 Local::Order(order) => self.order(node, *order),
@@ -372,6 +372,7 @@ impl<N: SimNode> Sim<N> {
     fn machine_event(&mut self, event: Event) {
         let (host, boot) = match &event {
             Event::Guardian { host, boot, .. }
+            | Event::GuardianBack { host, boot, .. }
             | Event::Killed { host, boot }
             | Event::Left { host, boot }
             | Event::Reset { host, boot }
@@ -395,6 +396,7 @@ impl<N: SimNode> Sim<N> {
         }
         match event {
             Event::Guardian { host, at, .. } => self.guardian_timer(host, at),
+            Event::GuardianBack { host, until, .. } => self.guardian_back(host, until),
             Event::Killed { host, .. } => self.killed(host),
             Event::Left { host, .. } => self.left(host),
             Event::Reset { host, .. } => self.reset_host(host),

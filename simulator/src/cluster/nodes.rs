@@ -134,7 +134,7 @@ impl<N: SimNode> Sim<N> {
             promises: h.promises.clone(),
             profile: h.profile.clone(),
             inherited_lease,
-            armed: (!h.profile.witness).then(|| h.armed()),
+            guarded: !h.profile.witness,
             present: h.procs.iter().map(seen).collect(),
             fencing,
         };
@@ -157,7 +157,7 @@ impl<N: SimNode> Sim<N> {
         match N::new(now, setup) {
             Ok(node) => {
                 self.nodes[host] = Some(node);
-                self.step(host, Fact::Timeout);
+                self.timer(host);
             }
             Err(why) => {
                 let at = self.world.now();
@@ -179,6 +179,7 @@ impl<N: SimNode> Sim<N> {
         }
         let now = self.world.now();
         self.s4.disturbed(host, u64::MAX);
+        self.daemon_fails(host);
         self.l1.host(now, host);
         self.liveness_again(host);
         let acted = self.s6.acts(now, host, None);
@@ -473,7 +474,9 @@ impl<N: SimNode> Sim<N> {
             Finding::Plain | Finding::Void(_) => return,
         };
         let host = node.0 as usize - 1;
-        let procs = self.hosts[host].procs.iter().filter(|p| p.writing);
+        let h = &self.hosts[host];
+        let counts = h.guardian.uncovered <= now;
+        let procs = h.procs.iter().filter(|p| p.writing && counts);
         let running = procs.map(|p| (p.guest, p.epoch));
         let true_proof = self.s14.proved(now, host, token, how, running);
         self.hold(true_proof);

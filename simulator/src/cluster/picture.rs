@@ -101,9 +101,24 @@ fn entry_words(entry: &Entry<Command>) -> String {
         Entry::Armed {
             host: h,
             incarnation,
-            class,
+            number,
+            armed,
             ..
-        } => format!("Armed {} incarnation {incarnation}: {class:?}", host(*h)),
+        } => {
+            let class = armed.class;
+            format!(
+                "Armed {} incarnation {incarnation} word {number}: {class:?}",
+                host(*h)
+            )
+        }
+        Entry::Unarmed {
+            host: h,
+            incarnation,
+            number,
+        } => format!(
+            "Unarmed {} incarnation {incarnation} word {number}",
+            host(*h)
+        ),
         Entry::Revoke { hosts } => {
             let one = |(h, incarnation, ground): &(NodeId, _, _)| {
                 let incarnation: &quorate_membership::Incarnation = incarnation;
@@ -217,6 +232,7 @@ pub(super) fn event(event: &Event) -> (Option<usize>, String) {
         Event::GoesOn { host, .. } => (host, "what hung comes back"),
         Event::FeedLook { host, .. } => (host, "the watchdog's feeder looks"),
         Event::Feed { host, .. } => (host, "feeds the watchdog"),
+        Event::GuardianBack { host, .. } => (host, "its guardian is back"),
         Event::Watchdog { host, .. } => (host, "its watchdog's time is over"),
         Event::Poll { host } => (host, "polls the hypervisor"),
         Event::Look { host } => (host, "looks at its guests"),

@@ -259,6 +259,7 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::Rots(who)
         | Action::Store { who, .. }
         | Action::Watchdog { who, .. }
+        | Action::Guardian { who, .. }
         | Action::EventsLost { who, .. }
         | Action::StorageGone { who, .. }
         | Action::WritesHeld { who, .. }
@@ -291,6 +292,7 @@ fn length(action: &mut Action) -> Option<&mut u64> {
             longest: length, ..
         }
         | Action::DiskStalls { length, .. }
+        | Action::Guardian { length, .. }
         | Action::EventsLost { length, .. }
         | Action::StorageGone { length, .. }
         | Action::WritesHeld { length, .. }

@@ -2,10 +2,7 @@
 
 use super::action::{WatchdogMode, Who};
 use super::picture::mark;
-use super::{Event, Local, Sim, SimNode};
-use crate::world::MS;
-use quorate_membership::entry::ArmedClass;
-use quorate_recovery::contract::Fact;
+use super::{Event, Sim, SimNode};
 use quorate_recovery::observation::Cause;
 
 impl<N: SimNode> Sim<N> {
@@ -35,10 +32,9 @@ impl<N: SimNode> Sim<N> {
         let host = self.who(who);
         let h = &mut self.hosts[host];
         h.watchdog_mode = mode;
-        if mode == WatchdogMode::Absent && h.watchdog {
+        if mode == WatchdogMode::Absent {
+            // The daemon reads of it with the guardian's counter.
             h.watchdog = false;
-            let fact = Fact::Armed(Some(ArmedClass::Guardian));
-            self.world.tell(host, MS, Local::fact(fact));
         }
     }
 

@@ -211,6 +211,11 @@ impl<N: SimNode> Sim<N> {
                 let mode = format!("{mode:?}").to_lowercase();
                 format!("the watchdog of {} is {mode} from now on", name(who))
             }
+            Action::Guardian { who, mode, length } => {
+                let mode = format!("{mode:?}").to_lowercase();
+                let text = format!("the guardian of {} is {mode}", name(who));
+                return (text, Some(*length));
+            }
             Action::EventsLost { who, length } => {
                 return (format!("events on {} are lost", name(who)), Some(*length));
             }

@@ -1,6 +1,8 @@
 //! Writing one step of a timeline.
 
-use super::words::{CLASSES, DEVICES, LEAVES, LOCKS, SHAPES, WATCHDOGS, WAYS, WHENS, word};
+use super::words::{
+    CLASSES, DEVICES, GUARDIANS, LEAVES, LOCKS, SHAPES, WATCHDOGS, WAYS, WHENS, word,
+};
 use crate::cluster::action::{Action, Ask, Fate, Ill, Shape, Way, Who};
 use crate::cluster::triggers::Trigger;
 use crate::world::{MS, SECOND};
@@ -234,6 +236,10 @@ impl Step {
             Action::Watchdog { who, mode } => {
                 self.host("watchdog", who);
                 self.word("mode", word(WATCHDOGS, mode));
+            }
+            Action::Guardian { who, mode, length } => {
+                self.for_so_long("guardian", who, *length);
+                self.word("mode", word(GUARDIANS, mode));
             }
             Action::EventsLost { who, length } => self.for_so_long("events-lost", who, *length),
             Action::StorageGone { who, length } => self.for_so_long("storage-gone", who, *length),

@@ -2,7 +2,7 @@
 
 use super::Bad;
 use super::fields::{Fields, Scope};
-use super::words::{LOCKS, SHAPES, WATCHDOGS, WAYS, value};
+use super::words::{GUARDIANS, LOCKS, SHAPES, WATCHDOGS, WAYS, value};
 use crate::cluster::action::{Action, Ask, Fate, Shape, Way, Who};
 use crate::cluster::shapes::least;
 
@@ -97,6 +97,7 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "another machine starts with a copy of its disk",
     ),
     ("watchdog", "host, mode", "works, late, stuck or absent"),
+    ("guardian", "host, mode, for", "gone, still or restless"),
     (
         "events-lost",
         "host, for",
@@ -225,6 +226,13 @@ pub(super) fn action(
             let (word, at) = need!("mode", f.word("mode")?);
             let mode = value(WATCHDOGS, "watchdog", &word, at)?;
             Action::Watchdog { who, mode }
+        }
+        "guardian" => {
+            let who = host!("host");
+            let (word, at) = need!("mode", f.word("mode")?);
+            let mode = value(GUARDIANS, "guardian", &word, at)?;
+            let length = length!("for");
+            Action::Guardian { who, mode, length }
         }
         "events-lost" => Action::EventsLost {
             who: host!("host"),

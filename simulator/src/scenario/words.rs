@@ -1,7 +1,7 @@
 //! Words for what has one of a few values, for reading and for writing.
 
 use super::Bad;
-use crate::cluster::action::{Class, DeviceMode, LockTurn, Shape, WatchdogMode, Way};
+use crate::cluster::action::{Class, DeviceMode, GuardianMode, LockTurn, Shape, WatchdogMode, Way};
 use crate::cluster::triggers::When;
 use quorate_membership::entry::Away;
 
@@ -25,6 +25,12 @@ pub(super) const WATCHDOGS: Words<WatchdogMode> = &[
     ("late", WatchdogMode::Late),
     ("stuck", WatchdogMode::Stuck),
     ("absent", WatchdogMode::Absent),
+];
+
+pub(super) const GUARDIANS: Words<GuardianMode> = &[
+    ("gone", GuardianMode::Gone),
+    ("still", GuardianMode::Still),
+    ("restless", GuardianMode::Restless),
 ];
 
 pub(super) const CLASSES: Words<Class> = &[

@@ -35,6 +35,8 @@ pub enum Stream {
     Twists = 13,
     /// What carries the datagrams.
     Carrier = 14,
+    /// The schedule of what becomes of guardians.
+    Guardians = 15,
     /// What one node of a protocol draws for itself.
     Node = 20,
     /// Mixes aimed at one rule.

@@ -12,8 +12,8 @@ use crate::world::{MS, Rng, SECOND, Stream};
 use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
-    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, images, leave, locks,
-    logs, office, set_back, storage, stores, stuck, unarmed, voters_fail,
+    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, guardian, images, leave,
+    locks, logs, office, set_back, storage, stores, stuck, unarmed, voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -57,6 +57,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "unarmed",
         "a daemon that can promise nothing takes over guests and is lost; judges that they run at last",
+    ),
+    (
+        "guardian",
+        "guardians that fail, and later the daemons or the links of their hosts",
     ),
     (
         "leave",
@@ -235,6 +239,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
                 plan.end = 70 * SECOND;
             }
         }
+        "guardian" => guardian(rng, &mut plan),
         _ => every(rng, &mut plan, 5 * SECOND, stores),
     }
     plan.timeline.sort_by_key(|(at, _)| *at);
