@@ -97,6 +97,10 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn look_for_waiting(&mut self) {
         self.world.after(EVERY, Event::Waiting);
         let now = self.world.now();
+        if self.s6.acting(now).is_none() {
+            // Nobody can place anything: that somebody acts in time is what L2 promises.
+            return self.l1.all(now);
+        }
         // Who may start a guest depends on its images as well.
         let changes = |i: &Ill| matches!(i, Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_));
         let images = |a: &Action| matches!(a, Action::Guest(_, i) if changes(i));
