@@ -13,7 +13,6 @@ pub(crate) fn test() -> impl Subject {
     Test::<node::Node, Raft>::new()
 }
 
-#[allow(dead_code)] // A test includes this file.
 fn main() -> ExitCode {
     cli::main(&test())
 }
