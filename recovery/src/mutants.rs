@@ -7,6 +7,10 @@
 /// A planted bug of this crate and the promise it breaks.
 pub const BUGS: &[(&str, &str)] = &[
     (
+        "next-life-is-cut",
+        "S8: a device cuts a machine that is up again, for the life before its boot",
+    ),
+    (
         "closed-believed-from-a-copy",
         "S14: an incarnation that is not admitted, perhaps a copy, closes the guests of the last one",
     ),

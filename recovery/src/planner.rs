@@ -365,6 +365,11 @@ impl Planner {
             if next && member.admissible(host) {
                 return Err("its next incarnation is heard: it is admitted first".into());
             }
+            // The cut would hit the machine that is up again: after a power failure of the whole site,
+            // every one of them. The lease of its last life proves as much and cuts nothing (V6).
+            if next && record.armed.is_some() && !planted("next-life-is-cut") {
+                return Err("its next incarnation is heard: the last lease is waited for".into());
+            }
             // Its own word or its lease is faster and cuts nothing (V6).
             if !next && record.armed.is_some() && heard.beat.lease_left.is_zero() {
                 return Err("it is heard, and says that its lease is over".into());

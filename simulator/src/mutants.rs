@@ -71,6 +71,10 @@ macro_rules! story {
 }
 
 const WAYS: &[(&str, &[Way])] = &[
+    (
+        "next-life-is-cut",
+        &[story!("power-failure-of-virtual-hosts.toml")],
+    ),
     ("stop-promise-forgotten", &[Way::Mix("voters")]),
     ("new-top-not-followed", &[Way::Mix("images")]),
     ("followed-unread", &[Way::Mix("images")]),
