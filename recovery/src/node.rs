@@ -140,9 +140,9 @@ impl Node {
             },
         )?;
         Ok(Node {
+            planner: Planner::new(&member),
             member,
             executor: Executor::new(now, setup.promises, &setup.present),
-            planner: Planner::default(),
             requests: Requests::default(),
             fencing: setup.fencing,
             leaving: None,

@@ -35,6 +35,8 @@ pub(super) struct Standing {
     opened: BTreeMap<GuestId, (Token, Time)>,
     /// When the present incarnation of a host was seen admitted.
     admitted: BTreeMap<NodeId, (Token, Time)>,
+    /// The admission of each host that this node's store held when its daemon started.
+    stored: BTreeMap<NodeId, Token>,
 }
 
 /// Hosts by what stands against each; absent if nothing does.
@@ -175,9 +177,17 @@ impl Standing {
         } else {
             c.timing.heartbeat * 2 + c.timing.jitter
         };
+        // A host that is heard in an incarnation from before this daemon's start did not start anew:
+        // this daemon did, and only it sees that admission as a new one.
+        let stayed = |host: &NodeId| {
+            let h = &c.hosts[host];
+            let heard = member.heard(now, *host);
+            self.stored.get(host) == Some(&h.admitted)
+                && heard.is_some_and(|(heard, _)| heard.incarnation == h.incarnation)
+        };
         let cold = here.iter().all(|host| {
             let admitted = self.admitted.get(host);
-            admitted.is_some_and(|(_, at)| now.since(*at) < patience)
+            admitted.is_some_and(|(_, at)| now.since(*at) < patience) && !stayed(host)
         });
         if here.len() >= known || !cold {
             return None;
@@ -189,6 +199,14 @@ impl Standing {
 }
 
 impl Planner {
+    /// The planner of a daemon that starts with what its store holds.
+    pub(crate) fn new(member: &Member<Guests>) -> Planner {
+        let hosts = member.cluster().hosts.iter();
+        let mut planner = Planner::default();
+        planner.standing.stored = hosts.map(|(node, h)| (*node, h.admitted)).collect();
+        planner
+    }
+
     /// An entry was applied that says something of a host.
     pub(crate) fn note(&mut self, now: Time, at: Token, entry: &Entry<Command>) {
         self.standing.note(now, at, entry);
