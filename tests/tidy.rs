@@ -9,13 +9,12 @@ const PURE: [&str; 3] = ["membership", "fencing", "recovery"];
 
 /// Files that may be longer than [`LINES_MAX`], each with its own bound. A ratchet: bounds only
 /// fall, and a file that fits again leaves the list.
-const LONG: [(&str, usize); 6] = [
+const LONG: [(&str, usize); 5] = [
     ("membership/src/consensus/replica.rs", 580),
     ("membership/src/member.rs", 640),
     ("membership/src/member/vouch.rs", 600),
     ("simulator/src/world/mod.rs", 580),
     ("src/hypervisor/embedded.rs", 560),
-    ("tests/wire.rs", 760),
 ];
 
 /// A file is one idea; above this it is two.
@@ -105,8 +104,8 @@ fn some_names_appear_in_one_place_only() {
             ("socket2", &["src/"]),
             ("virt", &["src/libvirt/"]),
             ("redb", &["src/store/", "src/store.rs"]),
-            ("ring", &["src/"]),
-            ("virt", &["src/libvirt/"]),
+            // A test lays out a lock by hand.
+            ("ring", &["src/", "tests/"]),
         ] {
             if allowed.iter().any(|place| path.starts_with(place)) {
                 continue;

@@ -8,6 +8,7 @@ pub mod command;
 pub mod contract;
 pub mod domain;
 mod domains;
+mod event;
 pub mod executor;
 pub mod guest;
 pub mod hold;

@@ -8,13 +8,13 @@ use crate::machine::Guests;
 use crate::planner::Planner;
 use crate::requests::Requests;
 use quorate_fencing::Level;
-use quorate_membership::entry::{Away, Entry, Profile};
-use quorate_membership::member::Applied;
+use quorate_membership::entry::{Away, Profile};
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
-use quorate_membership::{Member, MemberSetup, NodeId, Outcome, Output, Time, Token};
+use quorate_membership::{Member, MemberSetup, NodeId, Output, Time, Token};
 use std::collections::BTreeMap;
 
+mod applied;
 mod coordinate;
 mod drifting;
 mod events;
@@ -456,62 +456,6 @@ impl Node {
         }
         self.outbox.rest(&mut resting, out);
         self.resting = resting;
-    }
-
-    fn applied(
-        &mut self,
-        now: Time,
-        applied: Applied<Command>,
-        resting: &mut Vec<Effect>,
-        out: &mut Vec<Effect>,
-    ) {
-        let Applied {
-            token,
-            entry,
-            outcome,
-            replayed,
-        } = &applied;
-        self.requests.applied(entry, *token, outcome);
-        if let (Entry::Admit { incarnation, .. }, Outcome::Void(why)) = (&entry.body, outcome)
-            && *incarnation == self.member.incarnation()
-            && entry.id.node == self.member.me()
-        {
-            self.unadmitted = Some(why.clone());
-        }
-        if *outcome != Outcome::Applied {
-            return;
-        }
-        match &entry.body {
-            Entry::Attempt { host, .. } if !replayed => {
-                let attempt = self
-                    .member
-                    .cluster()
-                    .hosts
-                    .get(host)
-                    .and_then(|h| h.attempts.get(token));
-                if let Some(attempt) = attempt.cloned()
-                    && let Some(launch) =
-                        self.planner
-                            .attempt_logged(now, &self.member, entry.id, *host, &attempt)
-                {
-                    resting.push(Effect::Fence(launch));
-                }
-            }
-            Entry::App(Command::Publish(bytes)) if !replayed => {
-                out.push(Effect::Published {
-                    token: *token,
-                    bytes: bytes.clone(),
-                });
-            }
-            _ => {}
-        }
-        if !replayed {
-            self.planner.note(now, *token, &entry.body);
-        }
-        if !replayed && let Some(event) = self.describe(*token, &entry.body) {
-            out.push(Effect::Event(event));
-        }
-        self.remember((!replayed).then_some(now), *token, &entry.body);
     }
 
     fn flush(&mut self, out: &mut Vec<Effect>) {

@@ -5,13 +5,14 @@ use crate::contract::FenceLaunch;
 use crate::guest::{GuestId, Wanted};
 use crate::machine::Guests;
 use crate::mutants::planted;
-use quorate_fencing::{Next, Tried, brake, next_level};
+use quorate_fencing::{Next, Tried, next_level};
 use quorate_membership::cluster::Attempt;
 use quorate_membership::entry::{AttemptEnd, Away, Entry, Ground, Proof, ProposalId};
 use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+mod braking;
 mod place;
 mod standing;
 mod stranded;
@@ -436,44 +437,6 @@ impl Planner {
             self.proposed.pop_first();
         }
         Ok(())
-    }
-
-    fn brake(
-        &self,
-        now: Time,
-        member: &Member<Guests>,
-        host: NodeId,
-    ) -> Result<(), quorate_fencing::Braked> {
-        let hosts = &member.cluster().hosts;
-        let mut attempts: Vec<(u32, Duration)> = hosts
-            .iter()
-            .filter_map(|(n, h)| Some((n.0, h.last_attempt?)))
-            .map(|(n, token)| {
-                (
-                    n,
-                    self.logged
-                        .get(&token)
-                        .map_or(Duration::ZERO, |at| now.since(*at)),
-                )
-            })
-            .collect();
-        // Those on their way to the log will be launched as well when they get there.
-        let term = member.cluster().term.map(|t| t.token);
-        let coming = self
-            .proposed
-            .values()
-            .filter(|p| Some(p.term) == term && now < p.not_after && !planted("brake-by-log-alone"))
-            .map(|p| (p.host.0, Duration::ZERO));
-        attempts.extend(coming);
-        // Hosts that can run guests and are there, the ones that are being lost among them: what was
-        // lost long ago, or was never more than a vote, makes no cluster larger.
-        let counted = |(node, h): &(&NodeId, &Host)| {
-            let cut = |(n, age): &(u32, Duration)| *n == node.0 && *age <= brake::WINDOW;
-            let there = h.away.is_none() && (h.proved.is_none() || attempts.iter().any(cut));
-            !h.profile.witness && there
-        };
-        let n = u32::try_from(hosts.iter().filter(counted).count()).unwrap_or(u32::MAX);
-        brake::allows(n, 1, brake::WINDOW, &attempts, host.0)
     }
 
     /// When something here becomes due that no fact announces.

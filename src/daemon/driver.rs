@@ -3,6 +3,7 @@
 use super::alarms::{Alarms, Look};
 use super::api::{Chronicle, Question};
 use super::foreign::Foreign;
+use super::waits::{committed, looked, sleep_until};
 use crate::agents::{Agents, run_level};
 use crate::api::{ApiAnswer, ApiRequest, EventLine, Grounds};
 use crate::clock::Clock;
@@ -488,35 +489,4 @@ fn named(unreached: BTreeMap<NodeId, String>) -> BTreeMap<String, String> {
         .into_iter()
         .map(|(n, why)| (n.0.to_string(), why))
         .collect()
-}
-
-async fn committed(durable: &mut Durable) -> Committed {
-    match durable {
-        Durable::Disk(_, reports) => match reports.recv().await {
-            Some(report) => report,
-            // After a failure nothing more comes; the node knows.
-            None => std::future::pending().await,
-        },
-        Durable::Memory => std::future::pending().await,
-    }
-}
-
-/// The next look; never, where nobody looks.
-async fn looked(looks: &mut Option<mpsc::Receiver<Look>>) -> Look {
-    let next = match looks {
-        Some(looks) => looks.recv().await,
-        None => None,
-    };
-    match next {
-        Some(look) => look,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(until: Time) {
-    let left = until.since(Clock.now());
-    if !left.is_zero() {
-        // A clock of its own: at most a moment early or late, and the node asks for the time.
-        tokio::time::sleep(left.min(Duration::from_secs(3600))).await;
-    }
 }

@@ -13,6 +13,7 @@ mod machine;
 mod network;
 mod process;
 mod start;
+mod waits;
 
 pub(crate) use alarms::Alarms;
 pub(crate) use api::{Chronicle, Question};

@@ -132,7 +132,7 @@ pub(crate) fn frame(body: Datagram<GuestStatus>) -> NodeFrame {
     }
 }
 
-pub(crate) fn holds() -> [(&'static str, Command); 3] {
+pub(crate) fn holds() -> [(&'static str, Command); 2] {
     let hold = Command::Hold {
         guest: GuestId(token(5).0),
         epoch: token(9),
@@ -142,11 +142,15 @@ pub(crate) fn holds() -> [(&'static str, Command); 3] {
         holds: Vec::new(),
         by: ReleasedBy::Host(NodeId(4)),
     };
+    [("Hold", hold), ("Release", release)]
+}
+
+pub(crate) fn locked() -> (&'static str, Command) {
     let locked = Command::Locked {
         host: NodeId(4),
         guests: vec![(GuestId(token(5).0), token(9))],
     };
-    [("Hold", hold), ("Release", release), ("Locked", locked)]
+    ("Locked", locked)
 }
 
 pub(crate) fn sources() -> [(&'static str, Source); 2] {

@@ -1,5 +1,6 @@
 //! Raft, and the four classic mistakes in it: `README.md` beside this file tells the story.
 
+mod message;
 mod node;
 mod promise;
 

@@ -1,6 +1,7 @@
 //! What Raft promises, judged by what its nodes tell.
 
-use super::node::{Entry, Fact, Node};
+use super::message::{Entry, Fact};
+use super::node::Node;
 use quorate_simulator::protocol::{Broken, Promise, Told, Truth, Verdict};
 use quorate_simulator::world::SECOND;
 use std::collections::BTreeMap;

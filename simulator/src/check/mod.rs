@@ -2,6 +2,7 @@
 //! decided), not what nodes claim, and look only at what an event touched.
 
 pub mod audit;
+mod commands;
 pub mod holds;
 mod images;
 pub mod l1;

@@ -3,17 +3,20 @@
 //! They are drawn from a stream of their own, so the swarm's plans stay what they were. Most judge
 //! safety only and end early: twice as many seeds in the same time.
 
+mod guarded;
+mod kept;
 mod stories;
 
 use super::{devices, tight};
 use crate::cluster::Plan;
 use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
+use guarded::{guardian, stuck, unarmed};
+use kept::{clone, images, locks, set_back, storage, stores};
 use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
-    asks, bad_hosts, clone, comes_back, creations, deaf, fence, forgets, guardian, images, leave,
-    locks, logs, office, set_back, storage, stores, stuck, unarmed, voters_fail,
+    asks, bad_hosts, comes_back, creations, deaf, fence, forgets, leave, logs, office, voters_fail,
 };
 
 /// Name and aim of every mix.
