@@ -3,8 +3,8 @@
 //! Storage may hang, so nothing here waits for it but processes of their own: a *reader*, which
 //! writes nothing and may be left behind, and a *keeper* in the guest's own control group, which
 //! ends with the guest. What a keeper has to say lies in the run directory, so a daemon that comes
-//! back reads it as the one before did. [`block`] has the bytes, [`file`] their way past the page
-//! cache, [`keeper`] and [`reader`] the two processes, [`Locks`] what the daemon asks of them.
+//! back reads it as the one before did. `block` has the bytes, `file` their way past the page
+//! cache, `keeper` and `reader` the two processes, `Locks` what the daemon asks of them.
 
 mod block;
 mod file;

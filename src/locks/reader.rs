@@ -36,7 +36,7 @@ enum Answer {
     Unreadable(String),
 }
 
-/// `quorate lock-read`: answers an [`Ask`] on standard input, one line for each image as soon as
+/// `quorate lock-read`: answers an `Ask` on standard input, one line for each image as soon as
 /// it is read.
 #[must_use]
 pub fn lock_read_main() -> ExitCode {
