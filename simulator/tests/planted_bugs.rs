@@ -45,15 +45,9 @@ fn five_planted_bugs_are_found_each_by_the_promise_it_breaks() {
 
 #[test]
 fn a_bug_is_seen_again_by_the_command_that_is_printed() {
-    let bug = "created-running";
+    let bug = "answer-to-an-old-revoke";
     let hunt = [
-        "hunt",
-        "--mix",
-        "creations",
-        "--seeds",
-        "1..5000",
-        "--bug",
-        bug,
+        "hunt", "--mix", "return", "--seeds", "1..5000", "--bug", bug,
     ];
     let found = sim(&hunt);
     assert_eq!(found.status.code(), Some(1), "{}", said(&found));
