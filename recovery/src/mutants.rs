@@ -7,6 +7,10 @@
 /// A planted bug of this crate and the promise it breaks.
 pub const BUGS: &[(&str, &str)] = &[
     (
+        "held-guest-is-slow",
+        "S4: a host that does not start a held guest is judged for being slow",
+    ),
+    (
         "next-life-is-cut",
         "S8: a device cuts a machine that is up again, for the life before its boot",
     ),

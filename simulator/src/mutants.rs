@@ -71,6 +71,7 @@ macro_rules! story {
 }
 
 const WAYS: &[(&str, &[Way])] = &[
+    ("held-guest-is-slow", &[Way::Mix("locks")]),
     (
         "next-life-is-cut",
         &[story!("power-failure-of-virtual-hosts.toml")],

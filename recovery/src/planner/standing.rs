@@ -152,6 +152,8 @@ impl Standing {
         let guests = member.app().guests.iter();
         guests
             .filter(|(_, r)| r.open() && r.wanted == Wanted::Running)
+            // A host that does not start a held guest is not slow.
+            .filter(|(_, r)| r.held().is_none() || planted("held-guest-is-slow"))
             .filter(|(id, r)| !running.contains(&(**id, r.epoch)))
             .filter(|(id, _)| self.open_for(now, **id) >= patience)
             .filter_map(|(_, r)| r.host.filter(|host| heard(*host).is_some()))

@@ -72,7 +72,8 @@ impl Planner {
 /// A creation that is not answered for so long is given up, if the host has nothing else to do.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// Whether `host` is heard, was given guests that are to run, and runs none of them.
+/// Whether `host` is heard, was given guests that are to run, and runs none of them. One that was given
+/// held guests does what it should: it starts none of those.
 pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
     let t = &member.cluster().timing;
     let Some((heard, silent)) = member.heard(now, host) else {
@@ -87,7 +88,9 @@ pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
         && heard.incarnation == record.incarnation
         && status.running == 0
         && given.peek().is_some()
-        && given.all(|(_, r)| r.wanted == Wanted::Running)
+        && given.all(|(_, r)| {
+            r.wanted == Wanted::Running && (r.held().is_none() || planted("held-guest-is-slow"))
+        })
 }
 
 /// Whether `host` is heard, was given guests, and has none of the entries that gave them.
