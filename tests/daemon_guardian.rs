@@ -10,12 +10,13 @@ use std::path::Path;
 
 /// The guardian's process of the host whose run directory this is, seen from here.
 fn guardian(run_dir: &Path) -> Option<i32> {
-    let wanted = format!("guardian\0--run-dir\0{}\0", run_dir.display());
+    let wanted = format!("\0--run-dir\0{}\0", run_dir.display());
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let mut ids = processes.filter_map(|p| p.file_name().to_str()?.parse::<i32>().ok());
     ids.find(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&wanted)
+        let line = String::from_utf8_lossy(&line);
+        line.contains("\0guardian\0") && line.contains(&wanted)
     })
 }
 

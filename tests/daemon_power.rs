@@ -68,6 +68,15 @@ fn without_a_quorum_nothing_is_commanded_and_after_an_outage_everything_runs_onc
     );
     lab.silent(&here);
     let ended_at = record::now();
+    // While its lease lasts it may still be reached through a relay, and what it proposes then may
+    // still happen.
+    lab.wait("the lease of h2 to be over", || {
+        let status = lab.status("h2")?;
+        match status["lease_left"].as_f64() {
+            Some(left) if left <= 0.0 => Ok(()),
+            _ => Err(status.to_string()),
+        }
+    });
     let spec = lab
         .site
         .guest_file("g9")

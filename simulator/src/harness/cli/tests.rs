@@ -21,7 +21,7 @@ impl<const GLOBAL: bool> Protocol for Counts<GLOBAL> {
         let number = if GLOBAL {
             STARTS.fetch_add(1, Ordering::Relaxed)
         } else {
-            ctx.random(0, 1000)
+            ctx.random(4, 1000)
         };
         ctx.tell(number);
         Counts
