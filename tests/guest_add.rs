@@ -458,7 +458,8 @@ mod domains {
                 spec.name.clone(),
                 Needs {
                     vcpus: 1,
-                    memory_mib: 32
+                    // What QEMU itself takes is added.
+                    memory_mib: 232
                 }
             )
         );

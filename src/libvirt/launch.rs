@@ -243,7 +243,8 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use crate::clock::{self, Clock};
-    use crate::guardian::records::{self, LeaseRecord, RunDir};
+    use crate::guardian::records::{LeaseRecord, RunDir};
+    use crate::guardian::slots::Slots;
     use crate::libvirt::{Libvirt, Settings};
     use quorate_membership::{BootId, Incarnation};
     use std::time::Duration;
@@ -262,7 +263,8 @@ mod tests {
             evidence: None,
         })
         .expect("a driver");
-        let renew = |boot: BootId, end| {
+        let mut slots = Slots::new(run.lease());
+        let mut renew = |boot: BootId, end| {
             let incarnation = Incarnation {
                 counter: 1,
                 random: 1,
@@ -272,7 +274,7 @@ mod tests {
                 incarnation,
                 end,
             };
-            records::write(&run.lease(), &record).expect("written");
+            slots.write(&record).expect("written");
         };
         let leased = || driver.inner.leased();
         assert!(leased().is_err(), "no record is no lease");
