@@ -5,6 +5,7 @@
 
 use super::sight::{Deed, Phase, Surroundings};
 use super::{Executor, ORDER_PATIENCE};
+use crate::command::Closure;
 use crate::contract::{GuestAction, Start};
 use crate::guest::{GuestId, Wanted};
 use crate::lock::{self, Found, Lock, LockPlan, LockReading, LockState};
@@ -98,6 +99,11 @@ impl Executor {
     /// No lock stands in the way: the guest is created, if it is still to start here.
     fn go_on(&mut self, s: &Surroundings<'_>, guest: GuestId, epoch: Token) {
         self.put_aside(guest);
+        if self.store_failed {
+            // Whether the promise behind this start became durable is not known: it is given back.
+            let why = Closure::Refused("the store of this host failed".into());
+            return self.close(guest, epoch, why);
+        }
         let given = s
             .mine(guest)
             .filter(|r| r.epoch == epoch && r.wanted == Wanted::Running && r.held().is_none());
