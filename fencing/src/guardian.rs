@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// How soon a kill is repeated while something is left of it.
 pub const KILL_AGAIN: Duration = Duration::from_millis(20);
-/// How soon a reset that did not happen is asked for again.
+/// Time after which a reset that did not happen is asked for again.
 pub const RESET_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the guardian sees, all read at one moment.
@@ -64,7 +64,7 @@ pub enum Act {
     },
     /// The kill did not work in time: reset the host now, and look again at the time given.
     Reset {
-        /// When to look again, if the host is still there.
+        /// Moment of the next look, if the host is still there.
         again: Duration,
     },
 }
@@ -80,7 +80,7 @@ struct Kill {
 }
 
 impl Kill {
-    /// When the host is reset if something is left. The last fifth of K is for the reset itself. A
+    /// Moment at which the host is reset if something is left. The last fifth of K is for the reset itself. A
     /// kill that began late, for a start that was held up, has half of K to work.
     fn due(&self, kill: Duration) -> Duration {
         let most = kill * 4 / 5;
@@ -112,7 +112,7 @@ impl Guardian {
         self.kill.is_some()
     }
 
-    /// When the host is reset if something is still left of the kill that has begun.
+    /// Moment at which the host is reset if something is still left of the kill that has begun.
     #[must_use]
     pub fn reset_due(&self, kill: Duration) -> Option<Duration> {
         self.kill.map(|k| k.due(kill))

@@ -12,7 +12,7 @@ use std::fmt::Debug;
 pub trait Application: Clone + Debug + Default + Serialize + DeserializeOwned {
     /// A change, carried by `Entry::App`.
     type Command: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
-    /// What a node says about its part of the application: a few bytes with each beat, the rest in
+    /// The word of a node on its part of the application: a few bytes with each beat, the rest in
     /// bulletins.
     type Status: Words;
 

@@ -29,7 +29,7 @@ pub enum Outcome {
     Repeat,
 }
 
-/// What an admission does to the node's last incarnation.
+/// Effect of an admission on the node's last incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// There was none.

@@ -26,7 +26,7 @@ pub(super) struct Word {
     lease_end: AtomicU64,
     /// Something is left that the host is reset for.
     left: AtomicBool,
-    /// When the host is reset if something is left of a kill that has begun.
+    /// Moment at which the host is reset if something is left of a kill that has begun.
     due: AtomicU64,
     kill: AtomicU64,
     /// The watchdog is fed before this moment only.
