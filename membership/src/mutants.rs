@@ -198,6 +198,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "S10: a voter votes unvouched although somebody heard more of it than it holds",
     ),
     (
+        "alone-states-what-it-holds-now",
+        "L2: a voter that votes unvouched tells one not yet compared with it what it promised since",
+    ),
+    (
+        "answers-ask",
+        "N3: two voters that wait to be vouched for answer each other's answers without end",
+    ),
+    (
         "boot-id-believed-from-a-clone",
         "S14 S1: a new boot id, or the word emptied, frees guests whatever machine it comes from",
     ),

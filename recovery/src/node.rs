@@ -412,7 +412,8 @@ impl Node {
                     out.push(Effect::Stream { peer, message });
                 }
                 Output::Lease(end) => {
-                    self.lease_known_over = false;
+                    // Late answers move the end of a lease that is over without renewing it.
+                    self.lease_known_over &= end <= now;
                     out.push(Effect::Lease { end });
                 }
                 Output::Applied(applied) => self.applied(now, applied, &mut resting, out),

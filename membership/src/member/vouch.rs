@@ -130,14 +130,22 @@ impl<A: Application> Member<A> {
 
     fn statement(&self, peer: NodeId, vouches: Option<u64>) -> Option<Stream<A::Command>> {
         let replica = self.replica.as_ref()?;
+        // What was promised since it stood alone would come back as memory of a newer store.
+        let claim = if self.uncompared(peer) && !planted("alone-states-what-it-holds-now") {
+            self.vouching.alone.held
+        } else {
+            replica.claim()
+        };
         let beat = self.ears.get(peer);
         let beat = beat.map(|h| (h.incarnation, h.beat.sequence));
         Some(Stream::Statement(Box::new(Statement {
             standing: self.vouching.standing,
-            claim: replica.claim(),
+            claim,
             heard: self.peer(peer).claim,
             beat: beat.unwrap_or_default(),
-            asks: self.vouching.standing != Standing::Vouched,
+            // An answer asks nothing: two that both ask would answer each other for ever (N3).
+            asks: self.vouching.standing != Standing::Vouched
+                && (vouches.is_none() || planted("answers-ask")),
             vouches,
         })))
     }

@@ -149,6 +149,9 @@ impl Audit {
         if r.away {
             return Err("the host is out of service");
         }
+        if !r.armed {
+            return Err("the host attests nothing behind its lease");
+        }
         if g.wanted == Wanted::Stopped {
             return Err("the guest is wanted stopped");
         }

@@ -5,8 +5,11 @@
 //! many nodes overhear it on a multicast link.
 //!
 //! Twice as much is allowed, for a voter that starts anew and hears an old beat again.
+//!
+//! N3. On a session nobody answers answers: what one node sends another in a second is bounded.
 
-use super::{At, Violation};
+use super::{At, HostName, Violation};
+use crate::world::SECOND;
 use quorate_membership::frame::Datagram;
 use quorate_membership::{NodeId, codec};
 use quorate_recovery::contract::NodeFrame;
@@ -14,6 +17,9 @@ use std::collections::BTreeMap;
 
 /// Beats that are remembered; acknowledgements of older ones are not counted.
 const REMEMBERED: usize = 512;
+/// Messages that one node may send another by session in one second. What clients ask for here
+/// makes some hundred at most; two nodes that answer each other without end make thousands.
+const MESSAGES: u32 = 2_000;
 
 /// What was sent about one beat.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +36,8 @@ pub struct Traffic {
     costs: BTreeMap<(NodeId, u64, u64), Cost>,
     /// Oldest first.
     order: std::collections::VecDeque<(NodeId, u64, u64)>,
+    /// By sender and receiver: a second, and the messages sent in it.
+    messages: BTreeMap<(usize, usize), (u64, u32)>,
 }
 
 impl Traffic {
@@ -40,7 +48,31 @@ impl Traffic {
             voters,
             costs: BTreeMap::new(),
             order: std::collections::VecDeque::new(),
+            messages: BTreeMap::new(),
         }
+    }
+
+    /// A message goes by session from one machine to another.
+    ///
+    /// # Errors
+    /// More went in this second than anything that ends can call for.
+    pub fn streams(&mut self, now: u64, from: usize, to: usize) -> Result<(), Violation> {
+        let second = now / SECOND;
+        let (at, sent) = self.messages.entry((from, to)).or_default();
+        if *at != second {
+            (*at, *sent) = (second, 0);
+        }
+        *sent += 1;
+        if *sent <= MESSAGES {
+            return Ok(());
+        }
+        let (from, to) = (HostName(from), HostName(to));
+        let what = format!("{from} sends {to} message after message");
+        let facts = [
+            format!("the newest is number {sent} by session within one second"),
+            format!("{MESSAGES} may be sent at most"),
+        ];
+        Err(Violation::new("N3", now, what, facts))
     }
 
     /// A node sends `frame`.
@@ -127,6 +159,18 @@ mod tests {
             to: Vec::new(),
             body,
         }
+    }
+
+    #[test]
+    fn messages_without_end_are_too_many() {
+        let mut traffic = Traffic::new(3);
+        for i in 0..MESSAGES {
+            traffic.streams(u64::from(i), 0, 1).expect("a busy second");
+        }
+        traffic.streams(7, 1, 0).expect("the other way");
+        let broken = traffic.streams(8, 0, 1);
+        assert_eq!(broken.expect_err("too many").property, "N3");
+        traffic.streams(SECOND, 0, 1).expect("the next second");
     }
 
     #[test]

@@ -256,6 +256,8 @@ impl<N: SimNode> Sim<N> {
                 {
                     self.note_proposals(entries.iter());
                 }
+                let bounded = self.traffic.streams(self.world.now(), host, to);
+                self.hold(bounded);
                 self.world.stream(host, to, gap, Box::new(message));
             }
             Effect::Guest(order) => {
