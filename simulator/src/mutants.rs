@@ -90,7 +90,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("migrated-by-hand-to-a-foreign-host.toml")],
     ),
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
-    ("unmarked-votes-at-once", &[Way::Mix("setbacks")]),
+    (
+        "unmarked-votes-at-once",
+        &[story!("store-set-back-within-a-boot.toml")],
+    ),
     ("reverted-life-goes-on", &[Way::Mix("setbacks")]),
     ("one-voter-vouches", &[Way::Mix("setbacks")]),
     (
@@ -107,7 +110,14 @@ const WAYS: &[(&str, &[Way])] = &[
         "old-hello-admits",
         &[story!("life-cut-by-the-fence-is-not-admitted.toml")],
     ),
-    ("mark-not-kept", &[Way::Mix("setbacks")]),
+    (
+        "mark-not-kept",
+        &[story!("store-set-back-within-a-boot.toml")],
+    ),
+    (
+        "created-after-the-store-failed",
+        &[story!("store-fails-while-locks-are-read.toml")],
+    ),
     ("unknown-told-as-unchanged", &[Way::Mix("asks")]),
     ("repeat-called-done", &[Way::Mix("asks")]),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
@@ -125,10 +135,23 @@ const WAYS: &[(&str, &[Way])] = &[
     ("exit-code-proves", &[Way::Mix("fence")]),
     ("unanswered-off-is-over", &[Way::Mix("fence")]),
     ("timeout-as-success", &[Way::Mix("fence")]),
-    ("launch-not-bound", &[Way::Mix("fence")]),
-    ("late-order-obeyed", &[Way::Mix("fence")]),
+    (
+        "launch-not-bound",
+        &[story!("coordinator-stands-still-with-an-attempt.toml")],
+    ),
+    (
+        "late-order-obeyed",
+        &[story!("coordinator-stands-still-before-a-launch.toml")],
+    ),
+    (
+        "answer-to-an-earlier-life",
+        &[story!("answers-to-an-earlier-life-come-late.toml")],
+    ),
     ("fed-past-lease-end", &[Way::Mix("tight")]),
-    ("created-running", &[Way::Mix("creations")]),
+    (
+        "created-running",
+        &[story!("created-after-the-daemon-restarted.toml")],
+    ),
     ("no-reset-of-a-stuck-host", &[Way::Mix("stuck")]),
     ("guardian-waits-for-a-scan", &[Way::Mix("stuck")]),
     ("populated-fails-open", &[Way::Mix("stuck")]),

@@ -99,7 +99,7 @@ impl Executor {
     /// No lock stands in the way: the guest is created, if it is still to start here.
     fn go_on(&mut self, s: &Surroundings<'_>, guest: GuestId, epoch: Token) {
         self.put_aside(guest);
-        if self.store_failed {
+        if self.store_failed && !planted("created-after-the-store-failed") {
             // Whether the promise behind this start became durable is not known: it is given back.
             let why = Closure::Refused("the store of this host failed".into());
             return self.close(guest, epoch, why);
