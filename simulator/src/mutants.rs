@@ -115,6 +115,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("store-set-back-within-a-boot.toml")],
     ),
     (
+        "alone-states-what-it-holds-now",
+        &[story!("votes-unvouched-and-meets-the-third.toml")],
+    ),
+    (
         "created-after-the-store-failed",
         &[story!("store-fails-while-locks-are-read.toml")],
     ),
