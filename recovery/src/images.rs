@@ -55,9 +55,10 @@ pub struct LeftImage {
 /// What the log knows of a guest's images beside their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Images {
-    /// The entry by which the record followed last; zero if it never did.
+    /// The entry that changed them last, by following the guest or by a person's word; zero if none
+    /// ever did.
     pub followed: Token,
-    /// The images of that entry.
+    /// The images of that entry, if it followed.
     pub tops: Vec<NewTop>,
     /// Hosts that have read them; `None`: the operator's word holds, every host does.
     pub readers: Option<BTreeSet<NodeId>>,
@@ -170,7 +171,13 @@ impl Guests {
 
     /// A person's word: the guest is as this description says. Holds for what its description or
     /// its images were not are answered by it.
-    pub(crate) fn adopt(&mut self, guest: GuestId, epoch: Token, xml: &str) -> Result<(), String> {
+    pub(crate) fn adopt(
+        &mut self,
+        at: Token,
+        guest: GuestId,
+        epoch: Token,
+        xml: &str,
+    ) -> Result<(), String> {
         let r = self.record(guest)?;
         if r.epoch != epoch {
             return Err("the guest has run under another epoch meanwhile: look again".into());
@@ -185,7 +192,11 @@ impl Guests {
         spec.check()?;
         self.redefine(guest, spec)?;
         let r = self.record(guest)?;
-        r.images = Images::default();
+        // Whoever runs it writes their locks anew; nothing of them is to be read first.
+        r.images = Images {
+            followed: at,
+            ..Images::default()
+        };
         let answered = [HoldKind::Drift, HoldKind::NewTop, HoldKind::Backing];
         r.holds.retain(|h| !answered.contains(&h.reason.kind()));
         Ok(())

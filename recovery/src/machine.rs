@@ -367,7 +367,7 @@ impl Application for Guests {
                 followed,
                 host,
             } => self.reads(*guest, *followed, *host),
-            Command::Adopt { guest, epoch, xml } => self.adopt(*guest, *epoch, xml),
+            Command::Adopt { guest, epoch, xml } => self.adopt(at, *guest, *epoch, xml),
             Command::Locked { host, guests } => self.locked(*host, guests),
         }
     }

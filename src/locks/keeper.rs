@@ -2,7 +2,8 @@
 //!
 //! A process of the guest's: in its control group, with its marks. Storage that hangs hangs this
 //! process alone, and it ends with the guest. It ends by itself when the guest's first process
-//! does. Only one keeps a life: it holds a lock on its plan's file.
+//! does. Only one keeps a life: it holds a lock on its plan's file. When the images of the guest
+//! change, another plan takes that file's place, and another keeper this one's.
 
 use super::block::{self, Content};
 use super::file;
@@ -20,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,6 +36,10 @@ const RETRY: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
+
+/// How often the locks of a plan were raised, if an earlier one of the same life was in its place:
+/// nobody has read what stands beside its images, so nothing of others is written over.
+pub(super) const TAKEN_OVER: u64 = 1;
 
 /// What is to be kept. Lies in `locks/G-E.plan`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,6 +103,14 @@ pub fn lock_keep_main(args: &[OsString]) -> ExitCode {
     }
 }
 
+/// Whether another plan has taken the place of this one, whose file is open.
+fn replaced(plan: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (plan.metadata(), path.metadata()) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) != (there.dev(), there.ino())
+}
+
 /// One image's lock.
 struct Kept {
     image: LockedImage,
@@ -136,6 +150,10 @@ fn keep(dir: &Path, plan_file: &Path) -> Result<(), String> {
         if leader(&record).is_none() {
             break;
         }
+        if replaced(&handle, plan_file) {
+            // What it says in there is the other keeper's.
+            return Ok(());
+        }
         // Names are looked up on the storage too, so only here.
         let kept = kept.get_or_insert_with(|| places(&plan));
         lock.raised += 1;
@@ -146,6 +164,9 @@ fn keep(dir: &Path, plan_file: &Path) -> Result<(), String> {
             .filter_map(|k| k.met.clone())
             .take(LOCKS)
             .collect();
+        if replaced(&handle, plan_file) {
+            return Ok(());
+        }
         if said.as_ref() != Some(&state) && records::write(&path, &state).is_ok() {
             said = Some(state.clone());
         }
@@ -188,6 +209,7 @@ fn round(plan: &KeeperPlan, lock: &Lock, kept: &mut [Kept]) -> Result<(), String
     for one in kept {
         let named = |e: std::io::Error| format!("{}: {e}", one.path.display());
         let done = file::read(&one.path).map_err(named).and_then(|found| {
+            let mut ours = *lock;
             let sequence = match found {
                 Content::Nothing | Content::Damaged(_) => 1,
                 Content::Lock(there, sequence) => {
@@ -198,11 +220,15 @@ fn round(plan: &KeeperPlan, lock: &Lock, kept: &mut [Kept]) -> Result<(), String
                         });
                         return Ok(());
                     }
+                    if (there.guest, there.life) == (lock.guest, lock.life) {
+                        // By the keeper before this one.
+                        ours.raised = ours.raised.max(there.raised.saturating_add(1));
+                    }
                     sequence.saturating_add(1)
                 }
             };
             one.met = None;
-            let bytes = block::encode(lock, sequence, &words);
+            let bytes = block::encode(&ours, sequence, &words);
             file::write(&one.path, &bytes, sequence).map_err(named)
         });
         failed = failed.or(done.err());

@@ -69,15 +69,15 @@ impl Locks {
         reader::ask(&self.program, &ask, gate.give_up())
     }
 
-    /// Begins to keep the locks of a life that was created and has not run. `Ok`: all are written.
-    /// One that is kept already is.
+    /// Begins to keep the locks of a life that was created and has not run, or whose images have
+    /// changed since. `Ok`: all are written. One that is kept already is.
     ///
     /// # Errors
     /// Some could not be written (yet); the keeper goes on trying while the guest lives.
     pub fn keep(&self, plan: &LockPlan, gate: &Gate) -> Result<(), String> {
         let life = (plan.lock.guest, plan.lock.life.epoch);
         self.prune();
-        let of = KeeperPlan {
+        let mut of = KeeperPlan {
             boot: self.boot,
             lock: plan.lock,
             name: plan.name.clone(),
@@ -89,10 +89,16 @@ impl Locks {
         self.files().make().map_err(|e| e.to_string())?;
         let path = self.files().plan(life.0, life.1);
         if std::fs::File::open(&path).is_ok_and(|plan| keeper::taken(&plan)) {
-            // By the daemon before this one.
-            let written = self.state(life).is_some_and(|s| s.written);
-            let kept = written.then_some(());
-            return kept.ok_or_else(|| "the storage of its locks does not answer".into());
+            let before = records::read::<KeeperPlan>(&path)?;
+            if before.is_none_or(|b| b.images == of.images) {
+                // By the daemon before this one.
+                let written = self.state(life).is_some_and(|s| s.written);
+                let kept = written.then_some(());
+                return kept.ok_or_else(|| "the storage of its locks does not answer".into());
+            }
+            // The keeper of the images it had ends when it finds another plan in place of its own.
+            of.lock.raised = keeper::TAKEN_OVER;
+            records::remove(&self.files().state(life.0, life.1)).map_err(|e| e.to_string())?;
         }
         records::write(&path, &of).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut child = self

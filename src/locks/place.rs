@@ -91,6 +91,8 @@ mod tests {
         let dots = dir.path().join(".").join("disk.raw");
         assert_eq!(beside.of(GuestId(2), &image(&dots, false)), Some(lock));
         let one = beside.of(GuestId(1), &image(&real, true));
+        let numbered = real.with_file_name("disk.raw.0000000000000001.quorate-lock");
+        assert_eq!(one, Some(numbered), "one for each guest");
         assert_ne!(one, beside.of(GuestId(2), &image(&real, true)));
         let dir = Placing {
             dir: Some("/locks".into()),

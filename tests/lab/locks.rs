@@ -16,11 +16,30 @@ const CLUSTER: usize = 16;
 const EPOCH: usize = 40;
 const SEQUENCE: usize = 72;
 
-fn lock(lab: &Lab<'_>, guest: &str) -> PathBuf {
+/// The one lock that stands beside the disk of a guest. The lab's disks are shareable, so it bears
+/// the guest's number, which only its name tells.
+fn lock(lab: &Lab<'_>, guest: &str) -> Result<PathBuf, DemoError> {
     let disk = lab.disk(guest);
-    let mut name = disk.file_name().unwrap_or_default().to_owned();
-    name.push(".quorate-lock");
-    disk.with_file_name(name)
+    let name = disk.file_name().unwrap_or_default().to_string_lossy();
+    let of = |file: &str| {
+        let number = file.strip_prefix(&format!("{name}."))?;
+        let number = number.strip_suffix(".quorate-lock")?;
+        let hex = number.bytes().all(|b| b.is_ascii_hexdigit());
+        (number.len() == 16 && hex).then_some(())
+    };
+    let failed = |why: String| DemoError::Failed(format!("the lock of {guest}: {why}"));
+    let shared = lab.site.shared();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&shared).map_err(|e| failed(e.to_string()))? {
+        let file = entry.map_err(|e| failed(e.to_string()))?.file_name();
+        if of(&file.to_string_lossy()).is_some() {
+            found.push(shared.join(file));
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        other => Err(failed(format!("{other:?}"))),
+    }
 }
 
 /// Somebody else writes the lock, with another number at `at`.
@@ -69,7 +88,7 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         .find(|h| **h != victim)
         .copied()
         .unwrap_or(HOSTS[0]);
-    forge(&lock(lab, &guest), CLUSTER)?;
+    forge(&lock(lab, &guest)?, CLUSTER)?;
     held(lab, by, &guest, "foreign-lock")?;
     lab.step("held", now(), &format!("{guest}, while it runs on"));
     lab.runs(&guest)?;
@@ -93,7 +112,7 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     power_back(lab, &victim)?;
     lab.step("released", now(), &format!("{guest} runs"));
     // Its own host meets one of an epoch that was never given; a crash does not start it.
-    forge(&lock(lab, &guest), EPOCH)?;
+    forge(&lock(lab, &guest)?, EPOCH)?;
     held(lab, by, &guest, "unknown-lock")?;
     lab.step("held", now(), &format!("{guest}, for an unknown epoch"));
     lab.site

@@ -105,10 +105,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
     if names.is_empty() {
         return Ok(cases::CASES.iter().collect());
     }
-    let all = || {
-        let cases = cases::CASES.iter().chain(&numbers::NUMBERS);
-        cases.chain(&cases::APART)
-    };
+    let all = || cases::CASES.iter().chain(&numbers::NUMBERS);
     let mut chosen = Vec::new();
     for name in names {
         let found: Vec<&cases::Case> = match name.as_str() {

@@ -161,6 +161,7 @@ impl Executor {
             self.aside(guest, GuestAction::Continue, until);
         }
         self.ask(s, guest, spec, until);
+        self.relock(s, guest, until);
         if !blind {
             self.tell(s.now, guest, &spec.policy);
         }
@@ -270,7 +271,12 @@ impl Executor {
         let found = self.processes.iter_mut();
         let (guest, process) = found
             .map(|(g, p)| (*g, p))
-            .find(|(_, p)| is(p.reset) || is(p.probe))?;
+            .find(|(_, p)| is(p.reset) || is(p.probe) || is(p.relock))?;
+        if is(process.relock) {
+            process.relock = None;
+            self.relocked(guest, result);
+            return Some(false);
+        }
         if is(process.probe) {
             process.probe = None;
             // One that took long: the next is due already.

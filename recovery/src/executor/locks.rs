@@ -11,7 +11,26 @@ use crate::guest::{GuestId, Wanted};
 use crate::lock::{self, Found, Lock, LockPlan, LockReading, LockState};
 use crate::machine::GuestRecord;
 use crate::mutants::planted;
-use quorate_membership::Token;
+use quorate_membership::{Time, Token};
+
+/// The order to write the locks of a guest; `None` if it has none.
+fn writing(s: &Surroundings<'_>, guest: GuestId, r: &GuestRecord) -> Option<GuestAction> {
+    let images = lock::images(&r.spec);
+    if images.is_empty() {
+        return None;
+    }
+    let plan = LockPlan {
+        lock: Lock {
+            cluster: s.cluster.id,
+            guest,
+            life: r.life()?,
+            raised: 0,
+        },
+        name: r.spec.name.clone(),
+        images,
+    };
+    Some(GuestAction::WriteLocks(Box::new(plan)))
+}
 
 impl Executor {
     /// Begins the start of a guest: what its images say comes first.
@@ -129,29 +148,48 @@ impl Executor {
             return false;
         };
         process.locked = true;
-        let record = s.mine(guest).filter(|r| r.epoch == process.epoch);
-        let Some((r, life)) = record.and_then(|r| Some((r, r.life()?))) else {
+        let epoch = process.epoch;
+        let Some(r) = s.mine(guest).filter(|r| r.epoch == epoch) else {
             return false;
         };
-        let images = lock::images(&r.spec);
-        if images.is_empty() {
+        process.locked_as = r.images.followed;
+        let Some(order) = writing(s, guest, r) else {
             return false;
-        }
+        };
         process.phase = Phase::Locking;
-        let plan = LockPlan {
-            lock: Lock {
-                cluster: s.cluster.id,
-                guest,
-                life,
-                raised: 0,
-            },
-            name: r.spec.name.clone(),
-            images,
-        };
         let until = s.lease_end.map(|end| end - s.cluster.timing.pause_margin);
-        let order = GuestAction::WriteLocks(Box::new(plan));
         self.order(s.now, guest, order, until);
         true
+    }
+
+    /// Has the locks of a guest that runs written beside its images as they are now, once its
+    /// record has followed it to others. What it left keeps its lock as it was.
+    pub(super) fn relock(&mut self, s: &Surroundings<'_>, guest: GuestId, until: Option<Time>) {
+        let Some(process) = self.processes.get_mut(&guest) else {
+            return;
+        };
+        let epoch = process.epoch;
+        let Some(r) = s.mine(guest).filter(|r| r.epoch == epoch) else {
+            return;
+        };
+        if process.locked_as >= r.images.followed {
+            return;
+        }
+        process.locked_as = r.images.followed;
+        if let Some(order) = writing(s, guest, r)
+            && let Some(order) = self.aside(guest, order, until)
+            && let Some(process) = self.processes.get_mut(&guest)
+        {
+            process.relock = Some((order, s.now));
+        }
+    }
+
+    /// The answer to that. Its keeper goes on trying, if there is one.
+    pub(super) fn relocked(&mut self, guest: GuestId, result: &Result<(), String>) {
+        if let Err(why) = result {
+            let text = format!("the locks of its new images are not written, it runs on: {why}");
+            self.deeds.push(Deed::Alert(guest, text));
+        }
     }
 
     /// Its locks were written, or could not be: it goes on either way.

@@ -77,7 +77,9 @@ impl Executor {
             p.phase == Phase::Running
                 && p.order.is_none()
                 && !refused
-                && given.is_some_and(|r| p.is_well(s.now, &r.spec, host, blind))
+                && given.is_some_and(|r| {
+                    p.locked_as >= r.images.followed && p.is_well(s.now, &r.spec, host, blind)
+                })
         };
         let all = self.processes.iter_mut();
         all.filter_map(|(guest, p)| (!rests(*guest, p)).then_some(*guest))

@@ -80,10 +80,14 @@ pub(super) struct Process {
     /// A reset under way, and a probe.
     pub(super) reset: Option<(u64, Time)>,
     pub(super) probe: Option<(u64, Time)>,
+    /// Writing the locks of images that its record followed to, under way.
+    pub(super) relock: Option<(u64, Time)>,
     /// Its disk fails here, and another host may have it.
     pub(super) elsewhere: bool,
     /// Writing its locks was ordered, or it has none.
     pub(super) locked: bool,
+    /// The entry that had changed its images when its locks were last ordered.
+    pub(super) locked_as: Token,
     /// Why its locks cannot be raised.
     pub(super) lock_failing: Option<Words>,
     pub(super) watch: Watch,
@@ -101,8 +105,10 @@ impl Process {
             ran: phase == Phase::Running,
             reset: None,
             probe: None,
+            relock: None,
             elsewhere: false,
             locked: false,
+            locked_as: Token::NONE,
             lock_failing: None,
             watch,
         }

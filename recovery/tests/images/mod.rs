@@ -102,6 +102,31 @@ fn a_record_follows_its_image_and_only_who_has_read_it_takes_the_guest() {
 }
 
 #[test]
+fn the_locks_of_a_guest_that_runs_follow_it_to_its_new_image() {
+    let (mut rig, host) = running();
+    let (base, top) = ("/shared/a.raw".to_owned(), "/shared/a.1".to_owned());
+    let left = rig.locks[&base].expect("a lock");
+    let new = with(&record(&rig, other(host)), &top, false);
+    seen(&mut rig, host, new, &[&base, &top]);
+    let lock = rig.locks[&top].expect("a lock");
+    assert_eq!(lock.life, left.life, "of the life that goes on");
+    assert_eq!(rig.locks[&base], Some(left), "what it left keeps its lock");
+    // A description that a person gives is followed as well.
+    let adopted = "/shared/a.2".to_owned();
+    let Definition::Domain { xml } = domain("a", 1, "a.2").definition else {
+        panic!("no domain");
+    };
+    let adopt = Request::AdoptGuest {
+        name: "a".into(),
+        xml,
+    };
+    rig.ask(other(host), adopt).expect("taken over");
+    rig.run(2_000);
+    assert_eq!(rig.running("a"), [host]);
+    assert_eq!(rig.locks[&adopted].map(|l| l.life), Some(left.life));
+}
+
+#[test]
 fn a_block_job_holds_a_guest_until_it_is_over() {
     let (mut rig, host) = running();
     let on = other(host);
