@@ -3,6 +3,9 @@
 #[path = "lab/disk.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod disk;
+#[path = "lab/image.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod image;
 #[path = "lab/judge.rs"]
 #[allow(unreachable_pub)]
 mod judge;

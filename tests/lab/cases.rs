@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 12] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -71,6 +71,24 @@ pub const CASES: [Case; 9] = [
         text: "another cluster, then an unknown epoch, in the lock of a disk",
         fresh: true,
         play: super::locks::play,
+    },
+    Case {
+        name: "snapshot",
+        text: "a snapshot is left behind, then a host dies",
+        fresh: true,
+        play: super::images::snapshot,
+    },
+    Case {
+        name: "disks",
+        text: "disks are plugged in and copied while a guest runs, then its host dies",
+        fresh: true,
+        play: super::images::disks,
+    },
+    Case {
+        name: "by-hand",
+        text: "a guest is saved, then migrated, past the cluster",
+        fresh: true,
+        play: super::by_hand::play,
     },
     Case {
         name: "control",

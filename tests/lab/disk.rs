@@ -6,6 +6,7 @@
 //! began. The clock is the emulated hardware clock, which shows the wall time of the one machine
 //! that all hosts of a lab share. `scripts/lab/guest-init` writes it.
 
+use super::image::Image;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -86,11 +87,11 @@ pub type Slots = Vec<Vec<Result<Option<Record>, String>>>;
 /// # Errors
 /// It cannot be read.
 pub fn read(path: &Path) -> io::Result<Slots> {
-    let file = File::open(path)?;
+    let image = Image::open(path)?;
     let mut slots = Vec::new();
     let mut bytes = vec![0; SLOT as usize];
     for slot in 0..SLOTS {
-        file.read_exact_at(&mut bytes, (slot + 1) * SLOT)?;
+        image.read_at(&mut bytes, (slot + 1) * SLOT)?;
         let sectors: Vec<_> = bytes.chunks(SECTOR as usize).map(parse).collect();
         let used = sectors.iter().rposition(|s| !matches!(s, Ok(None)));
         slots.push(
@@ -112,14 +113,14 @@ pub fn read(path: &Path) -> io::Result<Slots> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn last_of(file: &File, slot: u64) -> io::Result<Option<Record>> {
+pub fn last_of(image: &Image, slot: u64) -> io::Result<Option<Record>> {
     let mut low = 0;
     let mut high = RECORDS;
     let mut last = None;
     // Sectors are written in order, so the written ones are a beginning.
     while low < high {
         let middle = (low + high) / 2;
-        match sector(file, slot, middle)? {
+        match sector(image, slot, middle)? {
             Some(record) => (last, low) = (Some(record), middle + 1),
             None => high = middle,
         }
@@ -131,9 +132,9 @@ pub fn last_of(file: &File, slot: u64) -> io::Result<Option<Record>> {
 ///
 /// # Errors
 /// It cannot be read, or is no record.
-pub fn sector(file: &File, slot: u64, index: u64) -> io::Result<Option<Record>> {
+pub fn sector(image: &Image, slot: u64, index: u64) -> io::Result<Option<Record>> {
     let mut bytes = [0; SECTOR as usize];
-    file.read_exact_at(&mut bytes, (slot + 1) * SLOT + index * SECTOR)?;
+    image.read_at(&mut bytes, (slot + 1) * SLOT + index * SECTOR)?;
     parse(&bytes).map_err(io::Error::other)
 }
 
@@ -142,10 +143,10 @@ pub fn sector(file: &File, slot: u64, index: u64) -> io::Result<Option<Record>> 
 /// # Errors
 /// It cannot be read.
 pub fn last(path: &Path) -> io::Result<Option<Record>> {
-    let file = File::open(path)?;
+    let image = Image::open(path)?;
     let mut found = None;
     for slot in 0..SLOTS {
-        match last_of(&file, slot)? {
+        match last_of(&image, slot)? {
             Some(record) => found = Some(record),
             None => break,
         }

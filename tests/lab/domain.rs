@@ -12,6 +12,8 @@ pub struct Kit {
     pub panic: bool,
     /// The watchdog device, fed by the guest.
     pub watchdog: bool,
+    /// Its disk is its own: QEMU locks it, and every record is flushed.
+    pub alone: bool,
 }
 
 impl Kit {
@@ -20,18 +22,26 @@ impl Kit {
         agent: true,
         panic: true,
         watchdog: false,
+        alone: false,
     };
     /// Nothing in the guest helps.
     pub const BARE: Kit = Kit {
         agent: false,
         panic: false,
         watchdog: false,
+        alone: false,
     };
     /// An agent and nothing else.
     pub const AGENT: Kit = Kit {
         agent: true,
         panic: false,
         watchdog: false,
+        alone: false,
+    };
+    /// A guest whose disk may be changed while it runs, with a drive for discs.
+    pub const ALONE: Kit = Kit {
+        alone: true,
+        ..Kit::BARE
     };
 }
 
@@ -40,8 +50,8 @@ pub const MEMORY: u32 = 160;
 
 /// The description of guest number `number`, whose disk is `disk`.
 ///
-/// The disk is declared shareable so that QEMU takes no lock on it: nothing but Quorate stands
-/// between two copies of the guest.
+/// The disk is declared shareable, unless it is to be its own, so that QEMU takes no lock on it:
+/// nothing but Quorate stands between two copies of the guest.
 pub fn describe(tools: &Tools, name: &str, number: u8, disk: &Path, kit: Kit) -> String {
     let guest = tools.guest();
     let mut devices = String::new();
@@ -56,11 +66,17 @@ pub fn describe(tools: &Tools, name: &str, number: u8, disk: &Path, kit: Kit) ->
     if kit.watchdog {
         devices.push_str("<watchdog model='i6300esb' action='none'/>\n");
     }
-    let feed = if kit.watchdog {
-        " quorate.feed=yes"
-    } else {
-        ""
-    };
+    let mut words = String::new();
+    if kit.watchdog {
+        words.push_str(" quorate.feed=yes");
+    }
+    if kit.alone {
+        words.push_str(" quorate.flush=yes");
+        devices.push_str(
+            "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>\n",
+        );
+    }
+    let shareable = if kit.alone { "" } else { "<shareable/>\n" };
     let panic = if kit.panic { "" } else { " quorate.panic=no" };
     format!(
         "<domain type='qemu'>
@@ -75,7 +91,7 @@ pub fn describe(tools: &Tools, name: &str, number: u8, disk: &Path, kit: Kit) ->
 <type arch='x86_64' machine='q35'>hvm</type>
 <kernel>{kernel}</kernel>
 <initrd>{initrd}</initrd>
-<cmdline>console=ttyS0 quiet mitigations=off nokaslr panic=0 quorate.guest={name}{feed}{panic}</cmdline>
+<cmdline>console=ttyS0 quiet mitigations=off nokaslr panic=0 quorate.guest={name}{words}{panic}</cmdline>
 </os>
 <features><acpi/><tcg><tb-cache unit='MiB'>32</tb-cache></tcg></features>
 <clock offset='utc'/>
@@ -88,8 +104,7 @@ pub fn describe(tools: &Tools, name: &str, number: u8, disk: &Path, kit: Kit) ->
 <driver name='qemu' type='raw' cache='none' error_policy='stop'/>
 <source file='{disk}'/>
 <target dev='vda' bus='virtio'/>
-<shareable/>
-</disk>
+{shareable}</disk>
 <controller type='usb' model='none'/>
 <serial type='file'><source path='{disk}.console' append='on'/></serial>
 {devices}<memballoon model='none'/>

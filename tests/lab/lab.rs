@@ -39,7 +39,7 @@ pub type Starts = BTreeMap<String, Option<String>>;
 pub struct Protected {
     /// Its name.
     pub name: String,
-    /// Its disk.
+    /// The image it writes to.
     pub disk: PathBuf,
 }
 
@@ -270,9 +270,17 @@ impl<'a> Lab<'a> {
         &self.dir.0
     }
 
-    /// The disk of a guest.
+    /// The image that a guest writes to.
     pub fn disk(&self, guest: &str) -> PathBuf {
-        self.site.disk(guest)
+        let known = self.guests.iter().find(|g| g.name == guest);
+        known.map_or_else(|| self.site.disk(guest), |g| g.disk.clone())
+    }
+
+    /// A guest writes to another image from now on.
+    pub fn writes_to(&mut self, guest: &str, image: &Path) {
+        for known in self.guests.iter_mut().filter(|g| g.name == guest) {
+            known.disk = image.to_owned();
+        }
     }
 
     /// The last record of a guest's youngest start.
@@ -471,7 +479,7 @@ impl<'a> Lab<'a> {
 
     /// What a guest's console said so far.
     pub fn console(&self, guest: &str) -> Result<Vec<u8>, String> {
-        let path = self.disk(guest).with_extension("raw.console");
+        let path = self.site.disk(guest).with_extension("raw.console");
         std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
     }
 

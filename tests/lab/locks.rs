@@ -1,6 +1,7 @@
 //! Locks beside disks: one of another cluster, and one of an epoch that the log does not know.
 
 use super::cases::{other_host, power_back};
+use super::holds::{held, not_started};
 use super::lab::Lab;
 use super::site::HOSTS;
 use quorate::demo::DemoError;
@@ -8,7 +9,6 @@ use quorate::demo::record::now;
 use ring::digest;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// As `src/locks/block.rs` lays a lock out.
 const BLOCK: usize = 4096;
@@ -61,21 +61,6 @@ fn forge(path: &Path, at: usize) -> Result<(), DemoError> {
     fs::write(path, [block.clone(), block].concat()).map_err(|e| failed(e.to_string()))
 }
 
-/// Waits until a host says that `guest` is held for `kind`.
-fn held(lab: &Lab<'_>, by: &str, guest: &str, kind: &str) -> Result<(), DemoError> {
-    lab.wait(&format!("{guest} to be held for {kind}"), || {
-        let text = lab.site.quorate(by, &["guests", "--json"])?;
-        let rows: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-        let row = rows
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|r| r["name"] == guest);
-        let held = row.is_some_and(|r| r["holds"].to_string().contains(kind));
-        held.then_some(()).ok_or(text)
-    })
-}
-
 pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let (victim, guests) = other_host(lab)?;
     let guest = guests[0].clone();
@@ -94,15 +79,7 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     lab.runs(&guest)?;
     lab.site.power_off(&victim)?;
     lab.host_event("proof", &victim)?;
-    // Longer than any start takes.
-    lab.pass(Duration::from_secs(8))?;
-    for host in HOSTS.iter().filter(|h| lab.site.alive(h)) {
-        let emulators = lab.site.emulators(host)?;
-        let named = format!("guest={guest},");
-        if emulators.iter().any(|(_, line)| line.contains(&named)) {
-            return Err(DemoError::Failed(format!("{guest} was started on {host}")));
-        }
-    }
+    not_started(lab, &guest)?;
     lab.step(
         "not started",
         now(),

@@ -6,10 +6,14 @@
 #![allow(unreachable_pub, missing_docs)]
 
 mod bmc;
+mod by_hand;
 mod cases;
 mod disk;
 mod domain;
 mod group;
+mod holds;
+mod image;
+mod images;
 mod judge;
 mod lab;
 mod leftovers;

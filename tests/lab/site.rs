@@ -18,6 +18,8 @@ pub const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
 pub const WITNESS: &str = "w";
 /// All nodes, with ids from 1 up.
 pub const NODES: [&str; 4] = ["h1", "h2", "h3", WITNESS];
+/// A host with a libvirt that belongs to no cluster; it has no power until a case needs it.
+pub const OUTSIDER: &str = "x";
 /// Ids of the voters.
 const VOTERS: [usize; 3] = [1, 2, 4];
 
@@ -32,7 +34,7 @@ mkdir -p /run/libvirt /run/lab-files || exit 1
 while :; do
     if [ -e /run/no-libvirtd ]; then sleep 0.1; continue; fi
     rm -f /run/libvirtd.pid
-    /usr/sbin/libvirtd --pid-file /run/libvirtd.pid
+    /usr/sbin/libvirtd --listen --pid-file /run/libvirtd.pid
     echo "supervisor: libvirtd ended with $?"
     sleep 0.2
 done
@@ -97,6 +99,15 @@ impl Site {
             }
         }
         Ok(site)
+    }
+
+    /// Gives the host that belongs to no cluster power and a libvirt.
+    pub fn outsider(&self) -> Result<(), String> {
+        for part in ["etc/qemu", "lib/qemu", "log/qemu"] {
+            make_dir(&self.dir.join(OUTSIDER).join(part))?;
+        }
+        self.write_libvirt(OUTSIDER)?;
+        self.boot(OUTSIDER)
     }
 
     /// What all hosts see: the guests' disks.
@@ -205,6 +216,7 @@ impl Site {
             &own.join("etc/libvirtd.conf"),
             &format!(
                 "auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\nunix_sock_group = \"root\"\n\
+                 listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\"\n\
                  host_uuid = \"00000000-0000-4000-8000-0000000000{:02x}\"\n\
                  log_outputs = \"3:file:/var/log/libvirt/libvirtd.log\"\n",
                 number(name)
@@ -255,6 +267,8 @@ impl Site {
                 .spawn()
                 .map_err(|e| format!("{name}: {e}"))?;
             services.push(service);
+        }
+        if HOSTS.contains(&name) {
             bmc::write_state(&self.controller(name), "on")?;
         }
         let powered = Powered { machine, services };
@@ -281,7 +295,7 @@ impl Site {
             service.wait().map_err(|e| format!("{name}: {e}"))?;
         }
         group::remove(&group::of(name))?;
-        if name != WITNESS {
+        if HOSTS.contains(&name) {
             bmc::write_state(&self.controller(name), "off")?;
         }
         Ok(())
@@ -447,7 +461,7 @@ impl Drop for Site {
                 eprintln!("{e}");
             }
         }
-        for name in NODES {
+        for name in NODES.into_iter().chain([OUTSIDER]) {
             if let Err(e) = self.power_off(name) {
                 eprintln!("{e}");
             }
@@ -457,7 +471,8 @@ impl Drop for Site {
 
 /// The id of a node.
 pub fn number(name: &str) -> u8 {
-    let place = NODES.iter().position(|n| *n == name);
+    let mut all = NODES.iter().chain([&OUTSIDER]);
+    let place = all.position(|n| *n == name);
     place.map_or(0, |i| i as u8 + 1)
 }
 
