@@ -11,7 +11,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 lab=${QUORATE_LAB_DIR:-$root/target/lab}
 # Raise it when the lists below change: everything is unpacked anew.
-edition=3
+edition=4
 
 say() { echo "lab: $*" >&2; }
 
@@ -62,7 +62,7 @@ fi
 if ! unpacked; then
     # Some of these would push others off the machine, as Debian's QEMU does with newer qemu-utils;
     # fence-agents drags in half of Python. So they are unpacked, not installed.
-    say "unpacking QEMU, ipmi_sim, ipmitool, fence agents, busybox into $lab/tools"
+    say "unpacking QEMU, ipmi_sim, ipmitool, fence agents, fusepy, busybox into $lab/tools"
     deb=$lab/deb
     rm -rf "$lab/tools" "$stamp"
     mkdir -p "$deb/partial" "$lab/tools" "$lab/bin"
@@ -73,7 +73,7 @@ if ! unpacked; then
     apt -o Dir::Cache::archives="$deb" -y --no-install-recommends --download-only \
         --allow-downgrades --allow-remove-essential --allow-change-held-packages \
         install "qemu-system-x86=$version" openipmi ipmitool busybox-static \
-        python3-pexpect python3-pycurl >/dev/null </dev/null
+        python3-pexpect python3-pycurl python3-fusepy libfuse2 >/dev/null </dev/null
     (
         cd "$deb"
         kernel=$(apt-cache depends linux-image-amd64 | awk '/Depends:/ { print $2; exit }')
@@ -81,7 +81,7 @@ if ! unpacked; then
         # Fence agents and the guest's agent without what they recommend.
         apt download fence-agents qemu-guest-agent "$kernel" 2>/dev/null
         # What may be installed here already, in another version or not at all.
-        for package in busybox-static; do
+        for package in busybox-static libfuse2; do
             ls "$package"_*.deb >/dev/null 2>&1 || apt download "$package" 2>/dev/null
         done
     )

@@ -317,9 +317,15 @@ impl Machine {
             .ok()
             .and_then(rustix::process::Pid::from_raw)
             .ok_or("pid out of range")?;
+        if !self.alive() {
+            // It was reset, and the pid may be anybody's by now.
+            return Ok(());
+        }
         // Our child below it is not reaped before we wait, so the pid cannot be another's yet.
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL)
-            .map_err(|e| format!("{}: cutting its power: {e}", self.name))?;
+        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(format!("{}: cutting its power: {e}", self.name)),
+        }
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             match self.init.try_wait() {

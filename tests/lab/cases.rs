@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 13] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -71,6 +71,12 @@ pub const CASES: [Case; 12] = [
         text: "another cluster, then an unknown epoch, in the lock of a disk",
         fresh: true,
         play: super::locks::play,
+    },
+    Case {
+        name: "storage",
+        text: "a host's storage hangs with its network cut and its controller dead",
+        fresh: true,
+        play: super::storage::play,
     },
     Case {
         name: "snapshot",
@@ -400,7 +406,7 @@ fn nothing_left(lab: &Lab<'_>, host: &str, guests: &[String]) -> Result<(), Demo
 }
 
 /// Notes every step from the failure of `victim` to the first records of its guests elsewhere.
-fn fail_over(
+pub(super) fn fail_over(
     lab: &mut Lab<'_>,
     victim: &str,
     guests: &[String],

@@ -22,6 +22,7 @@ mod numbers;
 mod report;
 mod resources;
 mod site;
+mod storage;
 mod tools;
 
 use lab::{Lab, Setting};

@@ -405,6 +405,20 @@ impl Site {
 
     /// The QEMU processes of a host, as we count them, with their command lines.
     pub fn emulators(&self, name: &str) -> Result<Vec<(u32, String)>, String> {
+        let mut found = Vec::new();
+        for pid in self.processes(name, "qemu-system-x86")? {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            // Gone meanwhile, or not yet reaped: it can do nothing any more.
+            if !line.is_empty() {
+                found.push((pid, line));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The processes of a host that bear that name, also those that are being ended.
+    pub fn processes(&self, name: &str, called: &str) -> Result<Vec<u32>, String> {
         let init = match self.hosts().get(name) {
             Some(powered) => powered.machine.init(),
             None => return Err(format!("{name} has no power")),
@@ -417,14 +431,8 @@ impl Site {
                 continue;
             };
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() != "qemu-system-x86" || !here.holds(pid) {
-                continue;
-            }
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            // Gone meanwhile, or not yet reaped: it can do nothing any more.
-            if !line.is_empty() {
-                found.push((pid, line));
+            if comm.trim() == called && here.holds(pid) {
+                found.push(pid);
             }
         }
         Ok(found)
