@@ -2,9 +2,11 @@
 //!
 //! It lies in the run directory, which a boot empties or whose records a boot id voids. A store that is
 //! set back to a copy within a boot lacks what its mark names. It is written after the store's sync and
-//! before anything that rests on it leaves, so it never names less than this node has said.
+//! before anything that rests on it leaves, so it never names less than this node has said. It is
+//! overwritten in place: a run directory that has become full costs no voter.
 
 use crate::guardian::records::{self, Record};
+use crate::guardian::slots::{self, Slots};
 use quorate_membership::store::Write;
 use quorate_membership::vouch::Claim;
 use quorate_membership::{BootId, StoreId};
@@ -44,6 +46,7 @@ pub struct Marker {
 #[derive(Debug)]
 struct State {
     record: MarkRecord,
+    slots: Slots<MarkRecord>,
     /// Somebody vouches for the store, or it votes all the same: marks are made.
     active: bool,
 }
@@ -59,7 +62,7 @@ impl Marker {
         held: Claim,
     ) -> (Marker, Option<Claim>) {
         let path = run_dir.join(FILE);
-        let found = records::read::<MarkRecord>(&path).unwrap_or_else(|why| {
+        let found = slots::read::<MarkRecord>(&path).unwrap_or_else(|why| {
             tracing::warn!("the mark of the store says nothing: {why}");
             None
         });
@@ -71,7 +74,11 @@ impl Marker {
             claim: held,
         };
         let active = mark.is_some_and(|mark| !mark.newer_than(&held));
-        let state = Arc::new(Mutex::new(State { record, active }));
+        let state = Arc::new(Mutex::new(State {
+            record,
+            slots: Slots::new(path.clone()),
+            active,
+        }));
         (Marker { path, state }, mark)
     }
 
@@ -89,7 +96,8 @@ impl Marker {
             }
         }
         if state.active && (state.record.claim, state.active) != before {
-            records::write(&self.path, &state.record)?;
+            let record = state.record;
+            state.slots.write(&record)?;
         }
         Ok(())
     }
