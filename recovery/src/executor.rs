@@ -472,6 +472,11 @@ impl Executor {
         self.astray = true;
     }
 
+    /// Something about a guest here that people should know.
+    pub(crate) fn tells(&mut self, guest: GuestId, text: String) {
+        self.deeds.push(Deed::Alert(guest, text));
+    }
+
     pub(crate) fn has_deeds(&self) -> bool {
         !self.deeds.is_empty()
     }

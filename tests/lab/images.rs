@@ -97,6 +97,11 @@ pub fn disks(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         &["change-media", &guest, "sda", &path, "--insert", "--live"],
     )?;
 
+    let told =
+        |e: &Event| e.guest.as_deref() == Some(guest.as_str()) && e.text.contains("it has sda: ");
+    let (at, event) = lab.event("the disc to be told", "", told)?;
+    lab.step("told", at, &event.text);
+
     lab.mark(&format!("the disk of {guest} is copied on {victim}"));
     let path = copy.display().to_string();
     let words = [

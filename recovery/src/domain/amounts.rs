@@ -22,7 +22,7 @@ fn factor(unit: &str) -> Option<u128> {
 }
 
 /// Bytes of an amount; without a unit it is in KiB.
-fn bytes(amount: &str, unit: Option<&str>) -> Option<u128> {
+pub(super) fn bytes(amount: &str, unit: Option<&str>) -> Option<u128> {
     let factor = factor(unit.filter(|u| !u.is_empty()).unwrap_or("KiB"))?;
     Some(u128::from(amount.trim().parse::<u64>().ok()?) * factor)
 }

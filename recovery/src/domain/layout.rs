@@ -136,15 +136,7 @@ impl Layout {
                 .filter(|t| !t.is_empty()),
             ..Layout::default()
         };
-        for name in ["memory", "vcpu"] {
-            if let Some(node) = child(root, name) {
-                let unit = node.attribute("unit").filter(|_| name == "memory");
-                let text = node.text().unwrap_or_default().trim();
-                layout
-                    .minor
-                    .insert(format!("{name} {text} {}", unit.unwrap_or_default()));
-            }
-        }
+        layout.size(root);
         let devices = root.children().filter(|n| n.has_tag_name("devices"));
         for node in devices.flat_map(|d| d.children()) {
             match node.tag_name().name() {
@@ -158,6 +150,24 @@ impl Layout {
             }
         }
         Some(layout)
+    }
+
+    /// Memory and processors. Where memory may be plugged in or is given by cells, libvirt counts it
+    /// anew at the start: what is written says nothing.
+    fn size(&mut self, root: Node<'_, '_>) {
+        let cells = child(root, "cpu").and_then(|cpu| child(cpu, "numa"));
+        let counted = cells.is_some() || child(root, "maxMemory").is_some();
+        if let Some(node) = child(root, "memory").filter(|_| !counted) {
+            let text = node.text().unwrap_or_default();
+            let bytes = super::amounts::bytes(text, node.attribute("unit"));
+            self.minor
+                .extend(bytes.map(|b| format!("memory of {} KiB", b / 1024)));
+        }
+        if let Some(node) = child(root, "vcpu") {
+            let text = node.text().unwrap_or_default().trim();
+            let count = node.attribute("current").unwrap_or(text);
+            self.minor.insert(format!("{count} processors"));
+        }
     }
 
     fn disk(&mut self, node: Node<'_, '_>) {
@@ -209,6 +219,13 @@ impl Layout {
             let disk = disk.clone();
             out.push(Difference::Disk { disk, more: false });
         }
+        let minor = |has: &Layout, lacks: &Layout, which: &str| {
+            let only = has.minor.difference(&lacks.minor);
+            let words: Vec<&str> = only.map(String::as_str).collect();
+            (!words.is_empty()).then(|| Difference::Minor(format!("{which} {}", words.join(", "))))
+        };
+        out.extend(minor(live, self, "it has"));
+        out.extend(minor(self, live, "its record has"));
         out
     }
 }
@@ -326,14 +343,38 @@ mod tests {
     #[test]
     fn a_machine_as_it_was_started_differs_in_nothing() {
         assert_eq!(against(RECORD), []);
-        let media = RECORD.replace(
-            "<target dev='sda'/>",
-            "<source file='/i'/><target dev='sda'/>",
-        );
-        assert_eq!(against(&media), [], "a disc is no part of the machine");
+        let unit = "<memory unit='MiB'>64</memory>";
+        assert_eq!(against(&RECORD.replace("<memory>65536</memory>", unit)), []);
         let alias = RECORD.replace("pc-q35-7.2", "q35");
         let record = Layout::read(&alias).expect("good");
         assert_eq!(record.against(&Layout::read(RECORD).expect("good")), []);
+    }
+
+    #[test]
+    fn a_disc_a_card_and_a_size_are_no_part_of_the_machine() {
+        for (was, is, told) in [
+            (
+                "<target dev='sda'/>",
+                "<source file='/i'/><target dev='sda'/>",
+                "it has sda: /i; its record has sda: empty",
+            ),
+            (
+                "</devices>",
+                "<interface><mac address='AA:BB:CC:00:00:01'/></interface></devices>",
+                "it has network card aa:bb:cc:00:00:01",
+            ),
+            (
+                "<memory>65536",
+                "<memory>65537",
+                "it has memory of 65537 KiB; its record has memory of 65536 KiB",
+            ),
+        ] {
+            let found = against(&RECORD.replace(was, is));
+            let minor = |d: &Difference| matches!(d, Difference::Minor(_));
+            assert!(found.iter().all(minor), "{found:?}");
+            let words: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(words.join("; "), told);
+        }
     }
 
     #[test]

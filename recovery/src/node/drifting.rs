@@ -22,6 +22,8 @@ pub(super) struct Drifting {
     follow: BTreeMap<GuestId, Followed>,
     /// Guests whose images this host has read, and since which entry they are these.
     read: BTreeMap<GuestId, Token>,
+    /// What was told of guests of this host that differ from their records in what harms no disk.
+    minor: BTreeMap<GuestId, (Token, String)>,
 }
 
 /// What a guest of this host writes to now.
@@ -37,6 +39,22 @@ impl Drifting {
     /// This host has read the images of a guest.
     pub(super) fn read(&mut self, guest: GuestId, followed: Token) {
         self.read.insert(guest, followed);
+    }
+
+    /// What differs in a guest now without harm to a disk; gives whether that is news.
+    fn differs(&mut self, guests: &Guests, guest: GuestId, epoch: Token, what: &str) -> bool {
+        if what.is_empty() {
+            self.minor.remove(&guest);
+            return false;
+        }
+        let now = (epoch, what.to_owned());
+        if self.minor.get(&guest) == Some(&now) {
+            return false;
+        }
+        self.minor
+            .retain(|g, (e, _)| guests.guests.get(g).is_some_and(|r| r.epoch == *e));
+        self.minor.insert(guest, now);
+        true
     }
 
     /// Forgets what the log has, or what is void by now.
@@ -76,6 +94,17 @@ impl Node {
         let Some(seen) = judged(r, live, stamps) else {
             return;
         };
+        let minor = seen.minor.join("; ");
+        if self
+            .drifting
+            .differs(self.member.app(), guest, epoch, &minor)
+        {
+            let text = format!(
+                "it is not what its description says, which harms no disk: {minor}; its next start \
+                 is as described"
+            );
+            self.executor.tells(guest, text);
+        }
         let over = seen.jobs.is_none();
         if over && !seen.tops.is_empty() && !planted("released-before-followed") {
             // The entry by which the record follows ends that hold, and none before it does.
@@ -144,6 +173,8 @@ struct Judged {
     /// A reason to hold the guest, by kind.
     jobs: Option<HoldReason>,
     drift: Option<HoldReason>,
+    /// What is told and holds nothing.
+    minor: Vec<String>,
 }
 
 fn judged(r: &GuestRecord, live: &Layout, stamps: &[(String, Stamp)]) -> Option<Judged> {
@@ -183,7 +214,7 @@ fn judged(r: &GuestRecord, live: &Layout, stamps: &[(String, Stamp)]) -> Option<
                 out.left
                     .extend(left.map(|(path, stamp)| LeftImage { path, stamp }));
             }
-            Difference::Minor(_) => {}
+            Difference::Minor(_) => out.minor.push(difference.to_string()),
             _ => drift.push(difference.to_string()),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::rig::{Rig, domain};
 use quorate_membership::NodeId;
-use quorate_recovery::contract::{Fact, Request};
+use quorate_recovery::contract::{EventKind, Fact, Request};
 use quorate_recovery::domain::Source;
 use quorate_recovery::domain::layout::{Layout, Plate, Top};
 use quorate_recovery::guest::Definition;
@@ -124,6 +124,32 @@ fn the_locks_of_a_guest_that_runs_follow_it_to_its_new_image() {
     rig.run(2_000);
     assert_eq!(rig.running("a"), [host]);
     assert_eq!(rig.locks[&adopted].map(|l| l.life), Some(left.life));
+}
+
+#[test]
+fn what_harms_no_disk_is_told_once_and_holds_nothing() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    let before = record(&rig, on);
+    let mut live = before.clone();
+    assert!(live.minor.insert("network card 52:54:00:00:00:01".into()));
+    let told = |rig: &Rig| -> Vec<String> {
+        let alerts = rig.heard(EventKind::Alert).into_iter();
+        let about = alerts.filter(|text| text.contains("harms no disk"));
+        about.map(str::to_owned).collect()
+    };
+    for _ in 0..2 {
+        seen(&mut rig, host, live.clone(), &[]);
+        let told = told(&rig);
+        let [one] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert!(one.contains("network card"), "{one}");
+    }
+    assert!(kinds(&rig, on).is_empty());
+    seen(&mut rig, host, before, &[]);
+    seen(&mut rig, host, live, &[]);
+    assert_eq!(told(&rig).len(), 2, "plugged in once more");
 }
 
 #[test]

@@ -263,7 +263,11 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn machine(&self, guest: usize, id: GuestId, epoch: Token, (top, job): (u32, bool)) -> Fact {
-        let mut layout = Layout::default();
+        // All but the images is as described.
+        let mut layout = match described(guest) {
+            Definition::Domain { xml } => Layout::read(&xml).unwrap_or_default(),
+            _ => Layout::default(),
+        };
         let source = Source::Path(path(guest, top));
         let image = Top {
             source,
