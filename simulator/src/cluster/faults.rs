@@ -335,6 +335,7 @@ impl<N: SimNode> Sim<N> {
         if let Request::Publish { .. } = request {
             self.asked.push((client, Wish::Message));
         }
+        self.traffic.asked();
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::fact(fact));
     }
@@ -433,6 +434,7 @@ impl<N: SimNode> Sim<N> {
         let client = self.requests;
         self.asked.push((client, Wish::Guest(guest)));
         let request = Request::AddGuest(self.spec(guest, super::images::wanted(&self.plan)));
+        self.traffic.asked();
         let fact = Fact::Request { client, request };
         self.world.tell(host, 0, super::Local::fact(fact));
     }

@@ -423,6 +423,8 @@ impl<N: SimNode> Sim<N> {
             && admitted
             && ours
             && p.writing
+            // What no signal ends is not left alone by who goes on sending signals.
+            && !p.killed
             && !starved
             && p.mind.frozen_until <= now
             && p.mind.life == life
