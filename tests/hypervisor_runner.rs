@@ -57,6 +57,15 @@ impl Rig {
         }
     }
 
+    /// Orders a creation and comes back when the driver hangs in it.
+    async fn creation_hangs(&mut self, driver: &Hangs) -> u64 {
+        let create = self.order(GuestAction::Create(Box::new(spec("").into())), None);
+        // Orders are taken before polls.
+        assert_eq!(self.guests().await, []);
+        eventually("hung", || driver.hung.load(Ordering::SeqCst) == 1);
+        create
+    }
+
     async fn guests(&mut self) -> Vec<GuestSeen> {
         loop {
             if let Fact::Guests { seen } = self.fact().await {
@@ -153,6 +162,8 @@ struct Hangs {
     create: Arc<AtomicBool>,
     list: Arc<AtomicBool>,
     let_go: Arc<AtomicBool>,
+    /// Calls that have come as far as to hang.
+    hung: Arc<AtomicUsize>,
     late_effects: Arc<AtomicUsize>,
     refused_late: Arc<AtomicUsize>,
     ended: Arc<Mutex<Vec<Token>>>,
@@ -160,6 +171,7 @@ struct Hangs {
 
 impl Hangs {
     fn hang(&self) {
+        self.hung.fetch_add(1, Ordering::SeqCst);
         eventually("let go", || self.let_go.load(Ordering::SeqCst));
     }
 }
@@ -216,7 +228,7 @@ async fn a_call_that_hangs_is_given_up_and_has_no_effect_later() {
     let driver = Hangs::default();
     driver.create.store(true, Ordering::SeqCst);
     let mut rig = Rig::new(driver.clone(), impatient());
-    let create = rig.order(GuestAction::Create(Box::new(spec("").into())), None);
+    let create = rig.creation_hangs(&driver).await;
     let end = rig.order(GuestAction::End, None);
     assert!(
         rig.done(create)
@@ -231,6 +243,23 @@ async fn a_call_that_hangs_is_given_up_and_has_no_effect_later() {
         driver.refused_late.load(Ordering::SeqCst) == 1
     });
     assert_eq!(driver.late_effects.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_end_calls_off_the_creation_before_it() {
+    let driver = Hangs::default();
+    driver.create.store(true, Ordering::SeqCst);
+    let mut rig = Rig::new(driver.clone(), fast());
+    let create = rig.creation_hangs(&driver).await;
+    let end = rig.order(GuestAction::End, None);
+    // Orders are taken before polls, so that by the second one the end is known.
+    for _ in 0..2 {
+        assert_eq!(rig.guests().await, []);
+    }
+    driver.let_go.store(true, Ordering::SeqCst);
+    assert!(rig.done(create).await.is_err());
+    assert_eq!(driver.late_effects.load(Ordering::SeqCst), 0);
+    assert_eq!(rig.done(end).await, Ok(()));
 }
 
 #[tokio::test]

@@ -202,6 +202,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L2: a voter that votes unvouched tells one not yet compared with it what it promised since",
     ),
     (
+        "whole-store-still-fetches",
+        "L2: a voter of which nobody heard more waits for a newer log that is out of reach",
+    ),
+    (
         "answers-ask",
         "N3: two voters that wait to be vouched for answer each other's answers without end",
     ),

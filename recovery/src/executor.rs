@@ -145,23 +145,6 @@ impl Executor {
         }));
     }
 
-    /// The store failed. `unsent`: guests whose creation was still held back for a promise that
-    /// will never be durable; nothing of them exists.
-    pub(crate) fn store_failed(&mut self, unsent: &[GuestId]) {
-        self.store_failed = true;
-        // Closings on their way to the disk are said for this life alone, like those to come.
-        for (_, _, batch) in self.closures.values_mut() {
-            *batch = Some(0);
-        }
-        for guest in unsent {
-            if let Some(process) = self.processes.remove(guest) {
-                self.astray = true;
-                let why = Closure::Refused("the store of this host failed".into());
-                self.close(*guest, process.epoch, why);
-            }
-        }
-    }
-
     /// Refuses `epoch` and every lower one for ever, and says so once that is durable.
     ///
     /// With a failed store it is said for this life alone: the entry names the incarnation, and is
@@ -199,7 +182,23 @@ impl Executor {
         let epoch = self.processes.get(&guest)?.epoch;
         let number = self.next_order;
         self.next_order += 1;
-        let rests = matches!(action, GuestAction::Create(_)) && !planted("start-before-promise");
+        // A store that was set back has forgotten the promise behind what it finds running here.
+        let promise = self.promise(guest);
+        let forgotten = action == GuestAction::Continue
+            && promise.promised < epoch
+            && !planted("continued-without-promise");
+        if forgotten {
+            let promised = epoch;
+            self.write(
+                guest,
+                GuestPromise {
+                    promised,
+                    ..promise
+                },
+            );
+        }
+        let starts = matches!(action, GuestAction::Create(_)) && !planted("start-before-promise");
+        let rests = starts || forgotten;
         let order = GuestOrder {
             order: number,
             guest,

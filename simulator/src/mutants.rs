@@ -29,6 +29,10 @@ const HOST_BUGS: &[(&str, &str)] = &[
         "S8 S3: the driver compares no deadline before it acts",
     ),
     (
+        "creation-outlives-its-end",
+        "S5: a creation that waits in the driver is made after an end was ordered behind it",
+    ),
+    (
         "created-running",
         "S14 S3: the hypervisor starts a guest's code without waiting to be told to continue",
     ),
@@ -89,6 +93,11 @@ const WAYS: &[(&str, &[Way])] = &[
         "taken-is-dead",
         &[story!("migrated-by-hand-to-a-foreign-host.toml")],
     ),
+    ("continued-without-promise", &[Way::Mix("setbacks")]),
+    (
+        "creation-outlives-its-end",
+        &[story!("creation-waits-while-its-host-stands-still.toml")],
+    ),
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
     (
         "unmarked-votes-at-once",
@@ -96,6 +105,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ),
     ("reverted-life-goes-on", &[Way::Mix("setbacks")]),
     ("one-voter-vouches", &[Way::Mix("setbacks")]),
+    (
+        "whole-store-still-fetches",
+        &[story!("newer-log-is-out-of-reach.toml")],
+    ),
     (
         "newer-heard-votes-unvouched",
         &[story!("store-set-back-within-a-boot.toml")],

@@ -62,6 +62,8 @@ pub struct Runner<D> {
     facts: mpsc::Sender<Fact>,
     /// Orders behind the one that is carried out, by guest. A guest without an entry is idle.
     waiting: BTreeMap<GuestId, VecDeque<GuestOrder>>,
+    /// Creations under way: the epoch, and the permission that an end takes back.
+    creating: BTreeMap<GuestId, (Token, Gate)>,
     /// How locks are kept here, if they are.
     locks: Option<Arc<Locks>>,
     /// What was last said of them.
@@ -122,6 +124,7 @@ impl<D: Driver> Runner<D> {
             lease,
             facts,
             waiting: BTreeMap::new(),
+            creating: BTreeMap::new(),
             locks,
             lock_states: BTreeMap::new(),
             done,
@@ -148,6 +151,7 @@ impl<D: Driver> Runner<D> {
                 }
                 Some(answer) = answers.recv() => match answer {
                     Done::Order(guest, order, result) => {
+                        runner.creating.remove(&guest);
                         runner.next(guest);
                         runner.say(Fact::GuestDone { order, result }).await
                     }
@@ -234,6 +238,13 @@ impl<D: Driver> Runner<D> {
             // Changes nothing, so it waits behind nothing and holds up nothing.
             return self.probe(order.guest, order.epoch, order.order, probe);
         }
+        // An end calls off the creation before it, which a lease renewed since would let pass (S5).
+        if order.action == GuestAction::End
+            && let Some((epoch, gate)) = self.creating.get(&order.guest)
+            && *epoch <= order.epoch
+        {
+            gate.abandon();
+        }
         match self.waiting.get_mut(&order.guest) {
             Some(queue) => queue.push_back(order),
             None => {
@@ -252,7 +263,14 @@ impl<D: Driver> Runner<D> {
         }
     }
 
-    fn begin(&self, order: GuestOrder) {
+    /// Whether an end of the guest waits behind this creation.
+    fn called_off(&self, order: &GuestOrder) -> bool {
+        let queue = self.waiting.get(&order.guest).into_iter().flatten();
+        let mut ends = queue.filter(|o| o.action == GuestAction::End);
+        ends.any(|end| end.epoch >= order.epoch)
+    }
+
+    fn begin(&mut self, order: GuestOrder) {
         if let GuestAction::ReadLocks(images) = order.action {
             return self.read_locks(order.guest, order.order, images, order.not_after);
         }
@@ -268,6 +286,14 @@ impl<D: Driver> Runner<D> {
         let lease = lease.filter(|_| matches!(order.action, GuestAction::Create(_)));
         let locks = self.locks.clone();
         let gate = Gate::new(order.not_after, Clock.now() + limit).under(lease);
+        self.creating.remove(&order.guest);
+        if matches!(order.action, GuestAction::Create(_)) {
+            if self.called_off(&order) {
+                gate.abandon();
+            }
+            let under_way = (order.epoch, gate.clone());
+            self.creating.insert(order.guest, under_way);
+        }
         let driver = Arc::clone(&self.driver);
         let theirs = gate.clone();
         let (guest, number) = (order.guest, order.order);

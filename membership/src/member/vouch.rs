@@ -351,7 +351,13 @@ impl<A: Application> Member<A> {
         let (own, decided) = (replica.claim(), replica.decided());
         let answers = &self.vouching.answers;
         let best = answers.values().map(|a| a.claim.log()).max();
-        let lacks = best.is_some_and(|best| best > own.log());
+        // Where all have answered and nobody ever heard more of this voter, nothing that was counted
+        // from it is forgotten: it may vote without what others hold beyond that, as anyone may who
+        // lags; whoever holds it may be out of reach. Leases wait all the same: what it applied as a
+        // follower is in no log of its own.
+        let all = answers.len() == self.cluster().voters.len() - 1;
+        let whole = all && self.vouching.newer.is_none() && !planted("whole-store-still-fetches");
+        let lacks = !whole && best.is_some_and(|best| best > own.log());
         let done = |f: &Fetched<_>| {
             f.claim.is_some_and(|c| {
                 Some(c.log()) >= best && f.first + f.entries.len() as u64 == c.index
@@ -401,7 +407,8 @@ impl<A: Application> Member<A> {
             self.vouching.newer = Some(why);
             return;
         }
-        self.vouching.ready_at = replica.claim().index;
+        let known = best.map_or(0, |(_, _, index)| index);
+        self.vouching.ready_at = replica.claim().index.max(known);
         let open: Vec<NodeId> = self.sessions.keys().copied().collect();
         for peer in open {
             if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica)

@@ -6,6 +6,23 @@ use crate::command::Closure;
 use crate::guest::GuestId;
 
 impl Executor {
+    /// The store failed. `unsent`: guests whose creation was still held back for a promise that
+    /// will never be durable; nothing of them exists.
+    pub(crate) fn store_failed(&mut self, unsent: &[GuestId]) {
+        self.store_failed = true;
+        // Closings on their way to the disk are said for this life alone, like those to come.
+        for (_, _, batch) in self.closures.values_mut() {
+            *batch = Some(0);
+        }
+        for guest in unsent {
+            if let Some(process) = self.processes.remove(guest) {
+                self.astray = true;
+                let why = Closure::Refused("the store of this host failed".into());
+                self.close(*guest, process.epoch, why);
+            }
+        }
+    }
+
     /// Nothing of earlier incarnations runs: refuse all their epochs, then the word is true.
     pub(super) fn empty(&mut self) {
         let open: Vec<(GuestId, GuestPromise)> = self

@@ -20,8 +20,9 @@ const REMEMBERED: usize = 512;
 /// Messages that one node may send another by session in one second, where no client asks for
 /// anything; two nodes that answer each other without end make thousands.
 const MESSAGES: u32 = 2_000;
-/// Messages more for each request of a client: it is proposed, accepted and decided.
-const FOR_A_REQUEST: u32 = 4;
+/// Messages more for each request of a client: it is proposed, accepted and decided, and while
+/// messages are lost it is proposed again.
+const FOR_A_REQUEST: u32 = 20;
 
 /// What was sent about one beat.
 #[derive(Clone, Copy, Debug, Default)]

@@ -25,6 +25,10 @@ impl<N: SimNode> Sim<N> {
         let (boot, life) = (h.boot, self.world.life(host));
         let silent = h.silent_until.saturating_sub(now);
         let delay = silent + self.guest_rng.range(MS / 20, 3 * MS);
+        if order.action == GuestAction::End {
+            let ends = (life, order.order, order.epoch);
+            self.hosts[host].ends.insert(order.guest, ends);
+        }
         // Orders of one guest are taken up in the order they came, whatever held up the first.
         let acts = &mut self.hosts[host].act_at;
         let at = acts
@@ -83,6 +87,11 @@ impl<N: SimNode> Sim<N> {
         if late && !mutants::host("late-order-obeyed") {
             let late = format!("too late: it is {clock}");
             self.done(host, life, order.order, Err(late));
+            return;
+        }
+        if creates && self.called_off(host, life, order) {
+            let why = "given up by the caller".to_owned();
+            self.done(host, life, order.order, Err(why));
             return;
         }
         let promise = self.hosts[host].promises.get(&order.guest).copied();
@@ -145,6 +154,15 @@ impl<N: SimNode> Sim<N> {
                 );
             }
         }
+    }
+
+    /// Whether the driver was told to end the guest after it was told to create it.
+    fn called_off(&self, host: usize, life: u32, order: &GuestOrder) -> bool {
+        let end = self.hosts[host].ends.get(&order.guest);
+        let later = |(of, number, epoch): &(u32, u64, Token)| {
+            *of == life && *number > order.order && *epoch >= order.epoch
+        };
+        end.is_some_and(later) && !mutants::host("creation-outlives-its-end")
     }
 
     fn create(&mut self, host: usize, life: u32, order: &GuestOrder) {

@@ -93,6 +93,8 @@ pub(super) struct Host {
     pub(super) order_at: u64,
     /// The same for each guest at the hypervisor.
     pub(super) act_at: BTreeMap<GuestId, u64>,
+    /// The newest end that its driver was told of: the life of the daemon, the order, the epoch.
+    pub(super) ends: BTreeMap<GuestId, (u32, u64, Token)>,
     pub(super) boot: u32,
     /// True time until which the whole host is frozen.
     pub(super) frozen_until: u64,

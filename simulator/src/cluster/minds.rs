@@ -399,12 +399,11 @@ impl<N: SimNode> Sim<N> {
         self.attend(host, at, starved, agent == Agent::Answered);
     }
 
-    /// A dead guest that was seen well must be remedied.
+    /// A dead guest that was seen well must be remedied; sending signals that end nothing is enough.
     fn attend(&mut self, host: usize, at: usize, starved: bool, answers: bool) {
         let now = self.world.now();
         let life = self.world.life(host);
-        let t = &self.plan.timing;
-        let room = t.pause_margin + t.heartbeat;
+        let room = self.plan.timing.pause_margin + self.plan.timing.heartbeat;
         let clock = Time(self.world.reading(host));
         let h = &self.hosts[host];
         let p = h.procs[at];
@@ -423,7 +422,6 @@ impl<N: SimNode> Sim<N> {
             && admitted
             && ours
             && p.writing
-            // What no signal ends is not left alone by who goes on sending signals.
             && !p.killed
             && !starved
             && p.mind.frozen_until <= now

@@ -44,6 +44,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 acts: (Time::ZERO, 0),
                 order_at: 0,
                 act_at: BTreeMap::new(),
+                ends: BTreeMap::new(),
                 on: true,
                 boot: 1,
                 frozen_until: 0,
