@@ -114,6 +114,18 @@ mod tests {
         let mut log = Script::default();
         log.admit(1, 1);
         log.admit(2, 1);
+        for host in [1, 2] {
+            log.push(Entry::Armed {
+                host: NodeId(host),
+                incarnation: inc(1),
+                number: 1,
+                armed: quorate_membership::entry::Armed {
+                    class: quorate_membership::entry::ArmedClass::Guardian,
+                    reset: false,
+                },
+                timing: Token::NONE,
+            });
+        }
         let g = log.add_guest("g1");
         let place = |g, previous, host| {
             Entry::App(Command::Placed {
@@ -131,20 +143,9 @@ mod tests {
         let e = s.starts(2, 1, g, early, &log.audit).expect_err("open");
         assert!(e.facts[1].contains("open"), "{e}");
         // Before the auditor has seen the entry the start waits for it.
-        let coming = Token::new(early.epoch(), early.index() + 4);
+        let coming = Token::new(early.epoch(), early.index() + 3);
         s.starts(3, 1, g, coming, &log.audit).expect("waits");
         assert!(s.end(10, 5).is_err(), "and not for ever");
-        let armed = Entry::Armed {
-            host: NodeId(1),
-            incarnation: inc(1),
-            number: 1,
-            armed: quorate_membership::entry::Armed {
-                class: quorate_membership::entry::ArmedClass::Guardian,
-                reset: false,
-            },
-            timing: Token::NONE,
-        };
-        log.push(armed);
         let revoke = log.push(Entry::Revoke {
             hosts: vec![(NodeId(1), inc(1), Ground::Silent)],
         });
