@@ -11,6 +11,7 @@ use quorate_membership::{
 };
 use quorate_recovery::command::GuestStatus;
 use quorate_recovery::contract::NodeFrame;
+use quorate_recovery::kinds::GuestKinds;
 use serde_json::json;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ fn every_datagram_fits_the_smallest_packet_of_any_network() {
         unheard: u8::MAX,
         hears: u8::MAX,
         status: GuestStatus {
-            blind: true,
+            blind: GuestKinds::ALL,
             unfit: true,
             running: u32::MAX,
         },

@@ -3,6 +3,7 @@
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::hold::{self, HoldReason, Released, ReleasedBy};
 use crate::images::{LeftImage, Life, NewTop};
+use crate::kinds::GuestKinds;
 use quorate_fencing::Level;
 use quorate_membership::frame::Words;
 use quorate_membership::{Incarnation, NodeId, Token};
@@ -149,8 +150,8 @@ pub enum Closure {
 /// What a host says about its part with each beat; of fixed size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestStatus {
-    /// The hypervisor does not answer: no guest may be given to this host.
-    pub blind: bool,
+    /// Kinds of guests whose hypervisor does not answer: none of these may be given to this host.
+    pub blind: GuestKinds,
     /// Guests here lost their disks, or the last creation here failed, and none has started since.
     pub unfit: bool,
     /// How many guests run there.

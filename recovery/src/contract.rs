@@ -15,6 +15,7 @@ use crate::executor::ExecutorWrite;
 use crate::guest::{GuestId, GuestSpec, Probe};
 use crate::hold::{HoldKind, HoldReason};
 use crate::images::{LeftImage, Stamp};
+use crate::kinds::GuestKinds;
 use crate::lock::{LockPlan, LockReading, LockState, LockedImage};
 use crate::observation::{Cause, HostHealth, Observation};
 use quorate_fencing::Device;
@@ -78,8 +79,14 @@ pub enum Fact {
         /// All of them.
         seen: Vec<GuestSeen>,
     },
-    /// The hypervisor does not answer; nothing follows about any guest.
+    /// The hypervisor of some kinds of guests does not answer; nothing follows about any guest of
+    /// these kinds, nor about one whose kind is not known.
     HypervisorBlind {
+        /// The kinds.
+        kinds: GuestKinds,
+        /// Every guest process of the other kinds, seen by one complete poll of them; `None` if what
+        /// it saw may be older than what was said of guests since.
+        seen: Option<Vec<GuestSeen>>,
         /// Why.
         why: String,
     },

@@ -19,11 +19,13 @@ use std::time::Duration;
 mod care;
 mod locks;
 mod memory;
+mod polling;
 mod reconcile;
 mod sight;
 mod word;
 
 pub(crate) use care::Elsewhere;
+use polling::Blindness;
 pub(crate) use sight::{Deed, Surroundings};
 use sight::{Phase, Process};
 
@@ -70,7 +72,7 @@ pub(crate) struct Executor {
     /// A record or a process has changed since all guests of this host were seen to be here.
     astray: bool,
     emptied: Option<Option<u64>>,
-    blind: Option<String>,
+    blind: Option<Blindness>,
     /// What runs here was once what the log gives to this incarnation.
     settled: bool,
     /// A guest lost its disk here or could not be created, and none has started since.
@@ -377,51 +379,6 @@ impl Executor {
             (Phase::Held | Phase::Running, _) => {}
         }
         true
-    }
-
-    /// A complete poll of the hypervisor. What it does not show has ended; what nobody here knows
-    /// is taken over, so that it is judged by the log like everything else. Gives whether it showed
-    /// anything new.
-    pub(crate) fn polled(&mut self, s: &Surroundings<'_>, seen: &[GuestSeen]) -> bool {
-        let mut new = self.blind.take().is_some();
-        let mut missing = Vec::new();
-        for (guest, p) in &mut self.processes {
-            let shown = seen.iter().any(|x| x.guest == *guest && x.epoch == p.epoch);
-            // An order that was refused is under way no more.
-            let ordered = p.order.is_some_and(|(number, _)| number != 0);
-            p.missed = if shown || ordered { 0 } else { p.missed + 1 };
-            if p.missed >= 2 {
-                missing.push((*guest, p.epoch));
-            }
-        }
-        new |= !missing.is_empty();
-        for (guest, epoch) in missing {
-            self.guest_gone(s, guest, epoch, "vanished", Cause::Died);
-        }
-        for x in seen {
-            if !self.processes.contains_key(&x.guest) {
-                self.adopt(s.now, x);
-                new = true;
-            }
-        }
-        new
-    }
-
-    /// The hypervisor does not answer: nothing follows about any guest (S9).
-    pub(crate) fn blinded(&mut self, s: &Surroundings<'_>, why: String) {
-        if planted("blind-is-stopped") {
-            self.polled(s, &[]);
-            return;
-        }
-        self.blind = Some(why);
-        for process in self.processes.values_mut() {
-            process.watch.blinded(s.now);
-        }
-    }
-
-    /// Why the hypervisor cannot be seen, if it cannot.
-    pub(crate) fn blind(&self) -> Option<&str> {
-        self.blind.as_deref()
     }
 
     /// Whether this node may present itself: nothing runs under an epoch it refuses (V8).

@@ -13,6 +13,7 @@ pub mod executor;
 pub mod guest;
 pub mod hold;
 pub mod images;
+pub mod kinds;
 pub mod lock;
 mod lrmd;
 pub mod machine;

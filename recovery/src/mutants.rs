@@ -159,6 +159,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: a host whose hypervisor does not answer is given guests",
     ),
     (
+        "one-kind-blinds-all",
+        "L1: guests of every kind wait for a hypervisor that some of them do not need",
+    ),
+    (
         "hung-host-keeps-guests",
         "L1: a host keeps what it was given for as long as its hypervisor hangs",
     ),

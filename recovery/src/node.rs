@@ -281,8 +281,9 @@ impl Node {
             Fact::Guests { seen } => {
                 return self.executor.polled(&surroundings!(self, now), &seen);
             }
-            Fact::HypervisorBlind { why } => {
-                self.executor.blinded(&surroundings!(self, now), why);
+            Fact::HypervisorBlind { kinds, seen, why } => {
+                let s = surroundings!(self, now);
+                return self.executor.blinded(&s, kinds, seen.as_deref(), why);
             }
             Fact::GuestGone {
                 guest,

@@ -254,6 +254,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("hung-hypervisor-gets-no-guests.toml")],
     ),
     (
+        "one-kind-blinds-all",
+        &[story!("one-hypervisor-is-silent-everywhere.toml")],
+    ),
+    (
         "hung-host-keeps-guests",
         &[story!("hypervisor-hangs-as-guests-are-placed.toml")],
     ),

@@ -10,7 +10,7 @@ use crate::hypervisor::kinds::{Kind, Kinds};
 use crate::ocf::{self, Ocf};
 use quorate_membership::{BootId, ClusterId};
 use quorate_recovery::contract::Fact;
-use quorate_recovery::guest::Definition;
+use quorate_recovery::kinds::GuestKind;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -88,8 +88,7 @@ fn commands(place: &Place<'_>) -> Result<Kind, DaemonError> {
         logs: None,
     });
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
-    let runs = |d: &Definition| matches!(d, Definition::Command { .. });
-    Ok(Kind::new("commands", runs, COMMAND, driver))
+    Ok(Kind::new(GuestKind::Command, COMMAND, driver))
 }
 
 fn resources(place: &Place<'_>) -> Result<Kind, DaemonError> {
@@ -103,8 +102,7 @@ fn resources(place: &Place<'_>) -> Result<Kind, DaemonError> {
         kill: settings.reset.then_some(place.kill),
     });
     let driver = driver.map_err(DaemonError::at(place.config.run_dir.display()))?;
-    let runs = |d: &Definition| matches!(d, Definition::Ocf { .. });
-    Ok(Kind::new("resources", runs, RESOURCE, driver))
+    Ok(Kind::new(GuestKind::Ocf, RESOURCE, driver))
 }
 
 #[cfg(feature = "libvirt")]
@@ -139,8 +137,7 @@ fn domains(
         facts: place.facts.clone(),
     };
     tasks.push(tokio::spawn(round.run(driver.clone(), look)));
-    let runs = |d: &Definition| matches!(d, Definition::Domain { .. });
-    Ok(Some(Kind::new("libvirt", runs, DOMAIN, driver)))
+    Ok(Some(Kind::new(GuestKind::Domain, DOMAIN, driver)))
 }
 
 #[cfg(not(feature = "libvirt"))]

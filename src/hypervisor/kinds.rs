@@ -1,15 +1,16 @@
 //! Several kinds of guests on one host, each with a driver of its own, behind one.
 //!
 //! A life belongs to the kind that created it. An end goes to every kind, because a life that is
-//! missed writes to its disk for ever; a poll is complete only if every kind's is. Kinds are asked
+//! missed writes to its disk for ever; a poll says nothing of a kind that cannot be asked. Kinds are asked
 //! side by side: one whose hypervisor hangs does not hold up the others' guests.
 
-use super::{Driver, Gate, Notice, lock};
+use super::{Driver, Gate, Notice, Poll, lock};
 use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
 use quorate_recovery::images::LeftImage;
+use quorate_recovery::kinds::{GuestKind, GuestKinds};
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -23,24 +24,16 @@ const LOOK: Duration = Duration::from_millis(4500);
 
 /// One kind of guests.
 pub struct Kind {
-    name: &'static str,
-    runs: fn(&Definition) -> bool,
+    kind: GuestKind,
     create: Duration,
     driver: Arc<dyn Driver>,
 }
 
 impl Kind {
-    /// Guests that `runs` accepts, run by `driver`. `create`: how long the creation of one may
-    /// take.
-    pub fn new(
-        name: &'static str,
-        runs: fn(&Definition) -> bool,
-        create: Duration,
-        driver: impl Driver,
-    ) -> Kind {
+    /// Guests of `kind`, run by `driver`. `create`: how long the creation of one may take.
+    pub fn new(kind: GuestKind, create: Duration, driver: impl Driver) -> Kind {
         Kind {
-            name,
-            runs,
+            kind,
             create,
             driver: Arc::new(driver),
         }
@@ -91,7 +84,7 @@ impl Kinds {
             match kind.driver.owns(guest, epoch) {
                 Ok(true) => return Ok(at),
                 Ok(false) => {}
-                Err(why) => blind.push(format!("{}: {why}", kind.name)),
+                Err(why) => blind.push(format!("{}: {why}", kind.kind)),
             }
         }
         if blind.is_empty() {
@@ -109,23 +102,21 @@ impl Kinds {
     fn each<T: Send + 'static>(
         &self,
         call: fn(&dyn Driver) -> Result<T, String>,
-    ) -> Vec<(&'static str, Result<T, String>)> {
+    ) -> Vec<(GuestKind, Result<T, String>)> {
         let (tell, answers) = mpsc::channel();
+        let mut found = Vec::new();
         for (at, kind) in self.kinds.iter().enumerate() {
+            let why = format!("no answer within {:?}", self.look);
+            found.push((kind.kind, Err(why)));
             let (tell, driver) = (tell.clone(), Arc::clone(&kind.driver));
             let begun = std::thread::Builder::new()
-                .name(kind.name.into())
+                .name(kind.kind.to_string())
                 .spawn(move || tell.send((at, call(&*driver))));
             if let Err(e) = begun {
-                tracing::error!("no thread for a call of {}: {e}", kind.name);
+                tracing::error!("no thread for a call of {}: {e}", kind.kind);
             }
         }
         drop(tell);
-        let mut found: Vec<_> = self
-            .kinds
-            .iter()
-            .map(|k| (k.name, Err(format!("no answer within {:?}", self.look))))
-            .collect();
         let until = Instant::now() + self.look;
         loop {
             match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -135,20 +126,31 @@ impl Kinds {
         }
     }
 
-    /// What every kind shows, or which one cannot see.
-    fn union(&self, call: fn(&dyn Driver) -> Seen) -> Seen {
+    /// What the kinds show that can see, and which cannot.
+    fn union(&self, call: fn(&dyn Driver) -> Seen) -> Poll {
         let mut lives = BTreeMap::new();
-        let mut blind = Vec::new();
-        for (name, seen) in self.each(call) {
+        let (mut blind, mut whys) = (GuestKinds::NONE, Vec::new());
+        for (kind, seen) in self.each(call) {
             match seen {
                 Ok(seen) => lives.extend(seen.into_iter().map(|s| ((s.guest, s.epoch), s))),
-                Err(why) => blind.push(format!("{name}: {why}")),
+                Err(why) => {
+                    blind = blind.with(kind);
+                    whys.push(format!("{kind}: {why}"));
+                }
             }
         }
-        if blind.is_empty() {
-            return Ok(lives.into_values().collect());
+        Poll {
+            seen: lives.into_values().collect(),
+            blind: (!blind.is_empty()).then(|| (blind, whys.join("; "))),
         }
-        Err(blind.join("; "))
+    }
+}
+
+/// A poll of all kinds or none.
+fn whole(poll: Poll) -> Seen {
+    match poll.blind {
+        None => Ok(poll.seen),
+        Some((_, why)) => Err(why),
     }
 }
 
@@ -180,8 +182,8 @@ impl Driver for Kinds {
         spec: &GuestSpec,
         gate: &Gate,
     ) -> Result<(), String> {
-        let fits = |k: &Kind| (k.runs)(&spec.definition);
-        let at = self.kinds.iter().position(fits);
+        let kind = spec.definition.kind();
+        let at = self.kinds.iter().position(|k| k.kind == kind);
         let at = at.ok_or_else(|| refused(&spec.definition))?;
         self.made().insert(guest, at);
         let kind = &self.kinds[at];
@@ -207,7 +209,7 @@ impl Driver for Kinds {
         for at in turns {
             let kind = &self.kinds[at];
             if let Err(why) = kind.driver.end(guest, epoch, gate) {
-                left.push(format!("{}: {why}", kind.name));
+                left.push(format!("{}: {why}", kind.kind));
             }
         }
         if !left.is_empty() {
@@ -218,11 +220,15 @@ impl Driver for Kinds {
     }
 
     fn list(&self) -> Seen {
+        whole(self.poll())
+    }
+
+    fn poll(&self) -> Poll {
         self.union(|driver| driver.list())
     }
 
     fn present(&self) -> Seen {
-        self.union(|driver| driver.present())
+        whole(self.union(|driver| driver.present()))
     }
 
     fn owns(&self, guest: GuestId, epoch: Token) -> Result<bool, String> {
@@ -231,7 +237,7 @@ impl Driver for Kinds {
             match kind.driver.owns(guest, epoch) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(why) => blind = Some(format!("{}: {why}", kind.name)),
+                Err(why) => blind = Some(format!("{}: {why}", kind.kind)),
             }
         }
         blind.map_or(Ok(false), Err)
@@ -241,7 +247,7 @@ impl Driver for Kinds {
         let mut blind = Vec::new();
         for kind in &self.kinds {
             if let Err(why) = kind.driver.watch(tell.clone()) {
-                blind.push(format!("{}: {why}", kind.name));
+                blind.push(format!("{}: {why}", kind.kind));
             }
         }
         if blind.is_empty() {

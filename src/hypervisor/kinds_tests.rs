@@ -84,20 +84,12 @@ impl Driver for Fake {
     }
 }
 
-fn command(d: &Definition) -> bool {
-    matches!(d, Definition::Command { .. })
-}
-
-fn domain(d: &Definition) -> bool {
-    matches!(d, Definition::Domain { .. })
-}
-
 fn two() -> (Fake, Fake, Kinds) {
     let (a, b) = (Fake::default(), Fake::default());
     let s = Duration::from_secs;
     let kinds = Kinds::new(vec![
-        Kind::new("commands", command, s(10), a.clone()),
-        Kind::new("libvirt", domain, s(60), b.clone()),
+        Kind::new(GuestKind::Command, s(10), a.clone()),
+        Kind::new(GuestKind::Domain, s(60), b.clone()),
     ]);
     (a, b, kinds)
 }
@@ -192,7 +184,7 @@ fn an_end_goes_to_every_kind_and_is_done_only_if_all_say_so() {
 }
 
 #[test]
-fn a_poll_is_of_all_kinds_or_none_and_names_who_is_blind() {
+fn a_poll_names_the_kinds_that_cannot_be_asked() {
     let (a, b, kinds) = two();
     a.shows(GuestId(1), E, false);
     b.shows(G, E, true);
@@ -203,10 +195,12 @@ fn a_poll_is_of_all_kinds_or_none_and_names_who_is_blind() {
     assert_eq!(seen, [(GuestId(1), false), (G, true)]);
     assert_eq!(kinds.present(), kinds.list());
     b.state().blind = Some("libvirt: no connection".into());
-    assert_eq!(
-        kinds.list(),
-        Err("libvirt: libvirt: no connection".to_owned())
-    );
+    let why = "libvirt: libvirt: no connection".to_owned();
+    assert_eq!(kinds.list(), Err(why.clone()));
+    let poll = kinds.poll();
+    let domains = GuestKinds::NONE.with(GuestKind::Domain);
+    assert_eq!(poll.blind, Some((domains, why)));
+    assert_eq!(poll.seen.len(), 2, "what the other kind shows");
 }
 
 #[test]

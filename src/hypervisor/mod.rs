@@ -23,6 +23,7 @@ use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{GuestId, GuestSpec, Probe};
 use quorate_recovery::hold::HoldReason;
 use quorate_recovery::images::LeftImage;
+use quorate_recovery::kinds::GuestKinds;
 use quorate_recovery::observation::{Cause, Observation, Sample};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +51,26 @@ pub enum Notice {
     Seen(GuestId, Token, Observation),
     /// A guest must be held: nothing of it was started.
     Hold(GuestId, Token, HoldReason),
+}
+
+/// What one poll of a host's guests shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// Every guest of the kinds that could be asked.
+    pub seen: Vec<GuestSeen>,
+    /// The kinds that could not, and why.
+    pub blind: Option<(GuestKinds, String)>,
+}
+
+impl From<Result<Vec<GuestSeen>, String>> for Poll {
+    /// A poll of all kinds at once: complete, or nothing follows about any guest.
+    fn from(list: Result<Vec<GuestSeen>, String>) -> Poll {
+        let (seen, blind) = match list {
+            Ok(seen) => (seen, None),
+            Err(why) => (Vec::new(), Some((GuestKinds::ALL, why))),
+        };
+        Poll { seen, blind }
+    }
 }
 
 /// The end of the host's lease as its record has it, read anew at each call.
@@ -204,6 +225,11 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// It cannot tell; nothing follows about any guest.
     fn list(&self) -> Result<Vec<GuestSeen>, String>;
+
+    /// Every guest of the kinds that can be seen now.
+    fn poll(&self) -> Poll {
+        self.list().into()
+    }
 
     /// Everything that may run on this host, for a daemon that starts: without asking anybody who
     /// may not answer. It may show more than [`Driver::list`], never less.

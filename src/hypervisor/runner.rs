@@ -1,11 +1,12 @@
 //! Carries orders to a driver and facts back, whatever the driver does.
 
-use super::{Driver, Gate, Gone, LeaseEnd, Notice, spare};
+use super::{Driver, Gate, Gone, LeaseEnd, Notice, Poll, spare};
 use crate::clock::Clock;
 use crate::locks::Locks;
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
 use quorate_recovery::guest::{GuestId, Probe};
+use quorate_recovery::kinds::GuestKinds;
 use quorate_recovery::lock::{LockReading, LockState, LockedImage};
 use quorate_recovery::observation::{Observation, Sample};
 use std::collections::{BTreeMap, VecDeque};
@@ -83,10 +84,7 @@ enum Done {
     LockStates(Vec<(GuestId, Token, LockState)>),
     Samples(Result<Vec<(GuestId, Token, Sample)>, String>),
     /// With the count of things said when the poll began.
-    List(
-        u64,
-        Result<Vec<quorate_recovery::contract::GuestSeen>, String>,
-    ),
+    List(u64, Poll),
 }
 
 impl<D: Driver> Runner<D> {
@@ -116,7 +114,9 @@ impl<D: Driver> Runner<D> {
         let (done, mut answers) = mpsc::unbounded_channel();
         let (tell, mut told) = mpsc::unbounded_channel();
         if let Err(why) = driver.watch(tell) {
-            let _ = facts.send(Fact::HypervisorBlind { why }).await;
+            let (kinds, seen) = (GuestKinds::ALL, None);
+            let blind = Fact::HypervisorBlind { kinds, seen, why };
+            let _ = facts.send(blind).await;
         }
         let mut runner = Runner {
             driver,
@@ -177,16 +177,20 @@ impl<D: Driver> Runner<D> {
                         let samples = result.unwrap_or_default();
                         runner.samples(samples).await
                     }
-                    Done::List(at, Ok(_)) if at != runner.said => {
+                    Done::List(at, Poll { blind: None, .. }) if at != runner.said => {
                         // Something was said meanwhile; what the poll saw may be older.
                         runner.list();
                         true
                     }
-                    Done::List(_, result) => {
+                    Done::List(at, Poll { seen, blind }) => {
                         polling = false;
-                        let fact = match result {
-                            Ok(seen) => Fact::Guests { seen },
-                            Err(why) => Fact::HypervisorBlind { why },
+                        let current = at == runner.said;
+                        let fact = match blind {
+                            None => Fact::Guests { seen },
+                            Some((kinds, why)) => {
+                                let seen = current.then_some(seen);
+                                Fact::HypervisorBlind { kinds, seen, why }
+                            }
                         };
                         runner.facts.send(fact).await.is_ok()
                     }
@@ -411,10 +415,12 @@ impl<D: Driver> Runner<D> {
 
     fn list(&self) {
         let driver = Arc::clone(&self.driver);
-        let answer = on_thread("poll", move || driver.list());
+        let answer = on_thread("poll", move || Ok(driver.poll()));
         let (done, at, limit) = (self.done.clone(), self.said, self.limits.list);
         tokio::spawn(async move {
-            let _ = done.send(Done::List(at, in_time(answer, limit).await));
+            let answer = in_time(answer, limit).await;
+            let poll = answer.unwrap_or_else(|why| Err(why).into());
+            let _ = done.send(Done::List(at, poll));
         });
     }
 }

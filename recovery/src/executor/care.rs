@@ -139,7 +139,7 @@ impl Executor {
     /// Looks after a guest that runs here by the log's word and under a lease with room to spare.
     pub(super) fn tend(&mut self, s: &Surroundings<'_>, guest: GuestId, spec: &GuestSpec) {
         let until = s.lease_end.map(|end| end - s.cluster.timing.pause_margin);
-        let blind = self.blind.is_some();
+        let blind = self.blind_to(spec.definition.kind()).is_some();
         let Some(process) = self.processes.get_mut(&guest) else {
             return;
         };

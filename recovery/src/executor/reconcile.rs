@@ -68,7 +68,7 @@ impl Executor {
         if !at_ease {
             return self.processes.keys().copied().collect();
         }
-        let (promises, host, blind) = (&self.promises, &self.host, self.blind.is_some());
+        let (promises, host, blind) = (&self.promises, &self.host, self.blinded_kinds());
         let rests = |guest: GuestId, p: &mut Process| {
             let refused = promises.get(&guest).is_some_and(|x| p.epoch <= x.closed);
             let given = s
@@ -78,6 +78,7 @@ impl Executor {
                 && p.order.is_none()
                 && !refused
                 && given.is_some_and(|r| {
+                    let blind = blind.has(r.spec.definition.kind());
                     p.locked_as >= r.images.followed && p.is_well(s.now, &r.spec, host, blind)
                 })
         };
@@ -165,8 +166,7 @@ impl Executor {
                 continue;
             }
             if let Some(why) = self
-                .blind
-                .clone()
+                .blind_to(r.spec.definition.kind())
                 .filter(|_| !planted("hung-host-keeps-guests"))
             {
                 // Another host can start it, and this one cannot. What it did here before is over.

@@ -8,7 +8,7 @@ impl Executor {
     /// What beats say: of fixed size.
     pub(crate) fn status(&self) -> GuestStatus {
         GuestStatus {
-            blind: self.blind.is_some(),
+            blind: self.blinded_kinds(),
             unfit: self.unfit,
             running: u32::try_from(self.running().count()).unwrap_or(u32::MAX),
         }

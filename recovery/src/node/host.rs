@@ -17,7 +17,7 @@ impl Node {
         let fine = |node: &NodeId| match self.member.heard(now, *node) {
             Some((h, silent)) if silent < t.heartbeat * 2 + t.jitter => {
                 let s = &h.beat.status;
-                match (s.blind || s.unfit, s.running == 0) {
+                match (!s.blind.is_empty() || s.unfit, s.running == 0) {
                     (true, _) => Elsewhere::None,
                     (false, true) => Elsewhere::Unknown,
                     (false, false) => Elsewhere::Known,

@@ -71,7 +71,9 @@ impl Planner {
                 let tried = tried.map_or(0, |at| 1 + u32::try_from(at).unwrap_or(u32::MAX));
                 against.get(&host).copied().unwrap_or(0) + tried + u32::from(full(host)) * 100_000
             };
-            let mut readers = room.clone();
+            let mut seeing = room.clone();
+            seeing.retain(|host, _| !blind_to(now, member, *host, &r));
+            let mut readers = seeing.clone();
             readers.retain(|host, _| r.images.read_by(*host));
             let needs = r.spec.needs.capacity();
             let host = placement::choose(&readers, needs, weigh);
@@ -81,9 +83,9 @@ impl Planner {
                 continue;
             }
             let Some(host) = host else {
-                let why = match placement::choose(&room, needs, weigh) {
+                let why = match placement::choose(&seeing, needs, weigh) {
                     Some(_) => UNREAD.to_owned(),
-                    None => no_room(now, member),
+                    None => no_room(now, member, &r),
                 };
                 self.waiting.insert(guest, why);
                 continue;
@@ -216,22 +218,26 @@ fn given(guests: &Guests) -> BTreeMap<NodeId, usize> {
     given
 }
 
+/// Whether a host says that the hypervisor of such guests does not answer there.
+fn blind_to(now: Time, member: &Member<Guests>, host: NodeId, r: &GuestRecord) -> bool {
+    let kind = r.spec.definition.kind();
+    let heard = member.heard(now, host);
+    heard.is_some_and(|(h, _)| h.beat.status.blind.has(kind)) && !planted("placed-on-blind-host")
+}
+
 /// Why a guest finds no place, for people.
-fn no_room(now: Time, member: &Member<Guests>) -> String {
+fn no_room(now: Time, member: &Member<Guests>, r: &GuestRecord) -> String {
     let c = member.cluster();
-    let blind = |host: &NodeId| {
-        let heard = member.heard(now, *host);
-        heard.is_some_and(|(h, _)| h.beat.status.blind)
-    };
     let usable = c.hosts.iter().filter(|(_, h)| h.usable());
     let blind: Vec<String> = usable
-        .filter(|(n, _)| blind(n))
+        .filter(|(n, _)| blind_to(now, member, **n, r))
         .map(|(n, _)| c.name(*n))
         .collect();
     let mut why = "no usable host has room for it".to_owned();
     if !blind.is_empty() {
         why = format!(
-            "{why} (the hypervisor of {} does not answer)",
+            "{why} ({} of {} does not answer)",
+            r.spec.definition.kind(),
             blind.join(", ")
         );
     }

@@ -215,11 +215,10 @@ impl Planner {
     }
 }
 
-/// Whether a host that was heard says that it can take guests now.
+/// Whether a host that was heard says that it can take guests of some kind now.
 pub(super) fn ready(heard: &Heard<GuestStatus>, silent: Duration, t: &Timing) -> bool {
     silent < t.heartbeat * 2 + t.jitter
         && !heard.beat.lease_left.is_zero()
         && heard.beat.word.armed.is_some()
         && !heard.beat.full
-        && (!heard.beat.status.blind || planted("placed-on-blind-host"))
 }

@@ -44,7 +44,10 @@ impl Planner {
             let Some((heard, _)) = member.heard(now, host) else {
                 return false;
             };
-            let hung = heard.beat.status.blind || slow.contains(&host);
+            let blind = heard.beat.status.blind;
+            let mut given = member.app().on(host);
+            let hung =
+                slow.contains(&host) || given.all(|(_, r)| blind.has(r.spec.definition.kind()));
             heard.beat.applied < newest && stranded(now, member, host)
                 || hung && idle(now, member, host) && !planted("hung-host-keeps-guests")
         };

@@ -4,6 +4,7 @@ use crate::rig::{self, Rig};
 use quorate_membership::NodeId;
 use quorate_recovery::contract::Request;
 use quorate_recovery::guest::{GuestId, Needs};
+use quorate_recovery::kinds::{GuestKind, GuestKinds};
 
 fn with(hosts: u32, guests: &[&str]) -> Rig {
     let mut rig = Rig::new(hosts);
@@ -110,4 +111,19 @@ fn a_blind_host_gives_back_what_it_has_not_begun() {
     rig.run(3_000);
     let now = rig.running("g");
     assert!(now.len() == 1 && now[0] != host, "{now:?} beside {host}");
+}
+
+#[test]
+fn guests_of_other_kinds_than_the_blind_one_go_on_and_start() {
+    let mut rig = with(3, &["g"]);
+    let others = GuestKinds::NONE.with(GuestKind::Domain);
+    for host in 1..=3 {
+        rig.blind_to(NodeId(host), others);
+    }
+    rig.run(100);
+    let host = rig.running("g")[0];
+    rig.crash_guest("g");
+    rig.run(3_000);
+    assert_eq!(rig.running("g"), [host], "restarted where it ran");
+    assert_eq!(rig.starts("g"), 2);
 }

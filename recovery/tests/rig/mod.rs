@@ -14,6 +14,7 @@ use quorate_recovery::contract::{
 use quorate_recovery::executor::GuestPromise;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
 use quorate_recovery::hold::{HoldKind, HoldReason, Words};
+use quorate_recovery::kinds::GuestKinds;
 use quorate_recovery::lock::{Found, Lock, LockReading};
 use quorate_recovery::observation::{Cause, GuestEvent, Held, HostHealth, Observation};
 use quorate_recovery::{Node, Setup};
@@ -341,8 +342,17 @@ impl Rig {
 
     /// A host's hypervisor does not answer a poll.
     pub(crate) fn blind(&mut self, host: NodeId) {
-        let why = "no answer".to_owned();
-        self.post(host, Fact::HypervisorBlind { why });
+        self.blind_to(host, GuestKinds::ALL);
+    }
+
+    /// Guests of these kinds cannot be seen on a host.
+    pub(crate) fn blind_to(&mut self, host: NodeId, kinds: GuestKinds) {
+        let fact = Fact::HypervisorBlind {
+            kinds,
+            seen: None,
+            why: "no answer".to_owned(),
+        };
+        self.post(host, fact);
     }
 
     /// Somebody holds the guest, or lets it go on.

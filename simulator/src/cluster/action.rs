@@ -325,6 +325,13 @@ pub enum Action {
         /// How long.
         length: u64,
     },
+    /// The hypervisor of another kind of guests than any here answers nothing for so long.
+    OtherSilent {
+        /// Whose.
+        who: Who,
+        /// How long.
+        length: u64,
+    },
     /// Creations on a host take up to this long from now on.
     SlowCreate {
         /// Which.

@@ -307,6 +307,7 @@ impl<N: SimNode> Sim<N> {
         h.boot += 1;
         h.stuck_kill = false;
         h.silent_until = 0;
+        h.other_silent_until = 0;
         let mut rng = self.processes.next(host);
         let bits = (rng.bits(), rng.bits());
         h.profile.boot = BootId(u128::from(bits.0) << 64 | u128::from(bits.1));

@@ -204,6 +204,10 @@ impl<N: SimNode> Sim<N> {
                 self.hosts[host].silent_until = self.world.now() + length;
                 self.disturb(host, *length);
             }
+            Action::OtherSilent { who, length } => {
+                let host = self.who(who);
+                self.hosts[host].other_silent_until = self.world.now() + length;
+            }
             Action::SlowCreate { who, longest } => {
                 let host = self.who(who);
                 self.hosts[host].slow_create = *longest;
@@ -371,6 +375,7 @@ impl<N: SimNode> Sim<N> {
             let h = &mut self.hosts[host];
             h.slow_create = 0;
             h.silent_until = 0;
+            h.other_silent_until = 0;
             h.starved_until = 0;
             h.stuck_kill = false;
             h.rotten = false;

@@ -10,6 +10,7 @@ use crate::world::{MS, SECOND};
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, GuestAction, GuestOrder};
 use quorate_recovery::guest::GuestId;
+use quorate_recovery::kinds::{GuestKind, GuestKinds};
 use quorate_recovery::observation::Cause;
 use std::time::Duration;
 
@@ -442,23 +443,34 @@ impl<N: SimNode> Sim<N> {
         if !self.world.is_running(host) {
             return;
         }
-        let h = &self.hosts[host];
-        let fact = if h.silent_until > now {
-            Fact::HypervisorBlind {
-                why: "no answer".into(),
-            }
-        } else {
-            Fact::Guests {
-                seen: h
-                    .procs
-                    .iter()
-                    .filter(|p| !(p.hidden && mutants::host("populated-fails-open")))
-                    .map(nodes::seen)
-                    .collect(),
-            }
-        };
+        let fact = self.shown(host);
         let delay = self.guest_rng.range(0, 20 * MS);
         self.world.tell(host, delay, Local::fact(fact));
+    }
+
+    /// What the poll of a host's hypervisors shows.
+    fn shown(&self, host: usize) -> Fact {
+        let (now, h) = (self.world.now(), &self.hosts[host]);
+        if h.silent_until > now {
+            return Fact::HypervisorBlind {
+                kinds: GuestKinds::ALL,
+                seen: None,
+                why: "no answer".into(),
+            };
+        }
+        let procs = h.procs.iter();
+        let seen = procs
+            .filter(|p| !(p.hidden && mutants::host("populated-fails-open")))
+            .map(nodes::seen)
+            .collect();
+        if h.other_silent_until <= now {
+            return Fact::Guests { seen };
+        }
+        Fact::HypervisorBlind {
+            kinds: GuestKinds::NONE.with(GuestKind::Ocf),
+            seen: Some(seen),
+            why: "no answer".into(),
+        }
     }
 
     /// What the nodes made of the log is compared, all at one moment: most have applied the same,

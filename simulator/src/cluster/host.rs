@@ -134,6 +134,8 @@ pub(super) struct Host {
     pub(super) busy: BTreeMap<GuestId, u64>,
     /// Orders given and not yet begun.
     pub(super) silent_until: u64,
+    /// When the hypervisor of another kind of guests answers again.
+    pub(super) other_silent_until: u64,
     pub(super) slow_create: u64,
     /// The shared storage holds writes of this host until then.
     pub(super) writes_held_until: u64,

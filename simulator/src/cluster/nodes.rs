@@ -70,6 +70,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 aborted: 0,
                 busy: BTreeMap::new(),
                 silent_until: 0,
+                other_silent_until: 0,
                 slow_create: 0,
                 storage_gone_until: 0,
                 writes_held_until: 0,

@@ -250,6 +250,7 @@ fn parties(action: &Action) -> Vec<&Who> {
         | Action::Starve { who, .. }
         | Action::Device { who, .. }
         | Action::Silent { who, .. }
+        | Action::OtherSilent { who, .. }
         | Action::SlowCreate { who, .. }
         | Action::StuckKill(who)
         | Action::SlowDisk { who, .. }
@@ -288,6 +289,7 @@ fn length(action: &mut Action) -> Option<&mut u64> {
         | Action::Freeze { length, .. }
         | Action::Starve { length, .. }
         | Action::Silent { length, .. }
+        | Action::OtherSilent { length, .. }
         | Action::SlowCreate {
             longest: length, ..
         }

@@ -57,6 +57,7 @@ impl<N: SimNode> Sim<N> {
             | Action::Starve { who, .. }
             | Action::Device { who, .. }
             | Action::Silent { who, .. }
+            | Action::OtherSilent { who, .. }
             | Action::SlowCreate { who, .. }
             | Action::SlowDisk { who, .. }
             | Action::DiskStalls { who, .. }

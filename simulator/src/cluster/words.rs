@@ -138,6 +138,10 @@ impl<N: SimNode> Sim<N> {
                 let text = format!("the hypervisor of {} is silent", name(who));
                 return (text, Some(*length));
             }
+            Action::OtherSilent { who, length } => {
+                let text = format!("another hypervisor of {} is silent", name(who));
+                return (text, Some(*length));
+            }
             Action::SlowCreate { who, longest } => {
                 format!(
                     "creations on {} take up to {}",

@@ -156,6 +156,7 @@ impl Step {
                 self.word("mode", word(DEVICES, mode));
             }
             Action::Silent { who, length } => self.for_so_long("silent", who, *length),
+            Action::OtherSilent { who, length } => self.for_so_long("other-silent", who, *length),
             Action::SlowCreate { who, longest } => {
                 self.host("slow-create", who);
                 self.put("longest", seconds(*longest));

@@ -103,6 +103,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ("device", "host, mode", "how its fence device behaves"),
     ("silent", "host, for", "its hypervisor answers nothing"),
     (
+        "other-silent",
+        "host, for",
+        "the hypervisor of another kind of guests answers nothing",
+    ),
+    (
         "slow-create",
         "host, longest",
         "creations there take up to so long",
@@ -267,6 +272,10 @@ pub(super) fn action(f: &mut Fields<'_, '_>, scope: Scope) -> Result<Action, Bad
             Action::Device { who, mode }
         }
         "silent" => Action::Silent {
+            who: host!("host"),
+            length: seconds!("for"),
+        },
+        "other-silent" => Action::OtherSilent {
             who: host!("host"),
             length: seconds!("for"),
         },

@@ -370,6 +370,11 @@ pub(super) fn bad_hosts(rng: &mut Rng, plan: &mut Plan) {
                 times: 12,
             },
         };
+        if rng.chance(200_000) {
+            let who = Who::Host(rng.index(plan.hosts));
+            let other = Action::OtherSilent { who, length };
+            plan.timeline.push((then, other));
+        }
         let hangs = matches!(ill, Action::Silent { .. });
         if hangs && rng.chance(400_000) {
             // Just as it is given a guest.
