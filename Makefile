@@ -1,12 +1,13 @@
 # What people type. Everything behind it is in scripts/ and in cargo.
 
-.PHONY: help setup demo lab test bench fuzz
+.PHONY: help setup demo lab test soak bench fuzz
 
 help:
 	@echo "make setup   install what the other targets need (Debian, as root), or say what is missing"
 	@echo "make demo    four hosts and a witness on this machine; no root, no hypervisor"
 	@echo "make test    everything that must hold"
 	@echo "make lab     the same with libvirt, QEMU and IPMI (root, Debian 12; CASE=name for one, NUMBERS=1)"
+	@echo "make soak    real daemons under faults for as long as you say (SECONDS=600 SEED=1 GUESTS=12)"
 	@echo "make bench   how fast the harness is; BENCHMARKS.md has the other figures"
 	@echo "make fuzz    the decoders under a fuzzer (comes with a later part)"
 
@@ -28,6 +29,12 @@ test: setup
 # scripts/lab/guest.sh say what.
 lab:
 	@scripts/lab.sh $(if $(NUMBERS),numbers) $(CASE) $(if $(JSON),--json)
+
+# SECONDS=7200 SEED=1 GUESTS=12: how long at least, which faults, how many guests.
+soak: setup
+	@QUORATE_SOAK_SECONDS=$(or $(SECONDS),600) QUORATE_SOAK_SEED=$(or $(SEED),1) \
+	QUORATE_SOAK_GUESTS=$(or $(GUESTS),12) \
+	cargo test --quiet --profile hunt --test soak -- --nocapture
 
 bench: setup
 	@cargo build --quiet --profile hunt --package quorate-simulator

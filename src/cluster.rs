@@ -219,7 +219,7 @@ fn run(
                         match driver.run(&mut questions, &mut leaves).await {
                             Ended::Exit(_, why) => tracing::info!("{why}"),
                             // A member without a disk has no next life.
-                            Ended::Restart(why) => tracing::warn!("{why}: this member has ended"),
+                            Ended::Restart(why, _) => tracing::warn!("{why}: this member has ended"),
                         }
                     }
                     Err(e) => drop(started.send(Err(e))),

@@ -338,6 +338,7 @@ fn session_messages_are_numbered_as_the_page_says() {
                     entries: Vec::new(),
                 },
             ),
+            ("Superseded", Stream::Superseded { life: 5 }),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});

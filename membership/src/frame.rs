@@ -253,6 +253,11 @@ pub enum Stream<C: Command> {
         /// The entries.
         entries: Vec<LogEntry<C>>,
     },
+    /// The receiver's life is refused: another one of it, with this counter, was admitted.
+    Superseded {
+        /// The counter of the admitted incarnation.
+        life: u64,
+    },
 }
 
 /// Bytes of what one observation says of hosts, as it is cut.

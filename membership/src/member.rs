@@ -35,9 +35,11 @@ mod outgoing;
 mod parts;
 mod reading;
 mod stops;
+mod superseded;
 mod vouch;
 
 pub use parts::{Applied, MemberSetup, Output};
+use superseded::Superseded;
 
 /// Ticks of consensus per election timeout.
 const ELECTION_TICKS: u32 = 5;
@@ -82,6 +84,7 @@ pub struct Member<A: Application> {
     doubles: BTreeMap<NodeId, Doubles>,
     /// When another machine was last heard that speaks as this node.
     copied: Option<Time>,
+    superseded: Superseded,
     dropped: BTreeMap<&'static str, u64>,
     feeds: BTreeMap<NodeId, u64>,
     /// Open sessions, each with the incarnation that its handshake named.
@@ -221,6 +224,7 @@ impl<A: Application> Member<A> {
             vouching,
             doubles: BTreeMap::new(),
             copied: None,
+            superseded: Superseded::default(),
             dropped: BTreeMap::new(),
             feeds: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -439,6 +443,7 @@ impl<A: Application> Member<A> {
                 replica.tick();
             }
             self.vouch(now);
+            self.begin_above(now);
             self.lead(now);
             self.coordinate(now);
             self.observe(now);

@@ -202,6 +202,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L2: a voter that votes unvouched tells one not yet compared with it what it promised since",
     ),
     (
+        "refused-and-not-told",
+        "S4: a node whose store was set back over several starts is not told why it is refused",
+    ),
+    (
         "whole-store-still-fetches",
         "L2: a voter of which nobody heard more waits for a newer log that is out of reach",
     ),

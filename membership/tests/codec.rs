@@ -399,6 +399,7 @@ fn streams() -> Vec<Stream<Command>> {
             asks: true,
             vouches: Some(300),
         })),
+        Stream::Superseded { life: 1 << 40 },
         Stream::Fetch { from: 1 << 40 },
         Stream::Fetched {
             claim: Box::new(claim()),

@@ -373,6 +373,8 @@ pub enum Effect {
     Restart {
         /// Why.
         why: String,
+        /// Its counter must be above this one.
+        above: u64,
     },
     /// The node is done and the daemon should exit.
     Exit {

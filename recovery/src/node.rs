@@ -67,7 +67,8 @@ pub struct Node {
     fencing: Vec<Level>,
     leaving: Option<(Away, Time)>,
     outbox: Outbox,
-    restart: Option<String>,
+    /// Why a new incarnation must begin, and above which.
+    restart: Option<(String, u64)>,
     restarted: bool,
     exit: Option<(Departure, String)>,
     exited: bool,
@@ -418,11 +419,11 @@ impl Node {
                     out.push(Effect::Lease { end });
                 }
                 Output::Applied(applied) => self.applied(now, applied, &mut resting, out),
-                Output::Anew(why) => {
+                Output::Anew { why, above } => {
                     out.push(Effect::Unmark);
                     if !self.restarted {
                         self.restarted = true;
-                        self.restart = Some(why);
+                        self.restart = Some((why, above));
                     }
                 }
                 Output::Alert { node, text } => {
@@ -463,8 +464,8 @@ impl Node {
     fn flush(&mut self, out: &mut Vec<Effect>) {
         // After everything else of this step: its writes and its ends are on their way before the
         // driver takes the node down.
-        if let Some(why) = self.restart.take() {
-            out.push(Effect::Restart { why });
+        if let Some((why, above)) = self.restart.take() {
+            out.push(Effect::Restart { why, above });
         }
         if let Some((how, why)) = self.exit.clone().filter(|_| !self.exited) {
             self.exited = true;

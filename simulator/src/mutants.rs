@@ -132,6 +132,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("votes-unvouched-and-meets-the-third.toml")],
     ),
     (
+        "refused-and-not-told",
+        &[story!("store-set-back-over-several-lives.toml")],
+    ),
+    (
         "created-after-the-store-failed",
         &[story!("store-fails-while-locks-are-read.toml")],
     ),

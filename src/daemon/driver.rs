@@ -95,8 +95,8 @@ pub(crate) enum Seen<'a> {
 /// Why the loop came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// A new incarnation must begin.
-    Restart(String),
+    /// A new incarnation must begin, above this one.
+    Restart(String, u64),
     /// The node is done, in this way.
     Exit(Departure, String),
 }
@@ -324,7 +324,7 @@ impl Driver {
                     tracing::error!("the mark of the store cannot be removed: {e}");
                 }
             }
-            Effect::Restart { why } => work.ended = Some(Ended::Restart(why)),
+            Effect::Restart { why, above } => work.ended = Some(Ended::Restart(why, above)),
             Effect::Exit { how, why } => work.ended = Some(Ended::Exit(how, why)),
             Effect::Wait { until } => work.wait = until,
         }

@@ -197,9 +197,10 @@ async fn run(config: &Config) -> Result<ExitCode, DaemonError> {
     // Two daemons of one node are one too many, however long one waits.
     api::free(&config.socket).map_err(|e| DaemonError::world(e.to_string()))?;
     let mut socket = None;
+    let mut above = 0;
     loop {
         let begun = tokio::select! {
-            begun = begin(config, &exe, &chronicle, socket.is_none()) => begun,
+            begun = begin(config, &exe, &chronicle, socket.is_none(), above) => begun,
             Some(_) = leave.recv() => {
                 tracing::info!("stopped before it was up");
                 return Ok(ExitCode::SUCCESS);
@@ -224,8 +225,9 @@ async fn run(config: &Config) -> Result<ExitCode, DaemonError> {
         let life_left = life.driver.left;
         life.end();
         match ended {
-            Ended::Restart(why) => {
+            Ended::Restart(why, seen) => {
                 tracing::warn!("{why}: a new incarnation begins");
+                above = seen;
                 // One that fails at once must not spin.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -251,18 +253,19 @@ async fn run(config: &Config) -> Result<ExitCode, DaemonError> {
     }
 }
 
-/// Begins a life. The first one of a process waits for what is not there yet, says so once and
+/// Begins a life, with a counter above `above`. The first one of a process waits for what is not there yet, says so once and
 /// whenever that changes.
 async fn begin(
     config: &Config,
     exe: &Path,
     chronicle: &Chronicle,
     first: bool,
+    above: u64,
 ) -> Result<Life, DaemonError> {
     let mut said = None;
     let mut pause = PAUSE.0;
     loop {
-        match Life::begin(config, exe, chronicle).await {
+        match Life::begin(config, exe, chronicle, above).await {
             Err(DaemonError::World(why)) if first => {
                 if said.as_ref() != Some(&why) {
                     tracing::warn!("not up yet, and waiting: {why}");
@@ -299,6 +302,7 @@ impl Life {
         config: &Config,
         exe: &Path,
         chronicle: &Chronicle,
+        above: u64,
     ) -> Result<Life, DaemonError> {
         // First what may be missing: opening the store begins an incarnation.
         let key = &ClusterKey::load(&config.key_file)?;
@@ -306,7 +310,7 @@ impl Life {
         let run_dir = run_dir.map_err(|e| DaemonError::world(e.to_string()))?;
         let boot = clock::boot_id(&config.boot_id_file);
         let boot = boot.map_err(|e| DaemonError::world(e.to_string()))?;
-        let store = start::open_store(config).await?;
+        let store = start::open_store(config, above).await?;
         let store = join::finish(config, key, store).await?;
         let loaded = store.load()?;
         let (Some(founding), Some(image)) = (loaded.founding, loaded.member) else {

@@ -16,12 +16,12 @@ use std::io;
 
 /// Opens the store of this node, on a thread of its own: a disk that does not answer must not keep
 /// the daemon from being stopped.
-pub(super) async fn open_store(config: &Config) -> Result<Store, DaemonError> {
+pub(super) async fn open_store(config: &Config, above: u64) -> Result<Store, DaemonError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let machine = super::machine(&config)?;
         let right = |identity: &NodeIdentity, _| same_node(&config, identity);
-        Store::open_if(&super::store_path(&config), &machine, right)
+        Store::open_above(&super::store_path(&config), &machine, above, right)
     });
     opened
         .await

@@ -51,6 +51,8 @@ pub struct Machine {
     init: Child,
     pid: u32,
     user: User,
+    /// Its clocks are not the kernel's.
+    own_clock: bool,
 }
 
 impl Rack {
@@ -141,6 +143,22 @@ impl Rack {
     /// # Errors
     /// What failed, in words.
     pub fn power_on(&self, name: &str, number: u8, run_dir: &Path) -> Result<Machine, String> {
+        self.power_on_at(name, number, run_dir, 0)
+    }
+
+    /// The same with clocks of its own, which are so many seconds ahead of the kernel's; 0 leaves it
+    /// the kernel's.
+    ///
+    /// # Errors
+    /// What failed, in words.
+    #[doc(hidden)]
+    pub fn power_on_at(
+        &self,
+        name: &str,
+        number: u8,
+        run_dir: &Path,
+        clock: u64,
+    ) -> Result<Machine, String> {
         // Pid 1 of the host. It stays, so that processes whose parent ended have one that reaps.
         const INIT: &str = "hostname \"$1\" && mkdir -p \"$2\" && \
             mount -t tmpfs -o size=32m,mode=755 quorate-demo \"$2\" && echo ready && \
@@ -148,6 +166,10 @@ impl Rack {
         let mut unshare = vec!["unshare", "-n", "-u", "-m", "-p", "-f"];
         if self.user == User::Root {
             unshare.push("-i");
+        }
+        let clock_text = clock.to_string();
+        if clock != 0 {
+            unshare.extend(["-T", "--monotonic", &clock_text, "--boottime", &clock_text]);
         }
         unshare.extend(["--kill-child", "--mount-proc", "--"]);
         let mut init = self
@@ -174,6 +196,7 @@ impl Rack {
             init,
             pid,
             user: self.user,
+            own_clock: clock != 0,
         };
         // What an earlier boot left on our side goes away in the kernel's own time.
         let port = machine.port();
@@ -301,7 +324,9 @@ impl Machine {
         command
             .arg(format!("--target={}", self.pid))
             .args(self.user.enter())
-            .args(["-n", "-u", "-m", "-p", "--"])
+            .args(["-n", "-u", "-m", "-p"])
+            .args(self.own_clock.then_some("-T"))
+            .arg("--")
             .arg(program)
             .stdin(Stdio::null())
             .process_group(0);

@@ -1,12 +1,13 @@
 //! What a guest of the demo writes about itself, and how it is read.
 //!
-//! A line is `boottime_ns host epoch pid`. The clock is `CLOCK_BOOTTIME`, which all namespaces of
-//! one kernel share, so lines of different hosts can be compared. The file lies on storage that
+//! A line is `boottime_ns host epoch pid`. The clock is the kernel's `CLOCK_BOOTTIME`, whatever a time
+//! namespace adds to it, so lines of different hosts can be compared. The file lies on storage that
 //! all hosts share, like a guest's disk would: two copies of a guest would both write into it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Time between two lines of a running guest, in nanoseconds.
 pub const INTERVAL_NS: u64 = 20_000_000;
@@ -31,10 +32,22 @@ pub struct Life {
     pub pid: u32,
 }
 
-/// This moment of the boot clock, in nanoseconds.
+/// This moment of the kernel's boot clock, in nanoseconds.
 pub fn now() -> u64 {
+    static AHEAD: OnceLock<u64> = OnceLock::new();
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    now - AHEAD.get_or_init(ahead)
+}
+
+/// How far the time namespace of this process is ahead of the kernel's boot clock, in nanoseconds.
+/// A kernel without time namespaces has no such file.
+fn ahead() -> u64 {
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    let line = offsets.lines().find_map(|l| l.strip_prefix("boottime"));
+    let mut numbers = line.unwrap_or_default().split_whitespace();
+    let seconds = numbers.next().and_then(|n| n.parse().ok());
+    seconds.unwrap_or(0_u64) * 1_000_000_000
 }
 
 /// Reads a line, without its newline.

@@ -164,13 +164,19 @@ impl Site {
 
     /// Gives a host power: a new boot with an empty memory file system.
     pub fn power_on(&self, name: &str) -> Result<(), String> {
+        self.power_on_at(name, 0)
+    }
+
+    /// The same with clocks so many seconds ahead of the kernel's.
+    #[doc(hidden)]
+    pub fn power_on_at(&self, name: &str, clock: u64) -> Result<(), String> {
         let own = self.dir.join(name);
         write(&own.join("boot-id"), &fresh_uuid()?)?;
         // A socket of the boot before, on storage that outlived it.
         let _ = fs::remove_file(self.socket(name));
         let machine = self
             .rack
-            .power_on(name, self.number(name), &own.join("run"))?;
+            .power_on_at(name, self.number(name), &own.join("run"), clock)?;
         let powered = Powered {
             machine,
             daemon: None,

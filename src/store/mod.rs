@@ -133,8 +133,23 @@ impl Store {
         machine: &str,
         fit: impl FnOnce(&NodeIdentity, Option<ClusterId>) -> Result<(), E>,
     ) -> Result<Store, E> {
-        let (db, meta, bounds) = look(file_backend(path)?, path, machine)?;
+        Store::open_above(path, machine, 0, fit)
+    }
+
+    /// As [`Store::open_if`], for a life whose counter is above `above` at least: one that was used
+    /// before this store was set back is not used again.
+    ///
+    /// # Errors
+    /// As [`Store::open_if`].
+    pub fn open_above<E: From<StoreError>>(
+        path: &Path,
+        machine: &str,
+        above: u64,
+        fit: impl FnOnce(&NodeIdentity, Option<ClusterId>) -> Result<(), E>,
+    ) -> Result<Store, E> {
+        let (db, mut meta, bounds) = look(file_backend(path)?, path, machine)?;
         fit(&meta.identity, meta.founding.as_ref().map(|f| f.cluster))?;
+        meta.incarnation.counter = meta.incarnation.counter.max(above);
         Ok(Store::begin(db, meta, bounds, path)?)
     }
 

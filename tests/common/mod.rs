@@ -6,7 +6,7 @@ pub mod place;
 use quorate::demo::judge::{Expected, Finding, judge};
 use quorate::demo::rack::Rack;
 use quorate::demo::record::{self, Life};
-use quorate::demo::site::Site;
+use quorate::demo::site::{Site, WITNESS};
 use quorate::demo::switch::{self, Switch};
 use quorate::demo::watch;
 use serde_json::Value;
@@ -93,7 +93,8 @@ impl Lab {
             lab.site.start_daemon(name).expect("a daemon");
         }
         lab.whole(nodes[0]);
-        for name in nodes {
+        // A witness runs no guests: nothing of it is guarded.
+        for name in nodes.iter().filter(|n| **n != WITNESS) {
             lab.wait(&format!("{name} to be guarded"), || {
                 let views = lab.events(nodes[0], &["view"]);
                 let fits = |e: &&Value| {
@@ -385,6 +386,16 @@ impl Lab {
 
     pub fn break_outlet(&self, name: &str) {
         switch::break_outlet(&self.site.switch(), name).expect("the switch");
+    }
+
+    /// Repeats `look` until it gives something, or gives why it did not within `patience`.
+    pub fn within<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        look: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, String> {
+        watch::wait(what, patience, &|| false, look).map_err(|e| e.to_string())
     }
 
     /// Repeats `look` until it gives something.

@@ -26,6 +26,7 @@ impl<A: Application> Member<A> {
         self.feeds.remove(&peer);
         if self.refused(now, peer, life) {
             self.count("session of a set-back or doubled peer");
+            self.tell_superseded(now, peer);
         } else {
             self.sessions.insert(peer, life);
             self.parted.remove(&peer);
@@ -139,9 +140,11 @@ impl<A: Application> Member<A> {
     pub fn stream(&mut self, now: Time, peer: NodeId, message: Stream<A::Command>) {
         let life = self.sessions.get(&peer).copied();
         let Some(life) = life.filter(|life| !self.refused(now, peer, *life)) else {
+            self.tell_superseded(now, peer);
             return self.count("message of a set-back or doubled peer");
         };
         match message {
+            Stream::Superseded { life } => self.superseded_by(now, life),
             Stream::Statement(statement) => self.stated(now, peer, life, &statement),
             Stream::Fetch { from } => self.fetch_asked(peer, from),
             Stream::Fetched {

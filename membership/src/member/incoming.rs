@@ -268,7 +268,7 @@ impl<A: Application> Member<A> {
         voter.map(|(_, store)| *store).or(admitted)
     }
 
-    fn admitted_life(&self, node: NodeId) -> Incarnation {
+    pub(super) fn admitted_life(&self, node: NodeId) -> Incarnation {
         let host = self.state.cluster.hosts.get(&node);
         host.map(|h| h.incarnation).unwrap_or_default()
     }

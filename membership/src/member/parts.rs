@@ -58,8 +58,13 @@ pub enum Output<A: Application> {
     Lease(Time),
     /// An entry was applied.
     Applied(Applied<A::Command>),
-    /// This life is over, for this reason: a new incarnation must begin, without the mark of this boot.
-    Anew(String),
+    /// This life is over: a new incarnation must begin, without the mark of this boot.
+    Anew {
+        /// Why.
+        why: String,
+        /// Its counter must be above this one.
+        above: u64,
+    },
     /// Something an operator should know.
     Alert {
         /// The node it is about.

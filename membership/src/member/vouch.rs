@@ -288,7 +288,8 @@ impl<A: Application> Member<A> {
         }
         self.vouching.standing = Standing::Seeking;
         self.vouching.newer = Some(why.to_owned());
-        self.output.push(Output::Anew(why.to_owned()));
+        let (why, above) = (why.to_owned(), 0);
+        self.output.push(Output::Anew { why, above });
     }
 
     /// What is due of vouching.
@@ -587,8 +588,11 @@ impl<A: Application> Member<A> {
             };
             if node != self.me {
                 self.life_vouched(node, *life);
-            } else if *life > self.incarnation.counter && self.vouching.newer.is_none() {
-                self.stop_voting(now, "a later incarnation of this node votes".to_owned());
+            } else if *life > self.incarnation.counter {
+                if self.vouching.newer.is_none() {
+                    self.stop_voting(now, "a later incarnation of this node votes".to_owned());
+                }
+                self.superseded_by(now, *life);
             }
         }
     }

@@ -20,7 +20,7 @@ impl Node {
             .is_some_and(|h| h.incarnation == life && h.proved.is_some());
         if proved && !self.restarted && !planted("proved-life-goes-on") {
             self.restarted = true;
-            self.restart = Some("this incarnation was proved ended".to_owned());
+            self.restart = Some(("this incarnation was proved ended".to_owned(), 0));
         }
     }
 

@@ -301,8 +301,10 @@ impl<N: SimNode> Sim<N> {
             Effect::Unmark => {
                 (self.hosts[host].mark, self.hosts[host].marking) = (None, false);
             }
-            Effect::Restart { why } => {
+            Effect::Restart { why, above } => {
                 mark!(self, host, Note, "restarts: {why}");
+                let life = &mut self.hosts[host].image.incarnation.counter;
+                *life = above.max(*life);
                 let boot = self.hosts[host].boot;
                 self.crash(host);
                 let delay = self.processes.next(host).range(50 * MS, 300 * MS);

@@ -72,6 +72,7 @@ pub(super) fn stream(message: &NodeStream) -> String {
             (true, None) => "asks to be vouched for".into(),
             (false, None) => "statement".into(),
         },
+        Stream::Superseded { life } => format!("refused: incarnation {life} was admitted"),
         Stream::Fetch { from } => format!("fetch from {}", from + 1),
         Stream::Fetched { from, entries, .. } => {
             format!("fetched {} to {}", from + 1, from + entries.len() as u64)

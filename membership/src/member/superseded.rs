@@ -1,0 +1,72 @@
+//! A life whose store was set back over several starts: a later one of this node was admitted, so
+//! that every other node refuses this one.
+//!
+//! It may be a copy whose original runs, so it says nothing more than a reboot would: it begins a
+//! life above all that others have seen, which is admitted like any other boot (reading 20), and it
+//! does so only once no other machine has spoken as this node for T_d.
+
+use super::{Member, Output};
+use crate::app::Application;
+use crate::frame::Stream;
+use crate::id::NodeId;
+use crate::mutants::planted;
+use crate::time::Time;
+
+/// The cooldown of one notice for each refused node; kinds below 64 are this crate's.
+const TOLD: u8 = 11;
+
+/// What others said of a later life of this node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Superseded {
+    /// The highest counter named, and when one was named first.
+    by: Option<(u64, Time)>,
+    begun: bool,
+}
+
+impl<A: Application> Member<A> {
+    /// Tells a node that it is refused for a life of it that was admitted.
+    pub(super) fn tell_superseded(&mut self, now: Time, peer: NodeId) {
+        let lease = self.cluster().timing.lease;
+        if planted("refused-and-not-told") || !self.cool(now, TOLD, peer.0.into(), lease) {
+            return;
+        }
+        let life = self.admitted_life(peer).counter;
+        let message = Stream::Superseded { life };
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// Another node refuses this life for one that was admitted.
+    pub(super) fn superseded_by(&mut self, now: Time, life: u64) {
+        if life < self.incarnation.counter {
+            return;
+        }
+        let first = self.superseded.by.is_none();
+        let (most, since) = self.superseded.by.unwrap_or((life, now));
+        self.superseded.by = Some((most.max(life), since));
+        if first {
+            let text = format!(
+                "incarnation {life} of this node was seen by others and this is {}: its store was set \
+                 back, or it is a copy; a later one begins once no other machine speaks as this node",
+                self.incarnation.counter
+            );
+            self.output.push(Output::Alert {
+                node: self.me,
+                text,
+            });
+        }
+    }
+
+    /// Begins a life above the one that was admitted, if nobody else lives as this node.
+    pub(super) fn begin_above(&mut self, now: Time) {
+        let Some((above, since)) = self.superseded.by.filter(|_| !self.superseded.begun) else {
+            return;
+        };
+        let silence = self.cluster().timing.silence();
+        let quiet = self.copied.is_none_or(|at| now.since(at) >= silence);
+        if now.since(since) >= silence && quiet {
+            self.superseded.begun = true;
+            let why = format!("incarnation {above} of this node was seen by others");
+            self.output.push(Output::Anew { why, above });
+        }
+    }
+}
