@@ -219,7 +219,9 @@ fn run(
                         match driver.run(&mut questions, &mut leaves).await {
                             Ended::Exit(_, why) => tracing::info!("{why}"),
                             // A member without a disk has no next life.
-                            Ended::Restart(why, _) => tracing::warn!("{why}: this member has ended"),
+                            Ended::Restart(why, _) => {
+                                tracing::warn!("{why}: this member has ended")
+                            }
                         }
                     }
                     Err(e) => drop(started.send(Err(e))),

@@ -208,7 +208,7 @@ impl Nemesis {
     /// Sets the store of one host back to a copy of an earlier calm, over a boot. Nobody else is
     /// disturbed meanwhile: with others away it would not be known what the store forgot.
     pub(crate) fn set_back(&mut self, lab: &Lab) {
-        let nodes = self.site.nodes();
+        let nodes = self.site.nodes().to_vec();
         let name = nodes[self.dice.below(nodes.len())].clone();
         let by = nodes[usize::from(nodes[0] == name)].clone();
         let store = lab.path().join(&name).join("state");
@@ -224,6 +224,8 @@ impl Nemesis {
         let clock = self.dice.clock();
         faults::power_on(&self.site, &name, clock).expect("power");
         let back = lab.within("it to be back", PATIENCE, || {
+            // The life before was lost and may be fenced still, which cuts this boot.
+            self.switch_on(Duration::ZERO);
             let status = lab.status(&by)?;
             if faults::is_back(&status, &name, earlier) {
                 return Ok(());
