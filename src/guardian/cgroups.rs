@@ -153,7 +153,10 @@ pub fn adopt(run: &RunDir, of: &GuestRecord) -> Result<(), String> {
             ours: false,
         };
         // Helpers of the domain are in there too, and end with it.
-        if spared(run).iter().all(|pid| !within(*pid, &path)) {
+        if spared_in(run)
+            .iter()
+            .all(|(_, own)| !own.starts_with(&path))
+        {
             let mark = mark(run, (of.guest, of.epoch), of.draw);
             return records::write(&mark, &record).map_err(|e| e.to_string());
         }
@@ -207,19 +210,18 @@ fn spared(run: &RunDir) -> Vec<i32> {
     pids
 }
 
-/// Whether a process is in a group or below it. One whose group cannot be told is not.
-fn within(pid: i32, path: &Path) -> bool {
-    group_of(&pid.to_string()).is_ok_and(|own| own.starts_with(path))
+/// Those processes, each with the group it is in. One whose group cannot be told is in none.
+fn spared_in(run: &RunDir) -> Vec<(i32, PathBuf)> {
+    let placed = |pid: i32| Some((pid, group_of(&pid.to_string()).ok()?));
+    spared(run).into_iter().filter_map(placed).collect()
 }
 
 /// Takes this process and its kind out of a guest's group, into the one above all groups of guests.
-fn step_out(run: &RunDir, of: &CgroupRecord) -> io::Result<()> {
-    for pid in spared(run) {
-        if within(pid, &of.path) {
-            let above = of.path.parent().and_then(Path::parent);
-            let above = above.ok_or_else(|| io::Error::other("it lies at the top"))?;
-            fs::write(above.join("cgroup.procs"), pid.to_string())?;
-        }
+fn step_out(spared: &[(i32, PathBuf)], of: &CgroupRecord) -> io::Result<()> {
+    for (pid, _) in spared.iter().filter(|(_, own)| own.starts_with(&of.path)) {
+        let above = of.path.parent().and_then(Path::parent);
+        let above = above.ok_or_else(|| io::Error::other("it lies at the top"))?;
+        fs::write(above.join("cgroup.procs"), pid.to_string())?;
     }
     Ok(())
 }
@@ -273,12 +275,16 @@ fn known(run: &RunDir, boot: BootId) -> io::Result<Vec<Known>> {
 pub fn end(run: &RunDir, boot: BootId, meant: &dyn Fn(Life) -> bool) -> io::Result<usize> {
     let mut count = 0;
     let mut failed = None;
+    // Looked at once for all groups.
+    let spared = std::cell::OnceCell::new();
     for one in known(run, boot)? {
         if !meant(one.life) {
             continue;
         }
         let done = one.of.map_err(io::Error::other).and_then(|of| {
-            let done = there(&of).and_then(|there| if there { end_one(run, &of) } else { Ok(0) });
+            let spared = || spared.get_or_init(|| spared_in(run)).as_slice();
+            let done =
+                there(&of).and_then(|there| if there { end_one(&of, spared) } else { Ok(0) });
             done.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", of.path.display())))
         });
         match done {
@@ -307,13 +313,17 @@ pub fn end_with(
     }
 }
 
-fn end_one(run: &RunDir, of: &CgroupRecord) -> io::Result<usize> {
+fn end_one<'a>(
+    of: &CgroupRecord,
+    spared: impl FnOnce() -> &'a [(i32, PathBuf)],
+) -> io::Result<usize> {
     if !holds_any(&of.path)? {
         // Whoever has the guest next makes another; a run directory that is gone releases none.
         let _ = dissolve(of);
         return Ok(0);
     }
-    let out = step_out(run, of);
+    let spared = spared();
+    let out = step_out(spared, of);
     let kill = of.path.join("cgroup.kill");
     let whole = match &out {
         Ok(()) => fs::write(&kill, "1"),
@@ -321,7 +331,9 @@ fn end_one(run: &RunDir, of: &CgroupRecord) -> io::Result<usize> {
     };
     match whole {
         Ok(()) => {}
-        Err(e) if gone(&e) && !kill.exists() || out.is_err() => one_by_one(run, of, out.is_ok())?,
+        Err(e) if gone(&e) && !kill.exists() || out.is_err() => {
+            one_by_one(spared, of, out.is_ok())?;
+        }
         Err(e) => return Err(e),
     }
     Ok(1)
@@ -329,17 +341,16 @@ fn end_one(run: &RunDir, of: &CgroupRecord) -> io::Result<usize> {
 
 /// Before Linux 5.14, or with one of us inside who cannot leave. Frozen first, if that is allowed, so
 /// that none is started meanwhile.
-fn one_by_one(run: &RunDir, of: &CgroupRecord, freeze: bool) -> io::Result<()> {
+fn one_by_one(spared: &[(i32, PathBuf)], of: &CgroupRecord, freeze: bool) -> io::Result<()> {
     let frozen = of.path.join("cgroup.freeze");
     if freeze {
         let _ = fs::write(&frozen, "1");
     }
-    let spared = spared(run);
     let found = members(&of.path);
     let mut failed = None;
     for pid in found.iter().flatten() {
         match Process::find(*pid) {
-            Ok(Some(process)) if !spared.contains(pid) => {
+            Ok(Some(process)) if spared.iter().all(|(own, _)| own != pid) => {
                 failed = signal(&process, Signal::KILL).err().or(failed);
             }
             Ok(_) => {}

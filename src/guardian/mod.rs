@@ -6,6 +6,7 @@
 mod arguments;
 pub mod cgroups;
 mod drill;
+mod ending;
 mod feeder;
 mod hierarchy;
 mod insist;
@@ -25,6 +26,7 @@ pub mod slots;
 mod watchdog;
 
 pub use drill::{DrillError, drill, drill_reach};
+pub(crate) use ending::end_round;
 pub(crate) use hierarchy::sweep;
 pub use limits::Limits;
 pub(crate) use pulse::Watch as PulseWatch;

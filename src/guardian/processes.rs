@@ -7,19 +7,17 @@
 //! reach is a process that did all of that and lost its leader before: only a control group holds
 //! such a one.
 
+use super::ending::end_round;
 use super::records::GuestRecord;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-
-/// Looks for new members before the found ones are ended all the same.
-const FREEZE_ROUNDS: usize = 6;
 
 /// One process as the kernel shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +50,11 @@ impl Process {
     /// # Errors
     /// Nothing says whether there is one.
     pub fn find(pid: i32) -> io::Result<Option<Process>> {
-        match fs::read(format!("/proc/{pid}/stat")) {
-            Ok(stat) => Ok(Process::parse(&stat)),
+        // The kernel gives the whole line to one call; it is far shorter than that.
+        let mut line = [0; 4096];
+        let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut line));
+        match read {
+            Ok(n) => Ok(Process::parse(&line[..n])),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
             Err(e) => Err(io::Error::new(e.kind(), format!("process {pid}: {e}"))),
@@ -158,7 +159,17 @@ pub type Marks = Option<(GuestId, Token)>;
 
 pub use super::scan::{Scan, passes};
 
+/// Which marks lead to processes, beside records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Those of guests.
+    Guests,
+    /// Those of what agents started.
+    Agents,
+}
+
 /// Which processes are meant.
+#[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     /// The run directory of the marks.
     pub dir: &'a Path,
@@ -172,7 +183,17 @@ impl Wanted<'_> {
     /// The processes of `scan` that are meant and not gone. Never this process, nor the first.
     #[must_use]
     pub fn among(&self, scan: &Scan) -> BTreeSet<i32> {
+        self.among_kind(scan, Kind::Guests)
+    }
+
+    /// The same, by the marks of a kind.
+    #[must_use]
+    pub fn among_kind(&self, scan: &Scan, kind: Kind) -> BTreeSet<i32> {
         let all = &scan.all;
+        let marks = match kind {
+            Kind::Guests => &scan.marked,
+            Kind::Agents => &scan.agents,
+        };
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         // An id can be given anew only when group and session of the old holder are empty, so
         // another process under the leader's id means that nothing is left by that id.
@@ -189,18 +210,20 @@ impl Wanted<'_> {
                 by_id.contains(&p.pid)
                     || by_id.contains(&p.group)
                     || by_id.contains(&p.session)
-                    || scan.marked.get(&p.pid).is_some_and(|m| (self.marked)(*m))
+                    || marks.get(&p.pid).is_some_and(|m| (self.marked)(*m))
             })
             .map(|p| p.pid)
             .collect();
-        loop {
-            let before = found.len();
-            let children = all.values().filter(|p| found.contains(&p.parent));
-            let children: Vec<i32> = children.map(|p| p.pid).collect();
-            found.extend(children);
-            if found.len() == before {
-                break;
-            }
+        if found.is_empty() {
+            return found;
+        }
+        let mut children: Vec<(i32, i32)> = all.values().map(|p| (p.parent, p.pid)).collect();
+        children.sort_unstable();
+        let mut open: Vec<i32> = found.iter().copied().collect();
+        while let Some(parent) = open.pop() {
+            let first = children.partition_point(|(of, _)| *of < parent);
+            let of = children[first..].iter().take_while(|(of, _)| *of == parent);
+            open.extend(of.map(|(_, pid)| *pid).filter(|pid| found.insert(*pid)));
         }
         found.retain(|pid| *pid > 1 && *pid != me && all.get(pid).is_some_and(|p| !p.gone()));
         found
@@ -212,34 +235,13 @@ impl Wanted<'_> {
     /// # Errors
     /// The processes cannot be listed, or one of them cannot be signalled.
     pub fn end(&self) -> io::Result<usize> {
-        let mut scan = Scan::take(Some(self.dir))?;
-        let mut members = self.among(&scan);
-        if members.is_empty() {
-            return Ok(0);
-        }
-        let mut failed = None;
-        let mut frozen = BTreeSet::new();
-        for _ in 0..FREEZE_ROUNDS {
-            self.groups(&scan.all, Signal::STOP);
-            for pid in members.difference(&frozen) {
-                failed = signal(&scan.all[pid], Signal::STOP).err().or(failed);
-            }
-            frozen.extend(members.iter().copied());
-            scan = Scan::take(Some(self.dir))?;
-            members = self.among(&scan);
-            if members.is_subset(&frozen) {
-                break;
-            }
-        }
-        self.groups(&scan.all, Signal::KILL);
-        for pid in &members {
-            failed = signal(&scan.all[pid], Signal::KILL).err().or(failed);
-        }
-        failed.map_or(Ok(members.len()), Err)
+        let mut look = || Scan::take(Some(self.dir));
+        let [found] = end_round(&mut look, [(self, Kind::Guests)])?;
+        found
     }
 
     /// Signals whole groups at once, where the leader is there to vouch for the id.
-    fn groups(&self, all: &BTreeMap<i32, Process>, signal: Signal) {
+    pub(super) fn groups(&self, all: &BTreeMap<i32, Process>, signal: Signal) {
         for record in self.records {
             let vouched = all
                 .get(&record.pgid)
@@ -309,8 +311,11 @@ mod tests {
             records,
             marked: &|_| false,
         };
-        let marked = BTreeMap::new();
-        wanted.among(&Scan { all, marked }).into_iter().collect()
+        let scan = Scan {
+            all,
+            ..Scan::default()
+        };
+        wanted.among(&scan).into_iter().collect()
     }
 
     #[test]

@@ -11,6 +11,11 @@ use quorate_membership::Time;
 use std::io;
 use std::time::Duration;
 
+/// For this part of K, what the kernel itself says is ending is left to end before all processes are
+/// looked through: a look takes the time that they need for it, and sees them all.
+const PATIENCE: u32 = 4;
+/// Ending all groups again waits for so many times as long as it took.
+const BREATH: u32 = 5;
 /// Between two sweeps for unregistered processes while the lease is over.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -136,14 +141,10 @@ impl Guard {
     }
 
     /// One round: calls off the starts, then ends what is registered or marked.
-    pub(super) fn end(&mut self, look: &Look) {
+    pub(super) fn end(&mut self, look: &Look, kill: Duration) {
         // What needs no look at any other process: nothing here waits for one.
-        let mut wrong = None;
-        if !look.displaced
-            && let Err(e) = cgroups::end(&self.run, self.boot, &|_| true)
-        {
-            wrong = Some(format!("a control group cannot be ended: {e}"));
-        }
+        let mut wrong = self.end_groups(look);
+        let mut dying = self.groups.0;
         for known in self.known.values_mut() {
             if matches!(known.leader, Leader::Unknown) {
                 known.leader = Leader::of(known.record.as_ref());
@@ -169,12 +170,16 @@ impl Guard {
         if let Err(why) = self.resources.end(look.displaced) {
             wrong = Some(why);
         }
-        let (records, marked) = (self.records(), self.marks(look));
-        self.search.ask(|| Ask {
-            records,
-            marked,
-            end: true,
-        });
+        dying += self.known.values().filter(|k| !k.leader.gone()).count();
+        let began = self.ending.map_or(Time::ZERO, |(_, began)| began);
+        if dying == 0 || Clock.now() >= began + kill / PATIENCE {
+            let (records, marked) = (self.records(), self.marks(look));
+            self.search.ask(|| Ask {
+                records,
+                marked,
+                end: true,
+            });
+        }
         if let Some(why) = wrong {
             self.alarm(why);
         }
@@ -182,6 +187,21 @@ impl Guard {
         if let Some(came) = self.word.came() {
             self.alarm(came);
         }
+    }
+
+    /// Ends every group on record, unless that was just done: what runs before all others must leave
+    /// the processors to those that are ending.
+    fn end_groups(&mut self, look: &Look) -> Option<String> {
+        let began = Clock.now();
+        if look.displaced || began < self.groups.1 {
+            return None;
+        }
+        let held = cgroups::end(&self.run, self.boot, &|_| true);
+        let now = Clock.now();
+        let wrong = held.as_ref().err();
+        let wrong = wrong.map(|e| format!("a control group cannot be ended: {e}"));
+        self.groups = (held.unwrap_or(0), now + now.since(began) * BREATH);
+        wrong
     }
 
     /// What is left, in words.

@@ -100,6 +100,8 @@ pub(super) struct Guard {
     pub(super) strays: Strays,
     /// Processes that agents started are left.
     pub(super) agents: bool,
+    /// Groups that held something when all were ended last, and when they are ended again.
+    pub(super) groups: (usize, Time),
     /// The lease end that is being carried out, and when that began.
     pub(super) ending: Option<(Time, Time)>,
     pulse: Raise,
@@ -206,6 +208,7 @@ impl Guard {
             swept: Time::ZERO,
             strays: Strays::No,
             agents: false,
+            groups: (0, Time::ZERO),
             ending: None,
             leave,
         })
@@ -261,7 +264,7 @@ impl Guard {
                     if self.ending.is_none() {
                         self.begin(&look, now);
                     }
-                    self.end(&look);
+                    self.end(&look, kill);
                     // A reset is the other thread's; what is left is ended further all the same.
                     let soon = now + quorate_fencing::guardian::KILL_AGAIN;
                     sleep_until(time(again).min(soon).max(Clock.now()));
@@ -288,6 +291,7 @@ impl Guard {
         self.ending = Some((look.lease_end.unwrap_or(now), now));
         self.valid = self.search.next();
         self.strays = Strays::Unknown;
+        self.groups = (0, Time::ZERO);
         self.known.values_mut().for_each(|k| k.empty = 0);
         self.resources.begin();
     }

@@ -11,8 +11,8 @@ use crate::ocf::MARK_OCF;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -32,7 +32,12 @@ pub struct Scan {
     pub all: BTreeMap<i32, Process>,
     /// Those that carry the marks of the run directory that was asked for.
     pub marked: BTreeMap<i32, Marks>,
+    /// Those that carry the marks of what its agents started.
+    pub agents: BTreeMap<i32, Marks>,
 }
+
+/// What the name of every mark begins with.
+const MARKS: &[u8] = b"QUORATE_";
 
 /// A process that carries marks of quorate.
 #[derive(Debug)]
@@ -130,6 +135,7 @@ impl Scanner {
     fn pass(&self) -> io::Result<Pass> {
         self.passes.fetch_add(1, Ordering::Relaxed);
         let mut pass = Pass::default();
+        let mut environ = Vec::new();
         for pid in pids()? {
             let pid = pid?;
             self.at.store(pid, Ordering::Relaxed);
@@ -138,7 +144,11 @@ impl Scanner {
                 continue;
             };
             pass.all.insert(pid, process);
-            pass.marked.extend(marks(pid)?);
+            if process.gone() {
+                // Its memory went, and its marks with it.
+                continue;
+            }
+            marks(pid, &mut environ, &mut pass.marked)?;
         }
         if pass.all.is_empty() {
             return Err(nothing());
@@ -185,32 +195,37 @@ fn pids() -> io::Result<impl Iterator<Item = io::Result<i32>>> {
     }))
 }
 
-/// The marks in the environment of a process, of whatever run directory.
+/// Adds the marks in the environment of a process, of whatever run directory, to `found`.
 ///
 /// # Errors
 /// The environment is there and cannot be read. One that belongs to another user is no error: only
 /// root ends the guests of others.
-fn marks(pid: i32) -> io::Result<Vec<Marked>> {
-    let environ = match fs::read(format!("/proc/{pid}/environ")) {
-        Ok(environ) => environ,
+fn marks(pid: i32, environ: &mut Vec<u8>, found: &mut Vec<Marked>) -> io::Result<()> {
+    environ.clear();
+    let file = File::open(format!("/proc/{pid}/environ"));
+    // Its size is not asked for: it is told as zero.
+    let read = file.and_then(|f| f.take(u64::MAX).read_to_end(environ));
+    match read {
+        Ok(_) => {}
         Err(e)
             if matches!(
                 e.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
             ) || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
         {
-            return Ok(Vec::new());
+            return Ok(());
         }
         Err(e) => return Err(io::Error::new(e.kind(), format!("process {pid}: {e}"))),
-    };
+    }
+    let ours = environ.split(|b| *b == 0);
+    let ours: Vec<&[u8]> = ours.filter(|pair| pair.starts_with(MARKS)).collect();
     let value = |name: &str| {
-        environ.split(|b| *b == 0).find_map(|pair| {
+        ours.iter().find_map(|pair| {
             let rest = pair.strip_prefix(name.as_bytes())?;
             rest.strip_prefix(b"=")
         })
     };
     let hex = |v: &[u8]| std::str::from_utf8(v).ok().and_then(parse_hex);
-    let mut found = Vec::new();
     for name in [MARK_DIR, MARK_OCF] {
         let (Some(dir), Some(guest)) = (value(name), value(MARK_GUEST)) else {
             continue;
@@ -224,7 +239,7 @@ fn marks(pid: i32) -> io::Result<Vec<Marked>> {
             marks,
         });
     }
-    Ok(found)
+    Ok(())
 }
 
 impl Scan {
@@ -233,34 +248,28 @@ impl Scan {
     /// # Errors
     /// `/proc` cannot be read to its end, or reading it hangs.
     pub fn take(dir: Option<&Path>) -> io::Result<Scan> {
-        match dir {
-            Some(dir) => Scan::take_by(dir, MARK_DIR),
+        let Some(dir) = dir else {
             // Nothing here waits for another process.
-            None => {
-                let mut scan = Scan::default();
-                for pid in pids()? {
-                    let pid = pid?;
-                    scan.all.extend(Process::find(pid)?.map(|p| (pid, p)));
-                }
-                match scan.all.is_empty() {
-                    true => Err(nothing()),
-                    false => Ok(scan),
-                }
+            let mut scan = Scan::default();
+            for pid in pids()? {
+                let pid = pid?;
+                scan.all.extend(Process::find(pid)?.map(|p| (pid, p)));
             }
-        }
-    }
-
-    /// The same by another mark than that of guests' processes.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read to its end, or reading it hangs.
-    pub fn take_by(dir: &Path, mark: &str) -> io::Result<Scan> {
+            return match scan.all.is_empty() {
+                true => Err(nothing()),
+                false => Ok(scan),
+            };
+        };
         let pass = scanner().ask()?;
         let dir = dir.as_os_str().as_bytes();
-        let of = pass.marked.iter();
-        let marked = of.filter(|m| m.name == mark && m.dir == dir);
+        let by = |name: &str| {
+            let of = pass.marked.iter();
+            let of = of.filter(|m| m.name == name && m.dir == dir);
+            of.map(|m| (m.pid, m.marks)).collect()
+        };
         Ok(Scan {
-            marked: marked.map(|m| (m.pid, m.marks)).collect(),
+            marked: by(MARK_DIR),
+            agents: by(MARK_OCF),
             all: pass.all.clone(),
         })
     }

@@ -1,10 +1,10 @@
 //! The guardian's look through all processes, on a thread of its own: what left its group, or has
 //! none, is found and ended there. It may hang; then it has not answered, and nothing is gone.
 
-use super::processes::Wanted;
+use super::ending::end_round;
+use super::processes::{Kind, Wanted};
 use super::records::{GuestRecord, RunDir};
 use super::scan::Scan;
-use crate::ocf::end_round;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
 use std::io;
@@ -124,11 +124,20 @@ fn look(run: &RunDir, number: u64, ask: Ask) -> Found {
             Marked::Lives(lives) => marks.is_some_and(|life| lives.contains(&life)),
         },
     };
+    let mut take = || Scan::take(Some(run.path()));
     let (guests, agents) = if ask.end {
-        (wanted.end(), end_round(run, &|_| true))
+        let started = Wanted {
+            records: &[],
+            marked: &|_| true,
+            ..wanted
+        };
+        let meant = [(&wanted, Kind::Guests), (&started, Kind::Agents)];
+        match end_round(&mut take, meant) {
+            Ok([guests, agents]) => (guests, agents),
+            Err(e) => (Err(io::Error::new(e.kind(), e.to_string())), Err(e)),
+        }
     } else {
-        let scan = Scan::take(Some(run.path()));
-        (scan.map(|scan| wanted.among(&scan).len()), Ok(0))
+        (take().map(|scan| wanted.among(&scan).len()), Ok(0))
     };
     Found {
         number,

@@ -10,14 +10,14 @@ use super::agent::{self, MARK_OCF, Seen};
 use super::registry::{self, Held, Registration};
 use crate::agents::{AgentEnding, AgentExit, OUTPUT_MAX, end_descendants, handle_of, take_job};
 use crate::clock::Clock;
-use crate::guardian::cgroups;
-use crate::guardian::processes::{Scan, Wanted, signal};
+use crate::guardian::processes::{Kind, Scan, Wanted};
 use crate::guardian::records::{self, GuestRecord, MARK_EPOCH, MARK_GUEST, RunDir};
+use crate::guardian::{cgroups, end_round};
 use quorate_membership::Time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, getpid, set_child_subreaper, setsid};
+use rustix::process::{getpid, set_child_subreaper, setsid};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -431,7 +431,14 @@ pub(super) fn group(of: &Registration) -> GuestRecord {
 fn end_left(run: &RunDir, of: &Registration, until: Time) -> Result<(), String> {
     loop {
         let left = cgroups::end_with(run, of.boot, &|life| life == of.life(), || {
-            end_round(run, &|life| life == Some(of.life()))
+            let wanted = Wanted {
+                dir: run.path(),
+                records: &[],
+                marked: &|life| life == Some(of.life()),
+            };
+            let mut look = || Scan::take(Some(run.path()));
+            let [found] = end_round(&mut look, [(&wanted, Kind::Agents)])?;
+            found
         });
         match left {
             Ok(0) => return Ok(()),
@@ -440,35 +447,6 @@ fn end_left(run: &RunDir, of: &Registration, until: Time) -> Result<(), String> 
             }
             Err(e) if Clock.now() >= until => return Err(e.to_string()),
             _ => thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
-/// One round: freezes what is found until nothing new is, then ends it; says how many there were.
-pub(crate) fn end_round(
-    run: &RunDir,
-    meant: &dyn Fn(Option<registry::Life>) -> bool,
-) -> io::Result<usize> {
-    let mut frozen = BTreeSet::new();
-    let mut failed = None;
-    loop {
-        let scan = Scan::take_by(run.path(), MARK_OCF)?;
-        let wanted = Wanted {
-            dir: run.path(),
-            records: &[],
-            marked: meant,
-        };
-        let members = wanted.among(&scan);
-        let new: Vec<i32> = members.difference(&frozen).copied().collect();
-        if new.is_empty() || frozen.len() > 4096 {
-            for pid in &members {
-                failed = signal(&scan.all[pid], Signal::KILL).err().or(failed);
-            }
-            return failed.map_or(Ok(members.len()), Err);
-        }
-        for pid in new {
-            failed = signal(&scan.all[&pid], Signal::STOP).err().or(failed);
-            frozen.insert(pid);
         }
     }
 }

@@ -18,6 +18,5 @@ mod watch;
 
 pub use agent::{MARK_OCF, default_dirs, find};
 pub use driver::{Ocf, Settings};
-pub(crate) use keeper::end_round;
 pub use keeper::{ocf_run_main, ocf_stop_main};
 pub use metadata::Metadata;

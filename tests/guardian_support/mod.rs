@@ -47,7 +47,11 @@ impl Lab {
     }
 
     pub fn guardian(&self) -> Guardian {
-        let check = Duration::from_millis(20);
+        self.guardian_with(Duration::from_millis(20))
+    }
+
+    /// A guardian that looks at the lease every `check`.
+    pub fn guardian_with(&self, check: Duration) -> Guardian {
         Guardian::new(
             PROGRAM.into(),
             self.run.clone(),

@@ -5,7 +5,7 @@ use crate::guardian_support::{Lab, PROGRAM, eventually};
 use quorate::guardian::processes::{Process, Scan};
 use quorate::guardian::records::RunDir;
 use quorate::ocf::registry::{self, Known};
-use quorate::ocf::{MARK_OCF, Ocf, Settings};
+use quorate::ocf::{Ocf, Settings};
 use quorate_membership::BootId;
 use quorate_recovery::guest::{Definition, GuestSpec, Needs};
 use std::collections::BTreeMap;
@@ -157,8 +157,8 @@ impl Bench {
 
     /// Processes that resources have left running.
     pub fn left(&self) -> Vec<Process> {
-        let scan = Scan::take_by(self.lab.run.path(), MARK_OCF).expect("/proc");
-        let marked = scan.marked.keys().filter_map(|pid| scan.get(*pid));
+        let scan = Scan::take(Some(self.lab.run.path())).expect("/proc");
+        let marked = scan.agents.keys().filter_map(|pid| scan.get(*pid));
         marked.filter(|p| !p.gone()).copied().collect()
     }
 }
