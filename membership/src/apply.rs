@@ -49,6 +49,8 @@ pub struct NotAdmitted {
     pub why: String,
     /// It may be a copy of a host that still runs: an operator should know.
     pub copy: bool,
+    /// Nothing that time brings will change it: an operator has to.
+    pub lasting: bool,
 }
 
 type Judged = Result<(), String>;
@@ -290,25 +292,30 @@ impl<A: Application> State<A> {
         profile: &Profile,
         emptied: bool,
     ) -> Result<Admission, NotAdmitted> {
-        let void = |why: String| Err(NotAdmitted { why, copy: false });
+        let refused = |why: String, lasting: bool| {
+            let copy = false;
+            Err(NotAdmitted { why, copy, lasting })
+        };
+        let void = |why: String| refused(why, false);
+        let lasting = |why: String| refused(why, true);
         let cluster = &self.cluster;
         if let Some((_, store)) = cluster.voters.iter().find(|(n, _)| *n == node)
             && *store != profile.store
         {
-            return void(format!(
+            return lasting(format!(
                 "store {} is not the one that votes for {node}",
                 profile.store
             ));
         }
         let mut others = cluster.hosts.iter().filter(|(n, _)| **n != node);
         if let Some((other, _)) = others.find(|(_, h)| h.profile.name == profile.name) {
-            return void(format!("the name {:?} belongs to {other}", profile.name));
+            return lasting(format!("the name {:?} belongs to {other}", profile.name));
         }
         let Some(old) = cluster.hosts.get(&node) else {
             return Ok(Admission::First);
         };
         if old.profile.store != profile.store {
-            return void(format!(
+            return lasting(format!(
                 "{node} is store {}, not {}",
                 old.profile.store, profile.store
             ));
@@ -347,6 +354,7 @@ impl<A: Application> State<A> {
                     old.incarnation
                 ),
                 copy: true,
+                lasting: false,
             });
         }
         if old.open_revoke().is_some() && !planted("admit-over-revoke") {

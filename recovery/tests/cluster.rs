@@ -89,6 +89,28 @@ fn guests_of_a_host_that_loses_power_run_elsewhere_after_its_lease_is_over() {
 }
 
 #[test]
+fn a_host_that_bears_the_name_of_another_is_not_admitted_and_alerts_say_why() {
+    let mut rig = Rig::new(4);
+    rig.run(3_000);
+    rig.kill_daemon(NodeId(4));
+    rig.names.insert(NodeId(4), "h3");
+    rig.start_daemon(NodeId(4));
+    rig.run(2_000);
+    let before = rig.node(1).member().cluster().applied;
+    rig.run(60_000);
+    let record = &rig.node(1).member().cluster().hosts[&NodeId(4)];
+    assert_eq!(record.profile.name, "h4", "its last life stands");
+    let told = rig.heard(EventKind::Alert);
+    let told = told.iter().filter(|t| t.contains("\"h3\" belongs to"));
+    // Once per lease, not in every round.
+    let told = told.count();
+    assert!((5..30).contains(&told), "{told}");
+    // The log holds renewals of the term, four a second at most, and no admission that is void.
+    let entries = rig.node(1).member().cluster().applied - before;
+    assert!(entries < 60 * 5, "{entries}");
+}
+
+#[test]
 fn a_daemon_that_restarts_inside_its_lease_keeps_its_guests() {
     let mut rig = Rig::new(3);
     rig.run(3_000);

@@ -248,7 +248,7 @@ impl<A: Application> Member<A> {
             let admission = self.state.admission(node, incarnation, &profile, emptied);
             let why = match admission {
                 Ok(_) if doubled => Some("an earlier incarnation of it is heard beside it".into()),
-                Err(e) if e.copy => Some(e.why),
+                Err(e) if e.copy || e.lasting => Some(e.why),
                 Err(_) => continue,
                 Ok(_) => None,
             };

@@ -88,6 +88,8 @@ pub(crate) struct Rig {
     /// Whether a hypervisor resets when told to, and answers probes.
     pub(crate) resets: bool,
     pub(crate) probes: bool,
+    /// Hosts that bear another name than theirs.
+    pub(crate) names: BTreeMap<NodeId, &'static str>,
     /// A guest that no hypervisor can end.
     pub(crate) never_ends: Option<GuestId>,
 }
@@ -131,6 +133,7 @@ impl Rig {
             locks: BTreeMap::new(),
             resets: false,
             probes: false,
+            names: BTreeMap::new(),
             never_ends: None,
         };
         for i in 1..=n {
@@ -217,7 +220,10 @@ impl Rig {
             image: m.image.clone(),
             promises: m.promises.clone(),
             profile: Profile {
-                name: format!("h{}", n.0),
+                name: self
+                    .names
+                    .get(&n)
+                    .map_or_else(|| format!("h{}", n.0), |name| (*name).to_owned()),
                 store: m.image.store,
                 boot: BootId(m.boot),
                 witness: false,
