@@ -433,12 +433,8 @@ impl<A: Application> Member<A> {
         }
         if now >= self.next_tick {
             let t = self.cluster().timing.election;
-            self.next_tick = now
-                + if self.replica.is_some() {
-                    t / ELECTION_TICKS
-                } else {
-                    t
-                };
+            let ticks = self.replica.as_ref().map_or(1, |_| ELECTION_TICKS);
+            self.next_tick = now + t / ticks;
             if let Some(replica) = &mut self.replica {
                 replica.tick();
             }

@@ -6,6 +6,7 @@
 //! own records say that no two copies of a guest ever ran at once.
 
 // Hidden ones are for the tests of the real daemon, which play other stories on the same rack.
+mod below;
 mod guest;
 #[doc(hidden)]
 pub mod judge;
