@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 seeds="${1:-5000}"
 sim=target/hunt/quorate-sim
-step() { printf '\n== %s\n' "$*"; }
+. scripts/step.sh
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -46,3 +46,4 @@ cmp "$work/first" "$work/second"
 target/debug/quorate-sim hashes --seeds 20 >"$work/second"
 cmp "$work/first" "$work/second"
 echo "20 seeds agree"
+step_end

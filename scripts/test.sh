@@ -8,15 +8,21 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 seeds="${HUNT_SEEDS:-5000}"
 
+# How long each step took, in the order they ended.
+QUORATE_STEPS=$(mktemp)
+export QUORATE_STEPS
+
 # A test that cannot run here appends `name: reason` to this file.
 if [ -z "${QUORATE_SKIPPED:-}" ]; then
     QUORATE_SKIPPED=$(mktemp)
-    trap 'rm -f "$QUORATE_SKIPPED"' EXIT
+    trap 'rm -f "$QUORATE_SKIPPED" "$QUORATE_STEPS"' EXIT
+else
+    trap 'rm -f "$QUORATE_STEPS"' EXIT
 fi
 export QUORATE_SKIPPED
 : >"$QUORATE_SKIPPED"
 
-step() { printf '\n== %s\n' "$*"; }
+. scripts/step.sh
 skip() { printf '%s\n' "$*" >>"$QUORATE_SKIPPED"; }
 
 step "format"
@@ -29,19 +35,20 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 step "dependencies"
-if command -v cargo-deny >/dev/null 2>&1; then
-    # Advisories need the network; they are looked at where it is there.
-    cargo deny --offline check bans licenses sources
+# Advisories need the network; they are looked at where it is there.
+if deny=$(scripts/deny.sh); then
+    "$deny" --offline check bans licenses sources
 else
-    skip "cargo deny: cargo-deny is not installed"
-    echo "skipped: cargo-deny is not installed"
+    skip "cargo deny: cargo-deny is not installed and could not be"
+    echo "skipped: cargo-deny is not installed and could not be"
 fi
 
 # One optimised build, with assertions and overflow checks, for demo, daemons, scenarios and hunts.
 step "build of the hunt profile"
 cargo build --workspace --profile hunt --quiet
 
-# Scenarios, the atlas of four voters, a hunt, and one seed, one hash.
+# Scenarios, the atlas of four voters, a hunt, and one seed, one hash. It counts its own steps.
+step_end
 scripts/simulator.sh "$seeds"
 
 # Debian's own agents, where they may be installed; their tests are skipped elsewhere.
@@ -115,7 +122,11 @@ fi
 step "planted bugs"
 cargo test --package quorate-simulator --profile hunt --features mutants --target-dir target/mutants --test planted_bugs
 
-step "skipped"
+step_end
+printf '\n== seconds\n'
+cat "$QUORATE_STEPS"
+
+printf '\n== skipped\n'
 if [ -s "$QUORATE_SKIPPED" ]; then
     sort -u "$QUORATE_SKIPPED"
 else
