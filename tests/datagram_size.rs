@@ -61,6 +61,7 @@ fn every_datagram_fits_the_smallest_packet_of_any_network() {
     };
     let founding = Founding {
         cluster: ClusterId(u128::MAX),
+        rules: quorate_membership::states::RULES,
         voters: (1..=7)
             .map(|n| (NodeId(u32::MAX - n), StoreId(u128::MAX)))
             .collect(),

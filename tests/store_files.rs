@@ -30,6 +30,7 @@ fn refused(path: &Path, machine: &str) -> StoreError {
 fn founding(cluster: u128, store: StoreId) -> Founding {
     Founding {
         cluster: ClusterId(cluster),
+        rules: quorate_membership::states::RULES,
         voters: vec![(NodeId(1), store), (NodeId(2), StoreId(2))],
         timing: Timing::default(),
         proof: ProofPolicy::Device,

@@ -263,6 +263,7 @@ fn datagrams_are_numbered_as_the_page_says() {
     );
     let founding = Founding {
         cluster: ClusterId(9),
+        rules: quorate_membership::states::RULES,
         voters: vec![(NodeId(1), StoreId(1))],
         timing: Timing::fast(),
         proof: ProofPolicy::Device,
@@ -339,6 +340,7 @@ fn session_messages_are_numbered_as_the_page_says() {
                 },
             ),
             ("Superseded", Stream::Superseded { life: 5 }),
+            ("Whole", Stream::Whole),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});
@@ -505,6 +507,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
                     number: 2,
                 },
             ),
+            ("Rules", Entry::Rules { version: 2 }),
         ],
     );
     let guest = GuestId(token(5).0);
@@ -576,8 +579,9 @@ const ACK: &str = "\
     5172010132000000be1b6f21feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030002 \
     0207fd8877665544332211fb2c010301";
 const OBSERVATION: &str = "\
-    51720101490000000de71c06feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030003 \
-    03040000fc00093d0000fcffffffff01050900fb00080105fd460000000000010001fc80b2e60e";
+    517201015c00000038738ef5feffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030003 \
+    03040000fc00093d0000fcffffffff01050900fb00080105fd460000000000010001fc80b2e60efd410000000000 \
+    0100fd887766554433221101";
 const INVITE: &str = "\
     5172010128000000e277b16cfeffeeddccbbaa99887766554433221100010207fd8877665544332211fbe8030005 \
     010903010203";

@@ -200,6 +200,14 @@ impl<A: Application> State<A> {
                 incarnation,
                 number,
             } => self.word(*host, *incarnation, *number, None),
+            Entry::Rules { version } if *version > self.cluster.rules => {
+                self.cluster.rules = *version;
+                Ok(())
+            }
+            Entry::Rules { version } => Err(format!(
+                "rules of version {version} are not above those of version {}",
+                self.cluster.rules
+            )),
         }
     }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Cluster {
     /// The cluster's name.
     pub id: ClusterId,
+    /// The version of the rules by which the log is applied from here on.
+    pub rules: u16,
     /// The current epoch.
     pub epoch: Epoch,
     /// Its voters, slot 1 first.
@@ -181,6 +183,7 @@ impl Cluster {
     pub fn new(founding: &Founding) -> Cluster {
         Cluster {
             id: founding.cluster,
+            rules: founding.rules,
             epoch: Founding::EPOCH,
             voters: founding.voters.clone(),
             timing: founding.timing.clone(),

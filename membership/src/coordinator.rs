@@ -3,6 +3,7 @@
 use crate::cluster::Term;
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
+use crate::states::next_compared;
 use crate::time::Time;
 use crate::timing::Timing;
 use std::collections::BTreeMap;
@@ -76,16 +77,26 @@ impl Office {
         std::mem::take(&mut self.vacant)
     }
 
-    /// Whether a renewal is due: the first at once, then four per lease.
-    pub(crate) fn renewal(&mut self, now: Time, timing: &Timing) -> Option<(Token, u64)> {
+    /// Whether a renewal is due: the first at once, then four per lease. `compare`: it is to be one at
+    /// which states are compared.
+    pub(crate) fn renewal(
+        &mut self,
+        now: Time,
+        timing: &Timing,
+        compare: bool,
+    ) -> Option<(Token, u64)> {
         let held = self.held.as_mut().filter(|_| !self.retired)?;
         let period = timing.coordinator_lease / 4;
         if held.last_sent.is_some_and(|at| now.since(at) < period) {
             return None;
         }
         held.last_sent = Some(now);
-        let number = held.next;
-        held.next += 1;
+        let number = if compare {
+            next_compared(held.next)
+        } else {
+            held.next
+        };
+        held.next = number + 1;
         held.sent.insert(number, now);
         while held.sent.len() > 64 {
             held.sent.pop_first();
@@ -160,11 +171,11 @@ mod tests {
         let now = Time::from_millis(1_000);
         let mut office = Office::default();
         office.term(now, ME, LIFE, Some(term(5)), &timing);
-        let (held, number) = office.renewal(now, &timing).expect("due");
+        let (held, number) = office.renewal(now, &timing, false).expect("due");
         assert!(!office.renewed(now, held, number, &timing));
         assert!(office.acting(now).is_some());
         let late = now + timing.coordinator_lease * 2;
-        let (held, number) = office.renewal(late, &timing).expect("due");
+        let (held, number) = office.renewal(late, &timing, false).expect("due");
         assert!(office.acting(late).is_none());
         assert!(office.renewed(late, held, number, &timing), "it resumes");
         assert!(office.acting(late).is_some());
@@ -173,12 +184,12 @@ mod tests {
         assert!(office.acting(now).is_none() && !office.sought());
         assert!(
             office
-                .renewal(now + timing.coordinator_lease, &timing)
+                .renewal(now + timing.coordinator_lease, &timing, false)
                 .is_none()
         );
         // A proposal of ours that was still on its way.
         office.term(now, ME, LIFE, Some(term(6)), &timing);
-        assert!(office.acting(now).is_none() && office.renewal(now, &timing).is_none());
+        assert!(office.acting(now).is_none() && office.renewal(now, &timing, false).is_none());
         assert_eq!(office.resign(now), Some((term(6).token, true)));
         office.term(now, ME, LIFE, None, &timing);
         assert_eq!(office.resign(now), None);

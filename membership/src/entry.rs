@@ -147,6 +147,11 @@ pub enum Entry<C> {
         /// Number of the word.
         number: u64,
     },
+    /// From here on the log is applied by these rules; a node that does not know them goes no further.
+    Rules {
+        /// Their version, above the one before.
+        version: u16,
+    },
 }
 
 /// What a node says of itself when it asks to be admitted.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Founding {
     /// The cluster's name.
     pub cluster: ClusterId,
+    /// The version of the rules by which its log is applied at first.
+    pub rules: u16,
     /// The voters of epoch 1, slot 1 first, each with the store it will vote from.
     pub voters: Vec<(NodeId, StoreId)>,
     /// The timing every node runs.

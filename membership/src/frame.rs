@@ -6,6 +6,7 @@ use crate::consensus::{Command, ElectionMessage, LogMessage};
 use crate::entry::{LogEntry, Profile};
 use crate::founding::Founding;
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, Slot, StoreId, Token};
+use crate::states::StateWord;
 use crate::vouch::{Claim, Statement};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,8 @@ pub struct Observation {
     pub durable: u64,
     /// Its answers to standing revokes of them.
     pub answers: Vec<Answer>,
+    /// What it made of the log.
+    pub state: StateWord,
 }
 
 /// A voter's answer to a revoke: it acknowledges that incarnation no more, durably.
@@ -258,6 +261,8 @@ pub enum Stream<C: Command> {
         /// The counter of the admitted incarnation.
         life: u64,
     },
+    /// The sender's state is wrong: it wants the receiver's, and then every decided entry.
+    Whole,
 }
 
 /// Bytes of what one observation says of hosts, as it is cut.
@@ -343,6 +348,11 @@ mod tests {
             silent: silent.clone(),
             durable: u64::MAX,
             answers: answers.clone(),
+            state: StateWord {
+                token: Token(u64::MAX),
+                hash: u64::MAX,
+                rules: u16::MAX,
+            },
         };
         let parts = whole.in_parts();
         assert!(parts.len() > 10, "{}", parts.len());

@@ -8,6 +8,7 @@
 use crate::founding::{Founding, ProofPolicy};
 use crate::frame::Join;
 use crate::id::{ClusterId, NodeId, StoreId};
+use crate::states::RULES;
 use crate::time::Time;
 use crate::timing::Timing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -205,6 +206,7 @@ impl Handshake {
         }
         let founding = Founding {
             cluster: plan.cluster,
+            rules: RULES,
             voters: plan.voters.iter().map(|v| (*v, self.stores[v])).collect(),
             timing: plan.timing.clone(),
             proof: plan.proof,
@@ -236,6 +238,13 @@ impl Handshake {
             return vec![Step::Refuse(format!(
                 "this store has pledged its vote to another cluster than {}",
                 founding.cluster
+            ))];
+        }
+        if founding.rules > RULES {
+            return vec![Step::Refuse(format!(
+                "cluster {} applies its log by rules of version {}, and this build knows those up to \
+                 {RULES}: install the version of the other nodes",
+                founding.cluster, founding.rules
             ))];
         }
         if let Some((_, store)) = founding.voters.iter().find(|(n, _)| *n == self.me)

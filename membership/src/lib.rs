@@ -24,6 +24,7 @@ mod lease;
 pub mod member;
 pub mod mutants;
 pub mod replay;
+pub mod states;
 pub mod store;
 pub mod time;
 pub mod timing;

@@ -19,7 +19,7 @@ use crate::id::{Incarnation, NodeId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
 use crate::replay::ReplayWindow;
-use crate::store::{StopRecord, Write};
+use crate::store::StopRecord;
 use crate::time::Time;
 use crate::verdict::Reports;
 use crate::voter::Grantor;
@@ -34,9 +34,13 @@ mod incoming;
 mod outgoing;
 mod parts;
 mod reading;
+mod snapshots;
+mod states;
 mod stops;
 mod superseded;
 mod vouch;
+
+use snapshots::Snapshots;
 
 pub use parts::{Applied, MemberSetup, Output};
 use superseded::Superseded;
@@ -80,6 +84,7 @@ pub struct Member<A: Application> {
     began: Time,
     windows: BTreeMap<NodeId, Windows>,
     vouching: vouch::Vouching<A::Command>,
+    states: states::States,
     /// Two lives of one node that are heard side by side.
     doubles: BTreeMap<NodeId, Doubles>,
     /// When another machine was last heard that speaks as this node.
@@ -139,13 +144,6 @@ impl Windows {
         }
         self.newer.fresh(life, number)
     }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Snapshots {
-    taken: u64,
-    pending: Option<(u64, Option<u64>)>,
-    durable: u64,
 }
 
 impl<A: Application> Member<A> {
@@ -222,6 +220,7 @@ impl<A: Application> Member<A> {
             by_link: BTreeMap::new(),
             began: now,
             vouching,
+            states: states::States::default(),
             doubles: BTreeMap::new(),
             copied: None,
             superseded: Superseded::default(),
@@ -443,6 +442,7 @@ impl<A: Application> Member<A> {
             self.lead(now);
             self.coordinate(now);
             self.observe(now);
+            self.tell_divided(now);
             self.choose_voter(now);
         }
         self.settle(now);
@@ -511,6 +511,7 @@ impl<A: Application> Member<A> {
                 .durable
                 .min(self.replica.as_ref().map_or(0, Replica::decided)),
             answers: grantor.answers(now, c),
+            state: self.state_word(),
         };
         self.next_report = now + c.timing.heartbeat;
         self.reports.report(now, self.me, whole.clone());
@@ -536,13 +537,18 @@ impl<A: Application> Member<A> {
 
     fn apply_decided(&mut self, now: Time, replayed: bool) {
         loop {
+            if !self.rules_known() {
+                return;
+            }
             let Some(replica) = &self.replica else { return };
             let entries = replica.read_decided(self.state.cluster.applied, APPLY_BATCH);
             if entries.is_empty() {
                 return;
             }
             for entry in entries {
-                self.apply(now, entry, replayed);
+                if self.replica.is_some() && self.rules_known() {
+                    self.apply(now, entry, replayed);
+                }
             }
         }
     }
@@ -613,26 +619,8 @@ impl<A: Application> Member<A> {
             _ => {}
         }
         self.reports.sweep(&self.state.cluster);
-    }
-
-    /// Every so often the whole state becomes durable, so that the log can be cut.
-    fn take_snapshot(&mut self) {
-        let applied = self.state.cluster.applied;
-        if self.snapshot.pending.is_some() || applied < self.snapshot.taken + self.snapshot_every {
-            return;
-        }
-        self.snapshot.taken = applied;
-        match codec::encode(codec::Kind::State, &self.state) {
-            Ok(bytes) => {
-                self.output
-                    .push(Output::Write(Write::Snapshot { applied, bytes }));
-                self.snapshot.pending = Some((applied, None));
-            }
-            // The log is kept instead; it is tried again after as many entries.
-            Err(e) => self.output.push(Output::Alert {
-                node: self.me,
-                text: format!("the state cannot be kept, so the log is not cut: {e}"),
-            }),
+        if let Entry::Renew { number, .. } = entry {
+            self.renewed(now, token, *number, replayed);
         }
     }
 }

@@ -226,6 +226,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: the frames of a copy of a host count as signs of life of the original",
     ),
     (
+        "states-not-compared",
+        "S17: nobody compares what the voters made of the log",
+    ),
+    (
+        "divided-goes-on",
+        "S17: guests are placed and hosts proved over though no quorum made the same of the log",
+    ),
+    (
         "follower-keeps-it-to-itself",
         "L1: a voter that follows another passes on neither the log nor what others propose",
     ),

@@ -8,6 +8,7 @@ use quorate_membership::consensus::{
 };
 use quorate_membership::entry::*;
 use quorate_membership::frame::*;
+use quorate_membership::states::{RULES, StateWord};
 use quorate_membership::store::{Image, StopRecord, Write};
 use quorate_membership::vouch::{Claim, PeerRecord, Standing, Statement, Unvouched};
 use quorate_membership::*;
@@ -96,6 +97,7 @@ const INCARNATION: Incarnation = Incarnation {
 fn founding() -> Founding {
     Founding {
         cluster: ClusterId(u128::MAX),
+        rules: quorate_membership::states::RULES,
         voters: (1..=3).map(|n| (NodeId(n), StoreId(n.into()))).collect(),
         timing: Timing::default(),
         proof: ProofPolicy::DeviceAndLease,
@@ -170,6 +172,7 @@ fn entries() -> Vec<LogEntry<Command>> {
             timing: term,
         });
     }
+    bodies.push(Entry::Rules { version: 2 });
     bodies.push(Entry::Unarmed {
         host,
         incarnation,
@@ -358,6 +361,11 @@ fn frames() -> Vec<Frame<Status>> {
                 revoke: Token::new(Epoch(1), 8),
                 age: Duration::from_millis(7),
             }],
+            state: StateWord {
+                token: Token::new(Epoch(1), 9),
+                hash: u64::MAX,
+                rules: RULES,
+            },
         }),
         Datagram::Join(Join::Seeking {
             store: StoreId(u128::MAX),

@@ -109,6 +109,7 @@ macro_rules! surroundings {
             lease_end: $crate::node::written($node.member.lease_end(), &$node.unwritten),
             unarmed: $node.member.word().number > 0 && $node.member.word().armed.is_none(),
             copied: $node.member.copied($now),
+            doubtful: $node.member.state_in_doubt(),
             leaving: $node.leaving.is_some_and(|(why, _)| why != Away::Stop),
         }
     };

@@ -34,6 +34,10 @@ pub(crate) mod kind {
     pub(crate) const LOCKED: u8 = 82;
 }
 
+/// Why nothing is placed and nobody is cut or proved over, while that is not known.
+pub(crate) const DISAGREE: &str =
+    "a quorum of voters has not yet said in this term that it made the same of the log";
+
 /// An attempt on its way to the log.
 #[derive(Clone, Copy, Debug)]
 struct Proposed {
@@ -209,7 +213,7 @@ impl Planner {
                 self.results.remove(&token);
                 continue;
             }
-            if member.cool(now, kind::FENCED, token.0, retry) {
+            if member.states_agree() && member.cool(now, kind::FENCED, token.0, retry) {
                 let class = member
                     .app()
                     .fencing
@@ -248,17 +252,24 @@ impl Planner {
             .filter(|(_, h)| h.open_revoke().is_some() || !h.attempts.is_empty())
             .map(|(n, h)| (*n, h.clone()))
             .collect();
+        let agree = member.states_agree();
         for (host, record) in &hosts {
             self.expire_attempts(now, member, *host, record);
-            if let Some(revoke) = record.open_revoke() {
+            if !agree {
+                self.fencing.insert(*host, DISAGREE.to_owned());
+            } else if let Some(revoke) = record.open_revoke() {
                 match self.fence(now, until, member, *host, record, revoke) {
                     Ok(()) => drop(self.fencing.remove(host)),
                     Err(why) => drop(self.fencing.insert(*host, why)),
                 }
             }
         }
-        self.judge_stranded(now, member);
-        self.place(now, member);
+        if agree {
+            self.judge_stranded(now, member);
+            self.place(now, member);
+        } else {
+            self.wait_for_states(member);
+        }
     }
 
     /// Enters what hosts say they have closed, each in its admitted incarnation: a later one may be a

@@ -9,6 +9,7 @@ use crate::guest::Wanted;
 use crate::hold::{HoldKind, HoldReason, RELEASED, Released, ReleasedBy, Words};
 use crate::machine::Guests;
 use crate::mutants::planted;
+use crate::planner::DISAGREE;
 use quorate_membership::cluster::PROPOSALS_REMEMBERED;
 use quorate_membership::entry::{Entry, Ground, LogEntry, Proof, ProposalId};
 use quorate_membership::{Member, Outcome, Time, Token};
@@ -279,6 +280,11 @@ fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Tra
                 return Err(format!(
                     "host {name:?} was heard {:.1} s ago: it is not off",
                     silent.as_secs_f64()
+                ));
+            }
+            if !member.states_agree() {
+                return Err(format!(
+                    "{DISAGREE} here: nothing is proved on such a state; try again, on a voter"
                 ));
             }
             if member.answered(node, revoke) < member.cluster().quorum() {

@@ -14,6 +14,7 @@ use quorate_recovery::guest::{Definition, GuestSpec, Needs, Wanted};
 fn cluster(hosts: u32) -> Cluster {
     let founding = Founding {
         cluster: ClusterId(1),
+        rules: quorate_membership::states::RULES,
         voters: vec![(NodeId(1), StoreId(1))],
         timing: Timing::fast(),
         proof: Default::default(),

@@ -8,6 +8,7 @@ mod images;
 mod placing;
 mod remedies;
 mod rig;
+mod states;
 
 use quorate_membership::entry::Away;
 use quorate_membership::{HostState, NodeId};

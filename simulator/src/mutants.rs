@@ -113,6 +113,8 @@ const WAYS: &[(&str, &[Way])] = &[
         "newer-heard-votes-unvouched",
         &[story!("store-set-back-within-a-boot.toml")],
     ),
+    ("states-not-compared", &[Way::Mix("states")]),
+    ("divided-goes-on", &[Way::Mix("states")]),
     ("closed-believed-from-a-copy", &[Way::Mix("clones")]),
     ("boot-id-believed-from-a-clone", &[Way::Mix("clones")]),
     (

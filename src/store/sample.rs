@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 pub(super) fn founding(node: NodeId, store: StoreId) -> Founding {
     Founding {
         cluster: ClusterId(77),
+        rules: quorate_membership::states::RULES,
         voters: vec![
             (node, store),
             (NodeId(2), StoreId(2)),

@@ -5,6 +5,7 @@ use quorate_membership::entry::{Armed, ArmedClass, Entry, LogEntry, ProposalId};
 use quorate_membership::frame::{
     Ack, Answer, Beat, Datagram, Frame, Header, Join, Observation, Part,
 };
+use quorate_membership::states::StateWord;
 use quorate_membership::{ClusterId, Epoch, Incarnation, NodeId, Slot, Token};
 use quorate_recovery::command::{Closure, Command, GuestStatus, GuestWord};
 use quorate_recovery::contract::NodeFrame;
@@ -96,6 +97,11 @@ pub(crate) fn observation() -> Observation {
             revoke: token(70),
             age: Duration::from_millis(1250),
         }],
+        state: StateWord {
+            token: token(65),
+            hash: 0x1122_3344_5566_7788,
+            rules: 1,
+        },
     }
 }
 

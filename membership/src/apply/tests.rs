@@ -59,6 +59,7 @@ impl Log {
     fn new(proof: ProofPolicy) -> Log {
         let founding = Founding {
             cluster: ClusterId(1),
+            rules: crate::states::RULES,
             voters: (1..=3).map(|n| (NodeId(n), StoreId(n.into()))).collect(),
             timing: Timing::fast(),
             proof,

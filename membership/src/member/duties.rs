@@ -63,7 +63,7 @@ impl<A: Application> Member<A> {
     /// A leader asks for a term; the holder of one renews it; an undecided tail is nudged.
     pub(super) fn lead(&mut self, now: Time) {
         let t = self.cluster().timing.clone();
-        if let Some((term, number)) = self.office.renewal(now, &t) {
+        if let Some((term, number)) = self.office.renewal(now, &t, !self.states_agree()) {
             self.propose_as_leader(now, Entry::Renew { term, number });
         }
         self.succeed(now);
@@ -132,6 +132,7 @@ impl<A: Application> Member<A> {
             };
             if self.reports.expired(now, &self.state.cluster, host, revoke)
                 && (record.armed.is_some() || planted("unarmed-lease-proves"))
+                && self.states_agree()
                 && self.cool(now, kind::EXPIRED, revoke.0, retry)
             {
                 let (incarnation, proof) = (record.incarnation, Proof::LeaseExpired);

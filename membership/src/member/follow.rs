@@ -9,6 +9,7 @@ use crate::entry::LogEntry;
 use crate::frame::{Datagram, Frame, Stream};
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
+use crate::states::RULES;
 use crate::store::{StopRecord, Write};
 use crate::time::Time;
 use crate::vouch::Standing;
@@ -190,11 +191,15 @@ impl<A: Application> Member<A> {
                     self.feeds.insert(peer, from);
                 }
             }
+            Stream::Whole => self.hand_over_whole(peer),
             Stream::Feed {
                 epoch,
                 from,
                 entries,
             } => {
+                if self.state_in_doubt() {
+                    return self.count("feed before the state");
+                }
                 if epoch != self.cluster().epoch {
                     return self.count("feed of no use");
                 }
@@ -208,7 +213,7 @@ impl<A: Application> Member<A> {
                     entries.clone()
                 };
                 for (at, entry) in (from..).zip(entries) {
-                    if at == self.state.cluster.applied {
+                    if at == self.state.cluster.applied && self.rules_known() {
                         self.apply(now, entry, false);
                     }
                 }
@@ -223,7 +228,7 @@ impl<A: Application> Member<A> {
                 if epoch != self.cluster().epoch || self.replica.is_some() {
                     return self.count("state of no use");
                 }
-                self.state_received(now, applied, bytes);
+                self.state_received(now, peer, applied, bytes);
             }
         }
         self.settle(now);
@@ -295,7 +300,7 @@ impl<A: Application> Member<A> {
             Some((voter, _)) => Some(voter),
             None => None,
         };
-        let mut voters = self.other_voters();
+        let mut voters = self.followable(self.other_voters());
         let turn = (self.me.0 as usize + self.beat_sequence as usize) % voters.len().max(1);
         voters.rotate_left(turn);
         // Whoever just fell silent is tried again only if there is nobody else.
@@ -303,11 +308,8 @@ impl<A: Application> Member<A> {
         let open = voters.into_iter().find(|v| self.sessions.contains_key(v));
         self.following = open.map(|v| (v, now));
         if let Some((peer, _)) = self.following {
-            let from = self.cluster().applied;
-            self.output.push(Output::Stream {
-                peer,
-                message: Stream::Follow { from },
-            });
+            let message = self.asks_to_follow();
+            self.output.push(Output::Stream { peer, message });
         }
     }
 
@@ -331,6 +333,7 @@ impl<A: Application> Member<A> {
     }
 
     pub(super) fn feed_followers(&mut self) {
+        let trusted = self.state_trusted();
         let Some(replica) = &self.replica else { return };
         let applied = self.state.cluster.applied;
         let epoch = self.state.cluster.epoch;
@@ -342,23 +345,21 @@ impl<A: Application> Member<A> {
                 && !voter
                 && !planted("follower-keeps-it-to-itself");
             if *next < replica.first() || beyond {
-                let bytes = codec::encode(codec::Kind::State, &self.state);
-                let Some(bytes) = bytes.ok().filter(|b| b.len() < MESSAGE) else {
-                    *self
-                        .dropped
-                        .entry("state too long to hand over")
-                        .or_default() += 1;
-                    continue;
+                let message = if trusted {
+                    whole_state(&self.state)
+                } else {
+                    Err("state that no quorum is known to have made")
                 };
-                let message = Stream::State {
-                    epoch,
-                    applied,
-                    bytes,
-                };
-                self.output.push(Output::Stream {
-                    peer: *peer,
-                    message,
-                });
+                match message {
+                    Ok(message) => {
+                        let peer = *peer;
+                        self.output.push(Output::Stream { peer, message });
+                    }
+                    Err(why) => {
+                        *self.dropped.entry(why).or_default() += 1;
+                        continue;
+                    }
+                }
                 *next = applied;
             }
             while *next < applied {
@@ -382,20 +383,40 @@ impl<A: Application> Member<A> {
         }
     }
 
-    fn state_received(&mut self, now: Time, applied: u64, bytes: Vec<u8>) {
-        if applied <= self.cluster().applied {
+    /// Gives a voter whose state is wrong the one of this voter, and every entry from there on.
+    fn hand_over_whole(&mut self, peer: NodeId) {
+        if self.replica.is_none() || !self.state_trusted() {
+            return self.count("state that no quorum is known to have made");
+        }
+        match whole_state(&self.state) {
+            Ok(message) => {
+                self.output.push(Output::Stream { peer, message });
+                self.feeds.insert(peer, self.state.cluster.applied);
+            }
+            Err(why) => self.count(why),
+        }
+    }
+
+    fn state_received(&mut self, now: Time, peer: NodeId, applied: u64, bytes: Vec<u8>) {
+        let doubt = self.state_in_doubt();
+        let asked = self.following.is_some_and(|(v, _)| v == peer);
+        let (own, useful) = (self.cluster().applied, asked || !doubt);
+        if !useful || applied < own || (applied == own && !doubt) {
             return self.count("state of no use");
         }
         let Some(state) = self.state_of(applied, &bytes) else {
             return self.count("state of no use");
         };
         self.take_state(now, applied, state, bytes);
+        self.state_is_whole();
     }
 
     /// The state in `bytes`, if it is one of this cluster after so many entries.
     pub(super) fn state_of(&self, applied: u64, bytes: &[u8]) -> Option<State<A>> {
         let state: State<A> = codec::decode(codec::Kind::State, bytes).ok()?;
-        let fits = state.cluster.id == self.cluster().id && state.cluster.applied == applied;
+        let fits = state.cluster.id == self.cluster().id
+            && state.cluster.applied == applied
+            && state.cluster.rules <= RULES;
         fits.then_some(state)
     }
 
@@ -438,4 +459,15 @@ impl<A: Application> Member<A> {
         let applied = Token::new(self.state.cluster.epoch, self.state.cluster.applied);
         self.sweep_stops(applied);
     }
+}
+
+/// The message that hands a state over.
+fn whole_state<A: Application>(state: &State<A>) -> Result<Stream<A::Command>, &'static str> {
+    let bytes = codec::encode(codec::Kind::State, state);
+    let bytes = bytes.ok().filter(|b| b.len() < MESSAGE);
+    Ok(Stream::State {
+        epoch: state.cluster.epoch,
+        applied: state.cluster.applied,
+        bytes: bytes.ok_or("state too long to hand over")?,
+    })
 }

@@ -257,6 +257,7 @@ impl<A: Application> Member<A> {
         {
             return self.count("report outside the epoch's voters");
         }
+        self.state_heard(now, header.from, report.state);
         self.reports.report(now, header.from, report);
     }
 

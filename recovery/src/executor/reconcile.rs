@@ -156,7 +156,7 @@ impl Executor {
                 }
                 continue;
             }
-            if s.lease_left() <= s.cluster.timing.pause_margin || s.copied {
+            if s.lease_left() <= s.cluster.timing.pause_margin || s.copied || s.doubtful {
                 continue;
             }
             let begun = promise.promised >= r.epoch;

@@ -25,6 +25,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) leaving: bool,
     /// Another machine speaks as this node: nothing is started here.
     pub(crate) copied: bool,
+    /// What was applied here is known to be wrong: nothing is started by it.
+    pub(crate) doubtful: bool,
 }
 
 impl Surroundings<'_> {

@@ -120,6 +120,12 @@ impl Node {
                 let text = format!("lost: {}; view {view}", names.join(", "));
                 event(K::Verdict, hosts.first().map(|(h, ..)| *h), None, text)
             }
+            Entry::Rules { version } => event(
+                K::View,
+                None,
+                None,
+                format!("from here on the log is applied by rules of version {version}"),
+            ),
             Entry::Restore { host, .. } => event(
                 K::Restored,
                 Some(*host),

@@ -6,6 +6,7 @@ use crate::guest::Wanted;
 use crate::hold::Hold;
 use crate::machine::{GuestRecord, Guests};
 use quorate_membership::attest::Word;
+use quorate_membership::states::Agreement;
 use quorate_membership::vouch::Standing;
 use quorate_membership::{HostState, NodeId, Time, Token};
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct Status {
     /// Whether its store is vouched for: `vouched`, `unvouched` (it votes, alarmed), `seeking` (it
     /// does not vote).
     pub store: Standing,
+    /// What the voters made of the log, as far as this node compared it.
+    pub states: StatesRow,
     /// The view.
     pub view: ViewRow,
     /// Entries applied.
@@ -39,6 +42,21 @@ pub struct Status {
     pub dropped: BTreeMap<String, u64>,
     /// What an operator should know, in words.
     pub remarks: Vec<String>,
+}
+
+/// What the voters made of the log.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatesRow {
+    /// `agreed` (a quorum made the same, this voter among them if it votes), `divided` (some differ,
+    /// and none is that of a quorum), `unknown` (too few have said anything), `left` (this node's was
+    /// another than a quorum's, or the rules are not known here: it has left the log).
+    pub verdict: &'static str,
+    /// The entry after which they were compared.
+    pub at: Option<String>,
+    /// Voters that made another state than a quorum.
+    pub differ: Vec<String>,
+    /// The version of the rules by which the log is applied.
+    pub rules: u16,
 }
 
 /// The view in names.
@@ -138,6 +156,21 @@ fn held_remark(guests: &Guests) -> Option<String> {
 }
 
 impl Node {
+    fn states(&self) -> StatesRow {
+        let m = &self.member;
+        let (verdict, at, differ) = match m.agreement() {
+            Agreement::Unknown => ("unknown", None, &[][..]),
+            Agreement::Agreed { at, differ, .. } => ("agreed", Some(at), &differ[..]),
+            Agreement::Divided { at, .. } => ("divided", Some(at), &[][..]),
+        };
+        StatesRow {
+            verdict: if m.left_log() { "left" } else { verdict },
+            at: at.map(ToString::to_string),
+            differ: differ.iter().map(|n| m.cluster().name(*n)).collect(),
+            rules: m.cluster().rules,
+        }
+    }
+
     /// The cluster as this node sees it now.
     #[must_use]
     pub fn status(&self, now: Time) -> Status {
@@ -174,6 +207,7 @@ impl Node {
             remarks.push(format!("this node votes no more, its store failed: {why}"));
         }
         remarks.extend(m.standing_remark());
+        remarks.extend(m.states_remark());
         if let Some((_, why)) = &self.unwritten {
             remarks.push(format!("the lease record cannot be written: {why}"));
         }
@@ -219,6 +253,7 @@ impl Node {
             quorate: m.quorate(now),
             admitted: m.admitted(),
             store: m.standing(),
+            states: self.states(),
             view: ViewRow {
                 number: c.view,
                 members: self.hosts(now),

@@ -1,7 +1,7 @@
 //! Which free guest goes to which host, and when.
 
 use super::standing::ready;
-use super::{Planner, kind, secs};
+use super::{DISAGREE, Planner, kind, secs};
 use crate::command::Command;
 use crate::guest::{GuestId, Wanted};
 use crate::machine::{Blame, GuestRecord, Guests};
@@ -113,6 +113,15 @@ impl Planner {
                 incarnation,
             };
             member.propose(now, Entry::App(placed));
+        }
+    }
+
+    /// Says of every free guest that it waits for the voters to say what they made of the log.
+    pub(super) fn wait_for_states(&mut self, member: &Member<Guests>) {
+        for (id, r) in &member.app().guests {
+            if !r.open() && r.wanted == Wanted::Running {
+                self.waiting.insert(*id, DISAGREE.to_owned());
+            }
         }
     }
 

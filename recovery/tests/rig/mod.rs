@@ -5,7 +5,8 @@ use quorate_membership::entry::{Armed, ArmedClass, Capacity, Profile};
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{
-    BootId, ClusterId, Founding, Incarnation, LinkId, NodeId, StoreId, Time, Timing, Token,
+    BootId, ClusterId, Founding, Incarnation, LinkId, NodeId, State, StoreId, Time, Timing, Token,
+    codec,
 };
 use quorate_recovery::command::Command;
 use quorate_recovery::contract::{
@@ -17,7 +18,7 @@ use quorate_recovery::hold::{HoldKind, HoldReason, Words};
 use quorate_recovery::kinds::GuestKinds;
 use quorate_recovery::lock::{Found, Lock, LockReading};
 use quorate_recovery::observation::{Cause, GuestEvent, Held, HostHealth, Observation};
-use quorate_recovery::{Node, Setup};
+use quorate_recovery::{Guests, Node, Setup};
 use std::collections::BTreeMap;
 
 pub(crate) fn guest(name: &str) -> GuestSpec {
@@ -98,6 +99,7 @@ impl Rig {
     pub(crate) fn new(n: u32) -> Rig {
         let founding = Founding {
             cluster: ClusterId(7),
+            rules: quorate_membership::states::RULES,
             voters: (1..=n).map(|i| (NodeId(i), StoreId(i.into()))).collect(),
             timing: Timing::fast(),
             proof: Default::default(),
@@ -274,6 +276,22 @@ impl Rig {
         for p in peers {
             self.post(p, Fact::SessionDown { peer: n });
         }
+    }
+
+    /// Changes the state on a machine's disk: what its log made up to the last decided entry.
+    pub(crate) fn alter(&mut self, n: NodeId, change: impl FnOnce(&mut State<Guests>)) {
+        let image = &mut self.machines.get_mut(&n).expect("known").image;
+        let mut state: State<Guests> = match &image.snapshot {
+            Some((_, bytes)) => codec::decode(codec::Kind::State, bytes).expect("a state"),
+            None => State::new(&image.founding),
+        };
+        while state.cluster.applied < image.decided {
+            let at = state.cluster.applied - image.trimmed;
+            state.apply(&image.log[usize::try_from(at).expect("small")]);
+        }
+        change(&mut state);
+        let bytes = codec::encode(codec::Kind::State, &state).expect("fits");
+        image.snapshot = Some((state.cluster.applied, bytes));
     }
 
     pub(crate) fn power_off(&mut self, n: NodeId) {

@@ -12,6 +12,7 @@ pub mod s10;
 pub mod s14;
 pub mod s15;
 pub mod s16;
+pub mod s17;
 pub mod s2;
 pub mod s3_s5;
 pub mod s4;

@@ -25,6 +25,7 @@ pub(super) fn entry(node: u32, sequence: u64, body: Entry<Command>) -> LogEntry<
 pub(super) fn image(node: u32) -> Image<Command> {
     let founding = Founding {
         cluster: Default::default(),
+        rules: quorate_membership::states::RULES,
         voters: Vec::new(),
         timing: Timing::fast(),
         proof: ProofPolicy::Device,

@@ -50,6 +50,9 @@ impl<N: SimNode> Sim<N> {
     }
 
     pub(super) fn befalls_store(&mut self, host: usize, fate: Fate) {
+        if fate == Fate::Altered {
+            return self.alter(host);
+        }
         let h = &self.hosts[host];
         if fate == Fate::Copied {
             let copy = Copy {
@@ -92,7 +95,7 @@ impl<N: SimNode> Sim<N> {
                 let delay = SECOND / 2;
                 self.world.after(delay, Event::DaemonStart { host, boot });
             }
-            Fate::SetBackOverBoot | Fate::Copied => {}
+            Fate::SetBackOverBoot | Fate::Copied | Fate::Altered => {}
         }
     }
 

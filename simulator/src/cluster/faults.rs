@@ -445,11 +445,18 @@ impl<N: SimNode> Sim<N> {
     }
 
     /// The settled voters that are linked well enough for L2, by one of them.
-    pub(super) fn hub(&self) -> Option<usize> {
+    pub(super) fn hub(&mut self) -> Option<usize> {
         let voters: Vec<usize> = (0..self.plan.voters).collect();
+        // One with another state than the others leaves the log.
+        let altered: Vec<usize> = voters
+            .iter()
+            .copied()
+            .filter(|v| self.altered(*v))
+            .collect();
         let alive = |v: usize| {
             let up = self.world.is_running(v) && self.world.is_reachable(v);
-            up && !self.world.disk(v).failed && !self.hosts[v].store_failed
+            let fine = up && !self.world.disk(v).failed && !self.hosts[v].store_failed;
+            fine && !altered.contains(&v)
         };
         crate::check::l2::quorum_connected(&voters, alive, |a, b| self.linked(a, b))
     }

@@ -98,6 +98,7 @@ pub(super) fn entry_name(entry: &Entry<Command>) -> &'static str {
         Entry::Admit { .. } => "admit",
         Entry::Armed { .. } => "armed",
         Entry::Unarmed { .. } => "unarmed",
+        Entry::Rules { .. } => "rules",
         Entry::Revoke { .. } => "revoke",
         Entry::Restore { .. } => "restore",
         Entry::Proof { .. } => "proof",

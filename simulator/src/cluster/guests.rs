@@ -478,6 +478,7 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn compare(&mut self) {
         let now = self.world.now();
         let mut reckoned: Vec<usize> = Vec::new();
+        self.count_states();
         for host in 0..self.plan.hosts {
             let Some(node) = &self.nodes[host] else {
                 continue;
@@ -486,7 +487,7 @@ impl<N: SimNode> Sim<N> {
                 let other = self.nodes[*other].as_ref();
                 other.is_some_and(|o| node.agrees(o))
             };
-            if !self.world.is_running(host) || reckoned.iter().any(known) {
+            if !self.world.is_running(host) || reckoned.iter().any(known) || self.differs(host) {
                 continue;
             }
             let agreed = self.s10.state(now, host, (node.applied(), node.state()));

@@ -3,6 +3,7 @@
 use super::action::{DeviceMode, GuardianMode, WatchdogMode};
 use super::copies::Copy;
 use super::minds::Mind;
+use super::states::Altered;
 use crate::mutants;
 use quorate_fencing::guardian::Sight;
 use quorate_membership::attest::Pulse;
@@ -122,6 +123,8 @@ pub(super) struct Host {
     /// Its daemon's next start is none: the machine was reverted with its memory.
     pub(super) same_life: bool,
     pub(super) copy: Option<Copy>,
+    /// What was done to the state on its disk.
+    pub(super) altered: Altered,
     /// The machine at the other end of its session with a node.
     pub(super) partners: BTreeMap<NodeId, usize>,
     pub(super) guardian: Guardian,

@@ -56,6 +56,7 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn finding(&mut self, at: usize, token: Token, finding: Finding) {
+        self.note_order(token);
         let body = &self.audit.log[token.index() as usize - 1].body;
         let name = match &finding {
             Finding::Void(why) => format!("void: {why}"),

@@ -25,6 +25,7 @@ pub mod plan;
 mod probe;
 pub mod report;
 pub mod shapes;
+mod states;
 mod steady;
 mod storage;
 mod subject;
@@ -53,6 +54,7 @@ use crate::check::s7::S7;
 use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::s16::S16;
+use crate::check::s17::S17;
 use crate::check::traffic::Traffic;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
@@ -99,6 +101,7 @@ pub struct Sim<N> {
     s14: S14,
     traffic: Traffic,
     s16: S16,
+    s17: S17,
     /// The images of every guest.
     disks: Vec<images::Disk>,
     l1: Clocks,
@@ -194,6 +197,7 @@ impl<N: SimNode> Sim<N> {
             s14: S14::new(n),
             traffic: Traffic::new(plan.voters),
             s16: S16::default(),
+            s17: S17::default(),
             disks: vec![images::Disk::default(); plan.guests],
             l1: Clocks::new(n),
             locks: locks::Locks::new(plan.guests),

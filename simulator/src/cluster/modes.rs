@@ -34,6 +34,8 @@ pub enum Fate {
     SetBackOverBoot,
     /// The whole machine is reverted to the copy, its memory too: the same life goes on.
     Reverted,
+    /// What its voter made of the log is altered, and the daemon starts from that.
+    Altered,
 }
 
 /// What a hardware watchdog does from now on.

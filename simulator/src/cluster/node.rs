@@ -1,9 +1,9 @@
 //! What the simulator needs of a node: the two calls of the contract, and one look inside.
 
 use crate::world::RunHash;
-use quorate_membership::{Time, codec};
+use quorate_membership::{State, Time, codec};
 use quorate_recovery::contract::{Effect, Fact};
-use quorate_recovery::{Node, Setup};
+use quorate_recovery::{Guests, Node, Setup};
 
 impl SimNode for Node {
     fn new(now: Time, setup: Setup) -> Result<Node, String> {
@@ -28,6 +28,10 @@ impl SimNode for Node {
         let mut hash = RunHash::default();
         hash.bytes(&bytes);
         hash.finish()
+    }
+
+    fn made(&self, state: &State<Guests>) -> bool {
+        *self.member().cluster() == state.cluster && *self.member().app() == state.app
     }
 
     fn agrees(&self, other: &Node) -> bool {
@@ -55,6 +59,9 @@ pub trait SimNode: Sized {
 
     /// A number that stands for the whole state they made.
     fn state(&self) -> u64;
+
+    /// Whether that is the state it made.
+    fn made(&self, state: &State<Guests>) -> bool;
 
     /// Whether both have applied the same number of entries and made the same state of them: found
     /// much faster than by two calls of [`SimNode::state`].

@@ -31,6 +31,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
     let stores: Vec<StoreId> = (0..plan.hosts).map(|_| StoreId(wide())).collect();
     let founding = Founding {
         cluster,
+        rules: quorate_membership::states::RULES,
         voters: (0..plan.voters).map(|h| (id(h), stores[h])).collect(),
         timing: plan.timing.clone(),
         proof: plan.proof,
@@ -62,6 +63,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 marking: false,
                 same_life: false,
                 copy: None,
+                altered: Default::default(),
                 partners: BTreeMap::new(),
                 guardian: Guardian::default(),
                 procs: Vec::new(),
@@ -158,6 +160,7 @@ impl<N: SimNode> Sim<N> {
         match N::new(now, setup) {
             Ok(node) => {
                 self.nodes[host] = Some(node);
+                self.note_state(host);
                 self.timer(host);
             }
             Err(why) => {
@@ -247,6 +250,7 @@ impl<N: SimNode> Sim<N> {
                         .tell(host, MS, Local::fact(Fact::StoreFailed { why }));
                 } else {
                     self.note_writes(&writes);
+                    self.note_orders(&writes);
                     self.world.persist(host, gap, batch, writes);
                 }
             }

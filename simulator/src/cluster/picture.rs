@@ -62,6 +62,7 @@ pub(super) fn stream(message: &NodeStream) -> String {
             format!("propose {}", kinds.join(", "))
         }
         Stream::Follow { from } => format!("follow from {}", from + 1),
+        Stream::Whole => "asks for a right state".into(),
         Stream::Feed { from, entries, .. } => {
             format!("feed {} to {}", from + 1, from + entries.len() as u64)
         }
@@ -112,6 +113,7 @@ fn entry_words(entry: &Entry<Command>) -> String {
                 host(*h)
             )
         }
+        Entry::Rules { version } => format!("Rules {version}"),
         Entry::Unarmed {
             host: h,
             incarnation,

@@ -13,8 +13,8 @@ use quorate_recovery::contract::Reply;
 
 /// What a violation can be of: the promises that have a checker, and a panic of the node.
 pub const PROPERTIES: &[&str] = &[
-    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S14", "S15", "S16", "N1", "N2",
-    "N3", "L1", "L2", "panic",
+    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S14", "S15", "S16", "S17", "N1",
+    "N2", "N3", "L1", "L2", "panic",
 ];
 
 impl<N: SimNode> Sim<N> {

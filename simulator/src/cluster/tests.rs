@@ -190,6 +190,10 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
         0
     }
 
+    fn made(&self, _: &quorate_membership::State<quorate_recovery::Guests>) -> bool {
+        true
+    }
+
     fn agrees(&self, _: &Self) -> bool {
         true
     }

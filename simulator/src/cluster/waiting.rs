@@ -98,7 +98,8 @@ impl<N: SimNode> Sim<N> {
     pub(super) fn look_for_waiting(&mut self) {
         self.world.after(EVERY, Event::Waiting);
         let now = self.world.now();
-        if self.s6.acting(now).is_none() {
+        let differ = self.s17.watches() && (0..self.plan.voters).any(|v| self.differs(v));
+        if self.s6.acting(now).is_none() || differ {
             // Nobody can place anything: that somebody acts in time is what L2 promises.
             return self.l1.all(now);
         }

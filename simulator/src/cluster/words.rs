@@ -205,6 +205,7 @@ impl<N: SimNode> Sim<N> {
                     Fate::SetBack => "set back within its boot",
                     Fate::SetBackOverBoot => "set back, and it boots",
                     Fate::Reverted => "reverted together with its machine's memory",
+                    Fate::Altered => "altered in what it made of the log",
                 };
                 format!("the store of {} is {how}", name(who))
             }

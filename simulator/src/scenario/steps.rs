@@ -225,6 +225,7 @@ impl Step {
             Action::Store { who, fate } => match fate {
                 Fate::Copied => self.host("copy-store", who),
                 Fate::Reverted => self.host("revert", who),
+                Fate::Altered => self.host("alter-state", who),
                 Fate::SetBack | Fate::SetBackOverBoot => {
                     self.host("set-back", who);
                     self.unless("boot", *fate == Fate::SetBackOverBoot, false);

@@ -92,6 +92,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "machine and memory are as they were at the copy; the same life goes on",
     ),
     (
+        "alter-state",
+        "host",
+        "what it made of the log is altered, and it starts from that",
+    ),
+    (
         "clone",
         "host, onto",
         "another machine starts with a copy of its disk",
@@ -216,6 +221,10 @@ pub(super) fn action(
         "revert" => Action::Store {
             who: host!("host"),
             fate: Fate::Reverted,
+        },
+        "alter-state" => Action::Store {
+            who: host!("host"),
+            fate: Fate::Altered,
         },
         "clone" => Action::Clones {
             who: host!("host"),

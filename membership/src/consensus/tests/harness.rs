@@ -46,6 +46,7 @@ pub(super) fn image(slot: u8, slots: u8) -> Image<u64> {
     let store = |slot: u8| StoreId(100 + u128::from(slot));
     let founding = Founding {
         cluster: ClusterId(1),
+        rules: crate::states::RULES,
         voters: (1..=slots)
             .map(|s| (NodeId(u32::from(s)), store(s)))
             .collect(),

@@ -12,7 +12,7 @@ use crate::cluster::Plan;
 use crate::cluster::action::{Action, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
 use guarded::{guardian, stuck, unarmed};
-use kept::{clone, images, locks, set_back, storage, stores};
+use kept::{clone, images, locks, set_back, states, storage, stores};
 use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
@@ -112,6 +112,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "locks",
         "others write the locks of images, or nobody can; operators hold and release; judges that guests run at last",
+    ),
+    (
+        "states",
+        "voters whose state is altered, one or too many, while coordinators and hosts are lost",
     ),
 ];
 
@@ -243,6 +247,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             }
         }
         "guardian" => guardian(rng, &mut plan),
+        "states" => states(rng, &mut plan),
         _ => every(rng, &mut plan, 5 * SECOND, stores),
     }
     plan.timeline.sort_by_key(|(at, _)| *at);

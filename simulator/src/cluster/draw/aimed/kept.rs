@@ -237,3 +237,62 @@ pub(super) fn locks(rng: &mut Rng, plan: &mut Plan) {
     plan.healed = Some(healed);
     plan.end = healed + 45 * SECOND;
 }
+
+/// Voters start from a state that was altered: so few that the others are a quorum and guests run at
+/// last, or so many that none is. Coordinators go, so that others follow them, and hosts with guests.
+pub(super) fn states(rng: &mut Rng, plan: &mut Plan) {
+    if rng.chance(500_000) {
+        devices(rng, plan);
+    }
+    let spare = plan.voters - (plan.voters / 2 + 1);
+    let few = rng.chance(500_000);
+    let first = rng.index(plan.voters);
+    let mut at = BEGIN + rng.range(0, 3 * SECOND);
+    for _ in 0..rng.range(2, 5) {
+        let altered = if few { spare } else { plan.voters };
+        let who = Who::Host((first + rng.index(altered)) % plan.voters);
+        let fate = Fate::Altered;
+        plan.timeline.push((at, Action::Store { who, fate }));
+        let then = at + rng.range(SECOND / 2, 4 * SECOND);
+        let who = Who::Coordinator;
+        let back = rng.range(SECOND, 6 * SECOND);
+        let restart = Some(back);
+        match rng.range(0, 4) {
+            0 => plan.timeline.push((then, Action::Crash { who, restart })),
+            1 => {
+                let back = Some(back);
+                plan.timeline.push((then, Action::PowerOff { who, back }));
+            }
+            2 => {
+                plan.timeline.push((then, Action::Isolate(who)));
+                plan.timeline.push((then + back, Action::Heal));
+            }
+            _ => {}
+        }
+        let lost = then + rng.range(0, 6 * SECOND);
+        let guest = rng.index(plan.guests);
+        if rng.chance(500_000) {
+            let who = Who::HostOf(guest);
+            let back = Some(rng.range(8 * SECOND, 20 * SECOND));
+            plan.timeline.push((lost, Action::PowerOff { who, back }));
+        } else {
+            plan.timeline.push((lost, Action::GuestCrash(guest)));
+        }
+        at = lost + rng.range(SECOND, 8 * SECOND);
+    }
+    plan.end = at + 20 * SECOND;
+    if few {
+        // Who left the log votes again from its next start on.
+        let healed = at + rng.range(SECOND, 6 * SECOND);
+        plan.timeline.sort_by_key(|(at, _)| *at);
+        plan.timeline.push((healed, Action::Calm));
+        for voter in 0..plan.voters {
+            let who = Who::Host(voter);
+            let restart = Some(SECOND / 4);
+            let at = healed + SECOND * (12 + 4 * voter as u64);
+            plan.timeline.push((at, Action::Crash { who, restart }));
+        }
+        plan.healed = Some(healed);
+        plan.end = healed + 80 * SECOND;
+    }
+}

@@ -1,0 +1,269 @@
+//! What a member does with what the voters say of their states (reading 19).
+
+use super::{Member, Output};
+use crate::app::Application;
+use crate::codec;
+use crate::coordinator::Office;
+use crate::frame::Stream;
+use crate::id::{NodeId, Token};
+use crate::mutants::planted;
+use crate::states::{Agreement, RULES, Said, StateWord, compared_at};
+use crate::time::Time;
+use std::time::Duration;
+
+/// Cooldown of what is told of a voter whose state differs; of all of them under the number 0.
+const DIFFERS: u8 = 11;
+/// What lasts is told again after so long.
+const TOLD: Duration = Duration::from_secs(60);
+/// A voter that has so many decided entries still to apply hashes no state on its way, ...
+const BEHIND: u64 = 4096;
+/// ... and one that starts not even with so few: it shall be there soon.
+const BEHIND_AT_START: u64 = 64;
+
+/// The voters' states, and what follows from them here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct States {
+    said: Said,
+    agreement: Agreement,
+    /// Since when no quorum is known to have made the same.
+    divided: Option<Time>,
+    left: Option<Left>,
+}
+
+/// Why this node has left the log for this life.
+#[derive(Clone, Debug)]
+struct Left {
+    why: String,
+    /// The voters whose state is the right one; none where no state will help.
+    right: Vec<NodeId>,
+    /// Their state was taken over.
+    whole: bool,
+}
+
+impl<A: Application> Member<A> {
+    /// What the voters are known to have made of the log.
+    #[must_use]
+    pub fn agreement(&self) -> &Agreement {
+        &self.states.agreement
+    }
+
+    /// Whether orders may rest on the state of this voter: in the present term a quorum made the
+    /// same of the log, this voter among them, and nothing newer says otherwise.
+    #[must_use]
+    pub fn states_agree(&self) -> bool {
+        if planted("states-not-compared") {
+            return true;
+        }
+        let term = self.state.cluster.term.map_or(Token::NONE, |t| t.token);
+        self.states.left.is_none()
+            && match &self.states.agreement {
+                Agreement::Agreed { at, agree, .. } => *at >= term && agree.contains(&self.me),
+                Agreement::Divided { .. } | Agreement::Unknown => planted("divided-goes-on"),
+            }
+    }
+
+    /// Whether what was applied here is known to be wrong, or to be by rules that this build does not
+    /// know: nothing may be started by it.
+    #[must_use]
+    pub fn state_in_doubt(&self) -> bool {
+        self.states.left.as_ref().is_some_and(|left| !left.whole)
+    }
+
+    /// Whether this node has left the log for this life: its state was another than that of a quorum, or
+    /// it does not know the rules.
+    #[must_use]
+    pub fn left_log(&self) -> bool {
+        self.states.left.is_some()
+    }
+
+    /// What an operator should know of the voters' states, in words.
+    #[must_use]
+    pub fn states_remark(&self) -> Option<String> {
+        if let Some(left) = &self.states.left {
+            let state = match (left.whole, left.right.is_empty()) {
+                (true, _) => {
+                    "it follows another voter with a right state, and votes again after a restart \
+                     of its daemon; if it comes to this again, its memory or disk is bad"
+                }
+                (false, false) => "it waits for a right state",
+                (false, true) => "it starts no guest",
+            };
+            return Some(format!("this node has left the log: {}; {state}", left.why));
+        }
+        match &self.states.agreement {
+            Agreement::Divided { at, groups } => Some(self.divided(*at, groups)),
+            Agreement::Agreed { at, agree, differ } if !differ.is_empty() => {
+                Some(self.differing(*at, differ, agree))
+            }
+            Agreement::Agreed { .. } | Agreement::Unknown => None,
+        }
+    }
+
+    /// A renewal of the coordinator's lease was applied: states may be compared after it.
+    pub(super) fn renewed(&mut self, now: Time, token: Token, number: u64, replayed: bool) {
+        if !compared_at(number) || self.grantor.is_none() {
+            return;
+        }
+        let applied = self.state.cluster.applied;
+        let decided = self.replica.as_ref().map_or(applied, |r| r.decided());
+        let most = if replayed { BEHIND_AT_START } else { BEHIND };
+        if decided.saturating_sub(applied) > most {
+            return;
+        }
+        let word = StateWord {
+            token,
+            hash: codec::digest(&self.state),
+            rules: self.state.cluster.rules,
+        };
+        self.states.said.take(self.me, word);
+        self.compare(now);
+        if !replayed {
+            self.report(now);
+        }
+    }
+
+    /// What this voter says of its state.
+    pub(super) fn state_word(&self) -> StateWord {
+        self.states.said.newest(self.me)
+    }
+
+    /// Another voter said what it made of the log.
+    pub(super) fn state_heard(&mut self, now: Time, from: NodeId, word: StateWord) {
+        if self.states.said.newest(from) != word {
+            self.states.said.take(from, word);
+            self.compare(now);
+        }
+    }
+
+    fn compare(&mut self, now: Time) {
+        let cluster = &self.state.cluster;
+        let voters: Vec<NodeId> = cluster.voters.iter().map(|(v, _)| *v).collect();
+        self.states.agreement = self.states.said.judge(&voters, cluster.quorum());
+        match self.states.agreement.clone() {
+            Agreement::Agreed { at, agree, differ } => {
+                if differ.contains(&self.me) && self.states.left.is_none() {
+                    let why = self.differing(at, &[self.me], &agree);
+                    self.leave_log(why, agree.clone());
+                }
+                let me = self.me;
+                for node in differ.into_iter().filter(|n| *n != me) {
+                    if self.cool(now, DIFFERS, node.0.into(), TOLD) {
+                        let text = self.differing(at, &[node], &agree);
+                        self.output.push(Output::Alert { node, text });
+                    }
+                }
+            }
+            Agreement::Divided { .. } | Agreement::Unknown => {}
+        }
+    }
+
+    /// Says that no quorum made the same, once that is not for want of words on their way.
+    pub(super) fn tell_divided(&mut self, now: Time) {
+        let Agreement::Divided { at, groups } = &self.states.agreement else {
+            self.states.divided = None;
+            return;
+        };
+        let t = &self.state.cluster.timing;
+        let patience = t.heartbeat * 2 + t.jitter;
+        let since = *self.states.divided.get_or_insert(now);
+        if now.since(since) < patience {
+            return;
+        }
+        let text = self.divided(*at, groups);
+        if self.cool(now, DIFFERS, 0, TOLD) {
+            let node = self.me;
+            self.output.push(Output::Alert { node, text });
+        }
+    }
+
+    /// Takes no part in the log for the rest of this life; leases are acknowledged as before, and the
+    /// host goes by what a voter in `right` gives it.
+    fn leave_log(&mut self, why: String, right: Vec<NodeId>) {
+        self.replica = None;
+        self.office = Office::default();
+        self.feeds.clear();
+        self.following = None;
+        let text = format!("this node leaves the log: {why}");
+        self.output.push(Output::Alert {
+            node: self.me,
+            text,
+        });
+        self.states.left = Some(Left {
+            why,
+            right,
+            whole: false,
+        });
+    }
+
+    /// Whether this build knows the rules by which the log is applied from here on; if not, it goes
+    /// no further.
+    pub(super) fn rules_known(&mut self) -> bool {
+        let cluster = &self.state.cluster;
+        if cluster.rules <= RULES {
+            return true;
+        }
+        if self.states.left.is_none() {
+            let why = format!(
+                "behind entry {} it is applied by rules of version {}, and this build knows those up \
+                 to {RULES}: install the version of the other nodes",
+                Token::new(cluster.epoch, cluster.applied),
+                cluster.rules
+            );
+            self.leave_log(why, Vec::new());
+        }
+        false
+    }
+
+    /// Whether the state applied here may be handed to others: a quorum made the same.
+    pub(super) fn state_trusted(&self) -> bool {
+        planted("states-not-compared")
+            || matches!(&self.states.agreement, Agreement::Agreed { agree, .. } if agree.contains(&self.me))
+    }
+
+    /// The voters that this node may follow now; the others have no right state for it.
+    pub(super) fn followable(&self, voters: Vec<NodeId>) -> Vec<NodeId> {
+        let Some(left) = self.states.left.as_ref().filter(|left| !left.whole) else {
+            return voters;
+        };
+        let right = voters.into_iter();
+        right.filter(|v| left.right.contains(v)).collect()
+    }
+
+    /// What this node asks the voter that it begins to follow for.
+    pub(super) fn asks_to_follow(&self) -> Stream<A::Command> {
+        if self.state_in_doubt() {
+            return Stream::Whole;
+        }
+        let from = self.state.cluster.applied;
+        Stream::Follow { from }
+    }
+
+    /// A right state was taken over.
+    pub(super) fn state_is_whole(&mut self) {
+        if let Some(left) = &mut self.states.left {
+            left.whole = true;
+        }
+    }
+
+    fn differing(&self, at: Token, differ: &[NodeId], agree: &[NodeId]) -> String {
+        format!(
+            "the state of {} after entry {at} is not that of {}, which are a quorum",
+            self.names(differ),
+            self.names(agree)
+        )
+    }
+
+    fn divided(&self, at: Token, groups: &[Vec<NodeId>]) -> String {
+        let groups: Vec<String> = groups.iter().map(|g| self.names(g)).collect();
+        format!(
+            "voters made different states of the log up to entry {at}, and no quorum the same: no guest \
+             is placed and no host proved over until one does; leases go on. On different sides are: {}",
+            groups.join("; ")
+        )
+    }
+
+    fn names(&self, nodes: &[NodeId]) -> String {
+        let names: Vec<String> = nodes.iter().map(|n| self.state.cluster.name(*n)).collect();
+        names.join(", ")
+    }
+}

@@ -1,0 +1,202 @@
+//! Voters whose applied state is altered on their disks, and what the checkers are told of them.
+
+use super::guests::ns;
+use super::host::Host;
+use super::picture::mark;
+use super::{Event, Sim, SimNode, nodes};
+use crate::check::s17::Order;
+use crate::world::{MS, SECOND};
+use quorate_membership::entry::Entry;
+use quorate_membership::{State, Token, codec};
+use quorate_recovery::Guests;
+use quorate_recovery::command::Command;
+use quorate_recovery::contract::NodeWrite;
+use quorate_recovery::machine::{Blame, Closed};
+
+/// What was done to the state on a host's disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Altered {
+    /// It was altered at least once in this run.
+    ever: bool,
+    /// What its present life started with.
+    started: Option<Box<State<Guests>>>,
+    /// Whether that is not what the log makes; known as soon as the log is known so far.
+    wrong: Option<bool>,
+}
+
+/// The state that a store holds: its snapshot, and what is decided behind it.
+fn held(host: &Host) -> Option<State<Guests>> {
+    let image = &host.image;
+    let mut state = match &image.snapshot {
+        Some((_, bytes)) => codec::decode(codec::Kind::State, bytes).ok()?,
+        None => State::new(&image.founding),
+    };
+    let end = image.decided.min(image.trimmed + image.log.len() as u64);
+    while state.cluster.applied < end {
+        let at = state.cluster.applied.checked_sub(image.trimmed)?;
+        state.apply(&image.log[at as usize]);
+    }
+    Some(state)
+}
+
+/// Where renewals of the coordinator's lease say that states are compared: one in so many.
+const COMPARED: u32 = 16;
+
+impl<N: SimNode> Sim<N> {
+    /// A voter's daemon ends, and starts again from a state that is not what its log makes: a guest
+    /// that runs elsewhere counts as ended there, or a number differs.
+    pub(super) fn alter(&mut self, host: usize) {
+        let now = self.world.now();
+        if !self.hosts[host].on || host >= self.plan.voters {
+            return;
+        }
+        let up = self.world.is_up(host);
+        self.crash(host);
+        let Some(mut state) = held(&self.hosts[host]) else {
+            return;
+        };
+        let me = nodes::id(host);
+        let at = Token::new(state.cluster.epoch, state.cluster.applied);
+        // No two alterations make the same state.
+        state.cluster.view += now / MS * 16 + host as u64;
+        let elsewhere = state.app.guests.values_mut();
+        let mut elsewhere = elsewhere.filter(|r| r.open() && r.host.is_some_and(|h| h != me));
+        if let Some(record) = elsewhere.next() {
+            record.closed = Some(Closed {
+                at,
+                drained: true,
+                blame: Blame::Nobody,
+                why: "altered".into(),
+            });
+        }
+        let Ok(bytes) = codec::encode(codec::Kind::State, &state) else {
+            return;
+        };
+        mark!(
+            self,
+            host,
+            Truth,
+            "its state is altered after {} entries",
+            at.index()
+        );
+        let h = &mut self.hosts[host];
+        h.image.snapshot = Some((state.cluster.applied, bytes));
+        h.altered.ever = true;
+        let boot = h.boot;
+        if up {
+            let delay = SECOND / 4;
+            self.world.after(delay, Event::DaemonStart { host, boot });
+        }
+    }
+
+    /// A daemon starts: what it starts with is compared with the log.
+    pub(super) fn note_state(&mut self, host: usize) {
+        if !self.hosts[host].altered.ever {
+            return;
+        }
+        let started = held(&self.hosts[host]).map(Box::new);
+        let altered = &mut self.hosts[host].altered;
+        (altered.started, altered.wrong) = (started, None);
+        self.count_states();
+    }
+
+    /// What the log makes of so many entries, if they are known.
+    fn truth(&self, host: usize, applied: u64) -> Option<State<Guests>> {
+        let log = self.audit.log.get(..applied as usize)?;
+        let mut state = State::new(&self.hosts[host].image.founding);
+        log.iter().for_each(|entry| drop(state.apply(entry)));
+        Some(state)
+    }
+
+    /// Whether the present life of a host's daemon started with an altered state.
+    pub(super) fn altered(&mut self, host: usize) -> bool {
+        let altered = &self.hosts[host].altered;
+        let (known, Some(started)) = (altered.wrong, &altered.started) else {
+            return false;
+        };
+        if let Some(wrong) = known {
+            return wrong;
+        }
+        let truth = self.truth(host, started.cluster.applied);
+        let wrong = truth.map(|truth| truth != **started);
+        self.hosts[host].altered.wrong = wrong;
+        wrong.unwrap_or(false)
+    }
+
+    /// Whether what a host's node makes of the log now is known not to be what the log makes.
+    pub(super) fn differs(&self, host: usize) -> bool {
+        let Some(node) = self.nodes[host]
+            .as_ref()
+            .filter(|_| self.hosts[host].altered.ever)
+        else {
+            return false;
+        };
+        let truth = self.truth(host, node.applied());
+        truth.is_none_or(|truth| !node.made(&truth))
+    }
+
+    /// Counts the voters with the true state again.
+    pub(super) fn count_states(&mut self) {
+        let now = self.world.now();
+        if !(0..self.plan.voters).any(|v| self.hosts[v].altered.ever) {
+            return;
+        }
+        let good = (0..self.plan.voters).filter(|v| !self.differs(*v)).count();
+        self.s17.counted(now, (good, self.plan.voters / 2 + 1));
+    }
+
+    /// Writes are on their way to a disk: proposals of orders are noted when they are first seen.
+    pub(super) fn note_orders(&mut self, writes: &[NodeWrite]) {
+        if !self.s17.watches() {
+            return;
+        }
+        let now = self.world.now();
+        for write in writes {
+            let NodeWrite::Member(quorate_membership::store::Write::Append { entries, .. }) = write
+            else {
+                continue;
+            };
+            for entry in entries.iter().filter(|e| order(&e.body).is_some()) {
+                self.s17.proposed(now, entry.id);
+            }
+        }
+    }
+
+    /// An entry was decided that may be an order.
+    pub(super) fn note_order(&mut self, token: Token) {
+        if !self.s17.watches() {
+            return;
+        }
+        let entry = &self.audit.log[token.index() as usize - 1];
+        let (id, Some(what)) = (entry.id, order(&entry.body)) else {
+            return;
+        };
+        let host = id.node.0 as usize - 1;
+        let present = self.hosts[host].image.incarnation.counter == id.incarnation;
+        let altered = present && self.altered(host);
+        self.count_states();
+        let t = &self.plan.timing;
+        let renewal = t.coordinator_lease / 4 + t.election / 5;
+        let patience = renewal * COMPARED + t.heartbeat * 2 + t.jitter + t.election * 4;
+        let order = Order {
+            token,
+            id,
+            what,
+            altered,
+        };
+        let judged = self
+            .s17
+            .ordered(self.world.now(), &order, ns(patience) + SECOND);
+        self.hold(judged);
+    }
+}
+
+/// What an entry is called, if it gives a guest away or frees one of a host.
+fn order(body: &Entry<Command>) -> Option<&'static str> {
+    match body {
+        Entry::App(Command::Placed { .. }) => Some("a placement"),
+        Entry::Proof { .. } => Some("a proof"),
+        Entry::Attempt { .. } => Some("a fence attempt"),
+        _ => None,
+    }
+}
