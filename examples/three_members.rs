@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             listen: sessions[&node],
             sessions: sessions.clone(),
             timing: Timing::fast(),
+            above: quorate::Token::NONE,
         })
     };
     let (a, b, c) = tokio::try_join!(member(1), member(2), member(3))?;

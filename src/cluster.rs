@@ -18,7 +18,8 @@ use quorate_membership::member::SNAPSHOT_EVERY;
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{
-    BootId, ClusterId, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing, Token,
+    BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Time, Timing,
+    Token,
 };
 use quorate_recovery::contract::{Event, Request};
 use quorate_recovery::{Node, Setup};
@@ -51,6 +52,10 @@ pub struct Options {
     pub sessions: BTreeMap<u32, SocketAddr>,
     /// The timing, the same at every member.
     pub timing: Timing,
+    /// The highest token of an earlier cluster that anything guarded by tokens may remember;
+    /// [`Token::NONE`] if there was none. A cluster that is founded anew begins above what any of its
+    /// first voters names here.
+    pub above: Token,
 }
 
 /// A message as every member receives it.
@@ -103,7 +108,7 @@ impl Cluster {
         }
         let empty = View {
             number: 0,
-            epoch: Founding::EPOCH,
+            epoch: Epoch::default(),
             members: Vec::new(),
             coordinator: None,
         };
@@ -375,6 +380,7 @@ async fn found(
         store,
         incarnation,
         pledged: None,
+        floor: options.above.epoch(),
         plan,
         names,
     };

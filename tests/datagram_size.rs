@@ -62,6 +62,7 @@ fn every_datagram_fits_the_smallest_packet_of_any_network() {
     let founding = Founding {
         cluster: ClusterId(u128::MAX),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: (1..=7)
             .map(|n| (NodeId(u32::MAX - n), StoreId(u128::MAX)))
             .collect(),

@@ -52,6 +52,7 @@ impl Node {
             body: Datagram::Join(Join::Seeking {
                 store: StoreId(u128::from(self.id.0)),
                 pledged: None,
+                floor: quorate_membership::Epoch(7),
             }),
         };
         let bytes = self.sealer.seal(&frame).expect("sealed");

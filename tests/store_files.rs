@@ -31,6 +31,7 @@ fn founding(cluster: u128, store: StoreId) -> Founding {
     Founding {
         cluster: ClusterId(cluster),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: vec![(NodeId(1), store), (NodeId(2), StoreId(2))],
         timing: Timing::default(),
         proof: ProofPolicy::Device,

@@ -264,6 +264,7 @@ fn datagrams_are_numbered_as_the_page_says() {
     let founding = Founding {
         cluster: ClusterId(9),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: vec![(NodeId(1), StoreId(1))],
         timing: Timing::fast(),
         proof: ProofPolicy::Device,
@@ -276,6 +277,7 @@ fn datagrams_are_numbered_as_the_page_says() {
                 Join::Seeking {
                     store: StoreId(1),
                     pledged: None,
+                    floor: quorate_membership::Epoch(7),
                 },
             ),
             ("Invite", invite()),

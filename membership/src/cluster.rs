@@ -184,10 +184,10 @@ impl Cluster {
         Cluster {
             id: founding.cluster,
             rules: founding.rules,
-            epoch: Founding::EPOCH,
+            epoch: founding.epoch,
             voters: founding.voters.clone(),
             timing: founding.timing.clone(),
-            timing_token: Token::new(Founding::EPOCH, 0),
+            timing_token: Token::new(founding.epoch, 0),
             proof: founding.proof,
             term: None,
             clear: true,

@@ -11,7 +11,10 @@ pub struct Founding {
     pub cluster: ClusterId,
     /// The version of the rules by which its log is applied at first.
     pub rules: u16,
-    /// The voters of epoch 1, slot 1 first, each with the store it will vote from.
+    /// Its first epoch: above every one that its first voters knew of, so that no token of it is below
+    /// one that was given out before it was founded.
+    pub epoch: Epoch,
+    /// The voters of that epoch, slot 1 first, each with the store it will vote from.
     pub voters: Vec<(NodeId, StoreId)>,
     /// The timing every node runs.
     pub timing: Timing,
@@ -32,9 +35,6 @@ pub enum ProofPolicy {
 }
 
 impl Founding {
-    /// The first epoch.
-    pub const EPOCH: Epoch = Epoch(1);
-
     /// The slot `node` votes in, if it does.
     #[must_use]
     pub fn slot(&self, node: NodeId) -> Option<Slot> {

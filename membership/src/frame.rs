@@ -185,6 +185,8 @@ pub enum Join {
         store: StoreId,
         /// The cluster it has durably pledged its vote to, if it has.
         pledged: Option<ClusterId>,
+        /// The highest epoch of any cluster that it knows of; 0 for none.
+        floor: Epoch,
     },
     /// A founder calls the first voters it was given.
     Invite {

@@ -7,7 +7,8 @@
 
 use crate::founding::{Founding, ProofPolicy};
 use crate::frame::Join;
-use crate::id::{ClusterId, NodeId, StoreId};
+use crate::id::{ClusterId, Epoch, NodeId, StoreId};
+use crate::mutants::planted;
 use crate::states::RULES;
 use crate::time::Time;
 use crate::timing::Timing;
@@ -18,6 +19,9 @@ use std::time::Duration;
 const PERIOD: Duration = Duration::from_millis(200);
 /// A node that has the record goes on telling it for this long, for those that missed it.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// The last epoch that a token has room for.
+const EPOCHS: u32 = (1 << 16) - 1;
 
 /// What a founder was told.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct Handshake {
     me: NodeId,
     store: StoreId,
     pledged: Option<ClusterId>,
+    /// The highest epoch of any cluster that this node, or a voter that was heard, knows of.
+    floor: Epoch,
     plan: Option<Plan>,
     stores: BTreeMap<NodeId, StoreId>,
     founding: Option<(Founding, Time)>,
@@ -61,19 +67,21 @@ pub enum Step {
 }
 
 impl Handshake {
-    /// A founder with a `plan`, or a joiner without one.
+    /// A founder with a `plan`, or a joiner without one. `floor` is the highest epoch of any cluster
+    /// that this node knows of: whoever guards something by tokens may have seen tokens of it.
     #[must_use]
     pub fn new(
         now: Time,
-        me: NodeId,
-        store: StoreId,
+        (me, store): (NodeId, StoreId),
         pledged: Option<ClusterId>,
+        floor: Epoch,
         plan: Option<Plan>,
     ) -> Handshake {
         Handshake {
             me,
             store,
             pledged,
+            floor,
             plan,
             stores: BTreeMap::from([(me, store)]),
             founding: None,
@@ -128,6 +136,7 @@ impl Handshake {
             steps.push(Step::Send(Join::Seeking {
                 store: self.store,
                 pledged: self.pledged,
+                floor: self.floor,
             }));
         }
         steps
@@ -137,7 +146,11 @@ impl Handshake {
     pub fn heard(&mut self, now: Time, from: NodeId, join: &Join) -> Vec<Step> {
         match join {
             Join::Invite { cluster, voters } => self.invited(*cluster, voters),
-            Join::Seeking { store, pledged } => self.sought(now, from, *store, *pledged),
+            Join::Seeking {
+                store,
+                pledged,
+                floor,
+            } => self.sought(now, from, *store, *pledged, *floor),
             Join::Founded(founding) => self.founded(now, from, founding),
         }
     }
@@ -163,6 +176,7 @@ impl Handshake {
                 let seeking = Join::Seeking {
                     store: self.store,
                     pledged: self.pledged,
+                    floor: self.floor,
                 };
                 vec![Step::Pledge(cluster), Step::Send(seeking)]
             }
@@ -175,6 +189,7 @@ impl Handshake {
         from: NodeId,
         store: StoreId,
         pledged: Option<ClusterId>,
+        floor: Epoch,
     ) -> Vec<Step> {
         if let Some((founding, _)) = &self.founding {
             return vec![Step::Send(Join::Founded(Box::new(founding.clone())))];
@@ -201,12 +216,26 @@ impl Handshake {
                 "two nodes call themselves {from}: stores {known} and {store}"
             ))];
         }
+        self.floor = self.floor.max(floor);
         if !self.missing().is_empty() {
             return Vec::new();
         }
+        if self.floor.0 >= EPOCHS {
+            return vec![Step::Refuse(format!(
+                "a voter knows of epoch {} of an earlier cluster, and {EPOCHS} is the last one: there \
+                 are no tokens above its own",
+                self.floor.0
+            ))];
+        }
+        let floor = if planted("floor-not-taken") {
+            Epoch(0)
+        } else {
+            self.floor
+        };
         let founding = Founding {
             cluster: plan.cluster,
             rules: RULES,
+            epoch: Epoch(floor.0 + 1),
             voters: plan.voters.iter().map(|v| (*v, self.stores[v])).collect(),
             timing: plan.timing.clone(),
             proof: plan.proof,
@@ -238,6 +267,12 @@ impl Handshake {
             return vec![Step::Refuse(format!(
                 "this store has pledged its vote to another cluster than {}",
                 founding.cluster
+            ))];
+        }
+        if founding.epoch.0 == 0 || founding.epoch.0 > EPOCHS {
+            return vec![Step::Refuse(format!(
+                "cluster {} begins with epoch {}: 1 to {EPOCHS} are possible",
+                founding.cluster, founding.epoch.0
             ))];
         }
         if founding.rules > RULES {
@@ -276,13 +311,13 @@ mod tests {
     }
 
     fn node(id: u32, plan: Option<Plan>) -> Handshake {
-        Handshake::new(
-            Time::ZERO,
-            NodeId(id),
-            StoreId(u128::from(id) * 11),
-            None,
-            plan,
-        )
+        knowing(id, 0, plan)
+    }
+
+    /// A node that belonged to clusters with so many epochs.
+    fn knowing(id: u32, floor: u32, plan: Option<Plan>) -> Handshake {
+        let me = (NodeId(id), StoreId(u128::from(id) * 11));
+        Handshake::new(Time::ZERO, me, None, Epoch(floor), plan)
     }
 
     /// Runs everybody, delivering everything but what `lost` says, until all are done or refused.
@@ -349,6 +384,40 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_begins_above_what_any_first_voter_knows_of() {
+        for (floors, first) in [([0, 0, 0], 1), ([4, 0, 2], 5), ([0, 65_534, 9], 65_535)] {
+            let mut nodes = [
+                knowing(1, floors[0], Some(plan(9))),
+                knowing(2, floors[1], None),
+                knowing(3, floors[2], None),
+            ];
+            let kept = run(&mut nodes, |_, _| false);
+            for steps in &kept {
+                assert_eq!(record(steps).expect("founded").epoch, Epoch(first));
+            }
+        }
+        let mut nodes = [
+            knowing(1, 65_535, Some(plan(9))),
+            node(2, None),
+            node(3, None),
+        ];
+        let kept = run(&mut nodes, |_, _| false);
+        let told = |s: &Step| matches!(s, Step::Refuse(why) if why.contains("65535"));
+        assert!(record(&kept[0]).is_none() && kept[0].iter().any(told));
+    }
+
+    #[test]
+    fn rules_that_this_build_does_not_know_are_not_joined() {
+        let mut nodes = [node(1, Some(plan(9))), node(2, None), node(3, None)];
+        let kept = run(&mut nodes, |_, _| false);
+        let mut founding = record(&kept[0]).expect("founded").clone();
+        founding.rules = RULES + 1;
+        let steps = node(4, None).heard(Time::ZERO, NodeId(1), &Join::Founded(Box::new(founding)));
+        let told = |s: &Step| matches!(s, Step::Refuse(why) if why.contains("rules of version"));
+        assert!(steps.iter().any(told), "{steps:?}");
+    }
+
+    #[test]
     fn nothing_is_founded_while_a_voter_is_missing() {
         let mut nodes = [node(1, Some(plan(9))), node(2, None)];
         let kept = run(&mut nodes, |_, _| false);
@@ -374,7 +443,8 @@ mod tests {
         let mut nodes = [node(1, Some(plan(9))), node(2, None), node(3, None)];
         let kept = run(&mut nodes, |_, _| false);
         let founding = record(&kept[0]).expect("founded").clone();
-        let mut again = Handshake::new(Time::ZERO, NodeId(2), StoreId(999), None, None);
+        let lost = (NodeId(2), StoreId(999));
+        let mut again = Handshake::new(Time::ZERO, lost, None, Epoch(0), None);
         let steps = again.heard(Time::ZERO, NodeId(1), &Join::Founded(Box::new(founding)));
         assert!(
             matches!(&steps[..], [Step::Refuse(why)] if why.contains("new id")),

@@ -226,6 +226,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: the frames of a copy of a host count as signs of life of the original",
     ),
     (
+        "floor-not-taken",
+        "S10: a founder begins at the first epoch, whatever clusters its voters belonged to before",
+    ),
+    (
         "states-not-compared",
         "S17: nobody compares what the voters made of the log",
     ),

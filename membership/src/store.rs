@@ -124,7 +124,7 @@ impl<C: Clone> Image<C> {
     #[must_use]
     pub fn claim(&self) -> Claim {
         Claim {
-            epoch: Founding::EPOCH,
+            epoch: self.founding.epoch,
             promise: self.promise,
             accepted: self.accepted_round,
             index: self.trimmed + self.log.len() as u64,

@@ -98,6 +98,7 @@ fn founding() -> Founding {
     Founding {
         cluster: ClusterId(u128::MAX),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: (1..=3).map(|n| (NodeId(n), StoreId(n.into()))).collect(),
         timing: Timing::default(),
         proof: ProofPolicy::DeviceAndLease,
@@ -370,6 +371,7 @@ fn frames() -> Vec<Frame<Status>> {
         Datagram::Join(Join::Seeking {
             store: StoreId(u128::MAX),
             pledged: Some(ClusterId(3)),
+            floor: quorate_membership::Epoch(7),
         }),
         Datagram::Join(Join::Invite {
             cluster: ClusterId(1),

@@ -15,6 +15,7 @@ fn cluster(hosts: u32) -> Cluster {
     let founding = Founding {
         cluster: ClusterId(1),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: vec![(NodeId(1), StoreId(1))],
         timing: Timing::fast(),
         proof: Default::default(),

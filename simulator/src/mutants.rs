@@ -114,6 +114,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("store-set-back-within-a-boot.toml")],
     ),
     ("states-not-compared", &[Way::Mix("states")]),
+    (
+        "floor-not-taken",
+        &[story!("founded-after-other-clusters.toml")],
+    ),
     ("divided-goes-on", &[Way::Mix("states")]),
     ("closed-believed-from-a-copy", &[Way::Mix("clones")]),
     ("boot-id-believed-from-a-clone", &[Way::Mix("clones")]),

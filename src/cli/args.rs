@@ -1,6 +1,7 @@
 //! What may be typed.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use quorate_membership::{Epoch, Token};
 use quorate_recovery::hold::HoldKind;
 use std::path::PathBuf;
 
@@ -118,6 +119,10 @@ pub(super) struct JoinArgs {
     /// Give up after this many seconds.
     #[arg(long, default_value_t = 600)]
     pub(super) wait: u64,
+    /// A token of an earlier cluster whose state directory is gone, as `7.4242`: every token of a
+    /// cluster that is founded with this node is above it.
+    #[arg(long, value_name = "TOKEN", value_parser = token)]
+    pub(super) above: Option<Token>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -303,4 +308,14 @@ fn lives(text: &str) -> Result<(u64, u64), String> {
     let number = |t: &str| t.trim().parse::<u64>().ok();
     two.and_then(|(a, b)| Some((number(a)?, number(b)?)))
         .ok_or_else(|| "two counters of incarnations with a comma between, like 5,6".to_owned())
+}
+
+/// A token, as people see it: epoch, a point, index.
+fn token(text: &str) -> Result<Token, String> {
+    let two = text.trim().split_once('.');
+    let parts =
+        two.and_then(|(epoch, index)| Some((epoch.parse::<u16>().ok()?, index.parse().ok()?)));
+    let fits = parts.filter(|(_, index): &(u16, u64)| *index < 1 << 48);
+    fits.map(|(epoch, index)| Token::new(Epoch(epoch.into()), index))
+        .ok_or_else(|| "an epoch up to 65535, a point and an index, like 7.4242".to_owned())
 }

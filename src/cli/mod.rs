@@ -13,6 +13,7 @@ use crate::net::ClusterKey;
 use args::{Args, ClusterCommand, Command, GuestCommand, HostCommand, KeyCommand, Reason, View};
 use clap::Parser;
 use quorate_membership::entry::Away;
+use quorate_membership::{Epoch, Token};
 use quorate_recovery::contract::{Departure, Reply, Request};
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
@@ -377,8 +378,9 @@ fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, Failure> {
         .map_err(|e| e.to_string())?;
     let tell = |text: &str| eprintln!("{text}");
     let patience = Duration::from_secs(join.wait);
+    let above = join.above.map_or(Epoch(0), Token::epoch);
     let cluster = runtime
-        .block_on(daemon::join(&config, role, patience, &tell))
+        .block_on(daemon::join(&config, role, above, patience, &tell))
         .map_err(|e| match e {
             DaemonError::Input(why) => Failure::Refused(why),
             DaemonError::World(why) => Failure::Broken(why),

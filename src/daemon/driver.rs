@@ -215,7 +215,7 @@ impl Driver {
     fn welcome(&mut self) {
         let header = Header {
             cluster: self.founding.cluster,
-            epoch: Founding::EPOCH,
+            epoch: self.founding.epoch,
             from: self.me,
             incarnation: self.incarnation,
             number: 0,

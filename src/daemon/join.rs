@@ -2,7 +2,7 @@
 //! record on the network.
 
 use super::foreign::Foreign;
-use super::{DaemonError, links, machine, store_path};
+use super::{DaemonError, founded, links, machine, store_path};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::{ClusterKey, Links, Opener, Refused, Sealer};
@@ -11,6 +11,7 @@ use quorate_membership::frame::{Datagram, Frame, Header};
 use quorate_membership::handshake::{Handshake, Plan, Step};
 use quorate_membership::{ClusterId, Epoch, Founding, Incarnation, NodeId, StoreId, Time};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 /// What a node is to become.
@@ -35,7 +36,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Makes the store of this node and waits until it holds the cluster's first record. A store left
-/// by an earlier try that never came to a cluster is used again.
+/// by an earlier try that never came to a cluster is used again. `above`: clusters with epochs up to this
+/// one gave out tokens that somebody may remember.
 ///
 /// # Errors
 /// Bad input, a store that belongs to a cluster already, a cluster that cannot be founded, or no
@@ -43,6 +45,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 pub async fn join(
     config: &Config,
     role: Role,
+    above: Epoch,
     patience: Duration,
     tell: &dyn Fn(&str),
 ) -> Result<ClusterId, JoinError> {
@@ -64,6 +67,7 @@ pub async fn join(
         (_, founding) => founding.clone(),
     };
     // Everything that can be refused is refused before the store is made.
+    let floor = founded::floor(&config.state_dir)?.max(above);
     let mut links = Links::open(&links(config))?;
     let machine = machine(config)?;
     let path = store_path(config);
@@ -95,9 +99,13 @@ pub async fn join(
         }),
         _ => None,
     };
-    let founder = Greeting::of(config, &store, plan)?;
+    let founder = Greeting::of(config, &store, floor, plan)?;
+    let mut home = Home {
+        store: &mut store,
+        state_dir: &config.state_dir,
+    };
     founder
-        .shake(&key, &mut links, &mut store, Some(patience), tell)
+        .shake(&key, &mut links, &mut home, Some(patience), tell)
         .await
 }
 
@@ -110,8 +118,14 @@ pub(super) async fn finish(
     if store.load()?.founding.is_none() {
         let mut links = Links::open_late(&links(config))?;
         let tell = |text: &str| tracing::info!("{text}");
-        Greeting::of(config, &store, None)?
-            .shake(key, &mut links, &mut store, None, &tell)
+        let floor = founded::floor(&config.state_dir)?;
+        let greeting = Greeting::of(config, &store, floor, None)?;
+        let mut home = Home {
+            store: &mut store,
+            state_dir: &config.state_dir,
+        };
+        greeting
+            .shake(key, &mut links, &mut home, None, &tell)
             .await?;
     }
     Ok(store)
@@ -125,13 +139,21 @@ pub(crate) trait Records {
     fn found(&mut self, founding: &Founding) -> Result<(), DaemonError>;
 }
 
-impl Records for Store {
+/// The store of a node, and what lies beside it.
+struct Home<'a> {
+    store: &'a mut Store,
+    state_dir: &'a Path,
+}
+
+impl Records for Home<'_> {
     fn pledge(&mut self, cluster: ClusterId) -> Result<(), DaemonError> {
-        Ok(self.set_pledge(cluster)?)
+        Ok(self.store.set_pledge(cluster)?)
     }
 
     fn found(&mut self, founding: &Founding) -> Result<(), DaemonError> {
-        Ok(self.set_founding(founding)?)
+        // First: a store may be taken away at any time.
+        founded::raise(self.state_dir, founding.epoch)?;
+        Ok(self.store.set_founding(founding)?)
     }
 }
 
@@ -141,18 +163,26 @@ pub(crate) struct Greeting {
     pub(crate) store: StoreId,
     pub(crate) incarnation: Incarnation,
     pub(crate) pledged: Option<ClusterId>,
+    /// The highest epoch of any cluster that this node knows of.
+    pub(crate) floor: Epoch,
     pub(crate) plan: Option<Plan>,
     pub(crate) names: BTreeMap<NodeId, String>,
 }
 
 impl Greeting {
-    fn of(config: &Config, store: &Store, plan: Option<Plan>) -> Result<Greeting, DaemonError> {
+    fn of(
+        config: &Config,
+        store: &Store,
+        floor: Epoch,
+        plan: Option<Plan>,
+    ) -> Result<Greeting, DaemonError> {
         let loaded = store.load()?;
         Ok(Greeting {
             me: config.node,
             store: loaded.identity.store,
             incarnation: loaded.incarnation,
             pledged: loaded.pledge,
+            floor,
             plan,
             names: config
                 .peers
@@ -174,7 +204,8 @@ impl Greeting {
         let mut sealer = Sealer::new(key, self.me, self.incarnation);
         let mut opener = Opener::new(key, self.me, self.incarnation);
         let began = Clock.now();
-        let mut shake = Handshake::new(began, self.me, self.store, self.pledged, self.plan.clone());
+        let me = (self.me, self.store);
+        let mut shake = Handshake::new(began, me, self.pledged, self.floor, self.plan.clone());
         let mut spoken = began;
         let mut cluster = None;
         let mut looked = began;

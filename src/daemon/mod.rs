@@ -4,6 +4,7 @@ mod alarms;
 mod api;
 mod driver;
 mod foreign;
+mod founded;
 mod guests;
 mod host;
 mod join;
@@ -316,6 +317,9 @@ impl Life {
         let (Some(founding), Some(image)) = (loaded.founding, loaded.member) else {
             return Err(DaemonError::world("the store belongs to no cluster"));
         };
+        if let Err(e) = founded::raise(&config.state_dir, founding.epoch) {
+            tracing::warn!("{e}");
+        }
         let incarnation = loaded.incarnation;
         let links = Links::open_late(&links(config))?;
         let session_config = SessionConfig {

@@ -168,6 +168,7 @@ fn frames_before_any_cluster_are_sealed_too() {
     sent.body = Datagram::Join(Join::Seeking {
         store: StoreId(5),
         pledged: None,
+        floor: quorate_membership::Epoch(7),
     });
     let bytes = Sealer::new(&key(1), ME, LIFE).seal(&sent).expect("sealed");
     let got = receiver().open(&bytes).expect("opened");

@@ -18,6 +18,7 @@ pub(super) fn founding(node: NodeId, store: StoreId) -> Founding {
     Founding {
         cluster: ClusterId(77),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: vec![
             (node, store),
             (NodeId(2), StoreId(2)),

@@ -60,6 +60,7 @@ impl Log {
         let founding = Founding {
             cluster: ClusterId(1),
             rules: crate::states::RULES,
+            epoch: crate::id::Epoch(1),
             voters: (1..=3).map(|n| (NodeId(n), StoreId(n.into()))).collect(),
             timing: Timing::fast(),
             proof,

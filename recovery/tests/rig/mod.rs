@@ -100,6 +100,7 @@ impl Rig {
         let founding = Founding {
             cluster: ClusterId(7),
             rules: quorate_membership::states::RULES,
+            epoch: quorate_membership::Epoch(1),
             voters: (1..=n).map(|i| (NodeId(i), StoreId(i.into()))).collect(),
             timing: Timing::fast(),
             proof: Default::default(),

@@ -5,8 +5,8 @@
 
 use super::audit::{Audit, Finding};
 use super::{HostName, Violation};
+use quorate_membership::Token;
 use quorate_membership::store::Image;
-use quorate_membership::{Epoch, Founding, Token};
 use quorate_recovery::command::Command;
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ impl S10 {
                     ));
                 }
                 None if index == audit.log.len() as u64 => {
-                    found.push(audit.take(Founding::EPOCH, entry.clone()));
+                    found.push(audit.take(image.founding.epoch, entry.clone()));
                     self.first.push(node as u8);
                 }
                 // A node that got a snapshot knows less than the truth will: others fill the gap.
@@ -104,10 +104,23 @@ impl S10 {
         ))
     }
 
-    /// The token the next decided entry will have.
-    #[must_use]
-    pub fn next_token(audit: &Audit) -> Token {
-        Token::new(Epoch(Founding::EPOCH.0), audit.log.len() as u64 + 1)
+    /// An entry was decided; the first voters have seen clusters with epochs up to `floor`.
+    ///
+    /// # Errors
+    /// Its token is not above all of theirs.
+    pub fn above(now: u64, token: Token, floor: u32) -> Result<(), Violation> {
+        if token.epoch().0 > floor {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "S10",
+            now,
+            "a token was given out before this cluster was founded".into(),
+            [
+                format!("entry {token} was decided"),
+                format!("a first voter belonged to a cluster with epochs up to {floor}"),
+            ],
+        ))
     }
 
     /// A client was told that its request is done: guest `name` was added.
@@ -195,6 +208,15 @@ mod tests {
         b.log[1] = a.log[1].clone();
         s.check(0, 1, &b, &mut audit, &mut found)
             .expect("agrees now");
+    }
+
+    #[test]
+    fn tokens_of_earlier_clusters_are_found() {
+        let token = |epoch| Token::new(quorate_membership::Epoch(epoch), 7);
+        S10::above(0, token(1), 0).expect("the first cluster");
+        S10::above(0, token(4), 3).expect("above");
+        let e = S10::above(0, token(3), 3).expect_err("not above");
+        assert_eq!(e.property, "S10");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::audit::Audit;
 use quorate_membership::entry::{Entry, LogEntry, Profile, ProposalId};
 use quorate_membership::store::Image;
 use quorate_membership::{
-    BootId, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Timing, Token,
+    BootId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Timing, Token,
 };
 use quorate_recovery::command::Command;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
@@ -26,6 +26,7 @@ pub(super) fn image(node: u32) -> Image<Command> {
     let founding = Founding {
         cluster: Default::default(),
         rules: quorate_membership::states::RULES,
+        epoch: quorate_membership::Epoch(1),
         voters: Vec::new(),
         timing: Timing::fast(),
         proof: ProofPolicy::Device,
@@ -51,7 +52,7 @@ impl Script {
     pub(super) fn push(&mut self, body: Entry<Command>) -> Token {
         self.sequence += 1;
         let e = entry(1, self.sequence, body);
-        self.audit.take(Founding::EPOCH, e).0
+        self.audit.take(Epoch(1), e).0
     }
 
     pub(super) fn admit(&mut self, node: u32, counter: u64) -> Token {

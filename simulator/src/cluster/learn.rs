@@ -5,6 +5,7 @@ use super::nodes::id;
 use super::{Local, Sim, SimNode};
 use crate::check::Violation;
 use crate::check::audit::Finding;
+use crate::check::s10::S10;
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Fact, NodeWrite};
 
@@ -56,6 +57,8 @@ impl<N: SimNode> Sim<N> {
     }
 
     fn finding(&mut self, at: usize, token: Token, finding: Finding) {
+        let above = S10::above(self.world.now(), token, self.plan.founded);
+        self.hold(above);
         self.note_order(token);
         let body = &self.audit.log[token.index() as usize - 1].body;
         let name = match &finding {

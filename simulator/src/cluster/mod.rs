@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod fingerprint;
 mod flaws;
+mod founding;
 mod guarding;
 mod guests;
 mod host;

@@ -5,14 +5,14 @@ use super::fingerprint::fact_kind;
 use super::host::{Guardian, Host};
 use super::picture::{OrderLine, mark};
 use super::triggers::When;
-use super::{Event, Local, Plan, Sim, SimNode, devices};
+use super::{Event, Local, Plan, Sim, SimNode, devices, founding};
 use crate::check::Violation;
 use crate::world::{MS, Rng, Stream};
 use quorate_membership::entry::{Capacity, Machine, Profile};
 use quorate_membership::frame::{Datagram, Stream as OnSession};
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
-use quorate_membership::{BootId, ClusterId, Founding, Incarnation, NodeId, StoreId, Time};
+use quorate_membership::{BootId, ClusterId, Incarnation, NodeId, StoreId, Time};
 use quorate_recovery::Setup;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame};
 use std::collections::BTreeMap;
@@ -29,13 +29,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
     let mut wide = || u128::from(rng.bits()) << 64 | u128::from(rng.bits());
     let cluster = ClusterId(wide());
     let stores: Vec<StoreId> = (0..plan.hosts).map(|_| StoreId(wide())).collect();
-    let founding = Founding {
-        cluster,
-        rules: quorate_membership::states::RULES,
-        voters: (0..plan.voters).map(|h| (id(h), stores[h])).collect(),
-        timing: plan.timing.clone(),
-        proof: plan.proof,
-    };
+    let founding = founding::found(plan, cluster, &stores);
     let guests = plan.guests as u64;
     (0..plan.hosts)
         .map(|h| {

@@ -48,6 +48,8 @@ pub struct Plan {
     pub bare: Vec<bool>,
     /// Voters wait, however long, rather than vote unvouched.
     pub waits: bool,
+    /// Epochs of clusters that a first voter belonged to before.
+    pub founded: u32,
     /// Each guest writes to an image on the shared storage, beside which its lock stands.
     pub images: bool,
     /// Entries a node applies between two snapshots of its state.
@@ -198,6 +200,7 @@ impl Plan {
             create_fails: 0,
             bare: vec![true; hosts],
             waits: false,
+            founded: 0,
             images: false,
             // Short enough in most runs for logs to be cut and states to be handed over.
             snapshot_every: [24, 64, 200, 1024][seed as usize % 4],

@@ -60,6 +60,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "each guest has an image, and a lock beside it",
     ),
     (
+        "founded-before = 0",
+        "epochs of clusters that a first voter belonged to before",
+    ),
+    (
         "snapshot-every",
         "entries between two snapshots of a node; by the seed",
     ),
@@ -121,6 +125,7 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     }
     plan.waits = f.truth("unvouched-wait")?.unwrap_or(false);
     plan.images = f.truth("images")?.unwrap_or(false);
+    plan.founded = f.whole("founded-before", 0, 65_534)?.unwrap_or(0) as u32;
     if let Some(entries) = f.whole("snapshot-every", 1, 1_000_000)? {
         plan.snapshot_every = entries;
     }

@@ -96,6 +96,7 @@ fn cluster(text: &mut String, plan: &Plan) {
     }
     f.unless("unvouched-wait", plan.waits, false);
     f.unless("images", plan.images, false);
+    f.unless("founded-before", plan.founded, 0);
     f.unless("snapshot-every", plan.snapshot_every, plain.snapshot_every);
     text.push_str(&f.0);
     timing(text, &plan.timing);

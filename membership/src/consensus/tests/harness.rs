@@ -47,6 +47,7 @@ pub(super) fn image(slot: u8, slots: u8) -> Image<u64> {
     let founding = Founding {
         cluster: ClusterId(1),
         rules: crate::states::RULES,
+        epoch: crate::id::Epoch(1),
         voters: (1..=slots)
             .map(|s| (NodeId(u32::from(s)), store(s)))
             .collect(),

@@ -244,6 +244,9 @@ pub(super) fn states(rng: &mut Rng, plan: &mut Plan) {
     if rng.chance(500_000) {
         devices(rng, plan);
     }
+    if rng.chance(300_000) {
+        plan.founded = rng.range(1, 60_000) as u32;
+    }
     let spare = plan.voters - (plan.voters / 2 + 1);
     let few = rng.chance(500_000);
     let first = rng.index(plan.voters);
