@@ -352,6 +352,13 @@ pub enum Effect {
     },
     /// Something people may want to know.
     Event(Event),
+    /// Two lives of one node are heard: people must know, and from which addresses.
+    Copies {
+        /// The node.
+        node: NodeId,
+        /// What to say; the driver adds the addresses.
+        event: Event,
+    },
     /// Bytes published into the log, once each and in the order of the log.
     Published {
         /// Token of the entry: the fencing number of the message.

@@ -222,7 +222,7 @@ impl Node {
         self.judge_links(now, out);
         self.flush(out);
         for effect in &out[begin..] {
-            if let Effect::Event(event) = effect {
+            if let Effect::Event(event) | Effect::Copies { event, .. } = effect {
                 self.remember_seen(now, event);
             }
         }
@@ -426,6 +426,11 @@ impl Node {
                         self.restarted = true;
                         self.restart = Some((why, above));
                     }
+                }
+                Output::Copies { node, text } => {
+                    let kind = EventKind::Alert;
+                    let event = self.event(Token::NONE, kind, Some(node), None, text);
+                    out.push(Effect::Copies { node, event });
                 }
                 Output::Alert { node, text } => {
                     out.push(Effect::Event(self.event(

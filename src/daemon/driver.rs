@@ -209,6 +209,8 @@ impl Driver {
             }
             return;
         }
+        let header = &frame.header;
+        self.foreign.life(header.from, header.incarnation, from);
         self.step(work, Fact::Frame { link, frame }).await;
     }
 
@@ -304,6 +306,10 @@ impl Driver {
                 let _ = self.tell.try_send(fact);
             }
             Effect::Event(event) => self.tell_event(&event),
+            Effect::Copies { node, mut event } => {
+                event.text.push_str(&self.foreign.lives_of(node));
+                self.tell_event(&event);
+            }
             Effect::Published { token, bytes } => {
                 (self.watcher)(&self.node, Seen::Published(token, &bytes));
             }

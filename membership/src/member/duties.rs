@@ -258,7 +258,7 @@ impl<A: Application> Member<A> {
                     let name = self.state.cluster.name(node);
                     let text =
                         format!("{name} is not admitted as incarnation {incarnation}: {why}");
-                    self.output.push(Output::Alert { node, text });
+                    self.output.push(Output::Copies { node, text });
                 }
                 continue;
             }

@@ -162,7 +162,7 @@ impl<A: Application> Member<A> {
                 "{} runs twice: two nodes use incarnation {life} of one store; replace it",
                 self.state.cluster.name(peer)
             );
-            self.output.push(Output::Alert { node: peer, text });
+            self.output.push(Output::Copies { node: peer, text });
         }
         true
     }
@@ -178,7 +178,7 @@ impl<A: Application> Member<A> {
             );
             self.count("another store under a known node id");
             if self.cool(now, 0, by.from.0.into(), self.state.cluster.timing.lease) {
-                self.output.push(Output::Alert {
+                self.output.push(Output::Copies {
                     node: by.from,
                     text,
                 });
@@ -306,7 +306,7 @@ impl<A: Application> Member<A> {
                  incarnation {}. No guest is started here meanwhile",
                 self.incarnation
             );
-            self.output.push(Output::Alert {
+            self.output.push(Output::Copies {
                 node: self.me,
                 text,
             });

@@ -65,6 +65,13 @@ pub enum Output<A: Application> {
         /// Its counter must be above this one.
         above: u64,
     },
+    /// Two lives of one node are heard: an operator should know, and where each is heard from.
+    Copies {
+        /// The node.
+        node: NodeId,
+        /// In words.
+        text: String,
+    },
     /// Something an operator should know.
     Alert {
         /// The node it is about.

@@ -590,7 +590,7 @@ impl Rig {
                 Effect::Lease { end } => {
                     self.machines.get_mut(&n).expect("known").lease = Some(end);
                 }
-                Effect::Event(e) => self.said.push(e),
+                Effect::Event(e) | Effect::Copies { event: e, .. } => self.said.push(e),
                 Effect::Published { .. } => {}
                 Effect::Reply { client, reply } => {
                     self.replies.insert(client, reply);

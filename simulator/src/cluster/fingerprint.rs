@@ -36,7 +36,7 @@ impl<N: SimNode> Sim<N> {
                 h.add(6);
                 h.add(end.0);
             }
-            Effect::Event(e) => {
+            Effect::Event(e) | Effect::Copies { event: e, .. } => {
                 h.add(7);
                 h.add(e.token.0 << 8 | e.kind as u64);
             }

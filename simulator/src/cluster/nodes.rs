@@ -290,7 +290,7 @@ impl<N: SimNode> Sim<N> {
             }
             Effect::Lease { end } if gap == 0 => self.lease(host, end),
             Effect::Lease { end } => self.world.tell(host, gap, Local::Lease(end)),
-            Effect::Event(e) => {
+            Effect::Event(e) | Effect::Copies { event: e, .. } => {
                 mark!(self, host, Note, "says {:?}: {}", e.kind, e.text);
                 self.said(host, &e);
             }
