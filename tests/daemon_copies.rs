@@ -220,6 +220,10 @@ fn a_voter_whose_store_was_put_back_loses_nothing_that_was_acknowledged() {
         }
     });
     lab.settled("h3");
+    // It was judged once, when its power went, and not again for want of a log once it was back.
+    let verdicts = lab.events("h1", &["verdict"]);
+    let of_it = verdicts.iter().filter(|e| e["host"] == "h3").count();
+    assert_eq!(of_it, 1, "{verdicts:?}");
     // A quorum with it decides, and nothing that was decided before is gone.
     let there = lab.on("h2");
     let after = lab.expect("h2", &there);

@@ -211,6 +211,7 @@ impl Driver {
         }
         let header = &frame.header;
         self.foreign.life(header.from, header.incarnation, from);
+        self.sessions.heard(header.from, header.incarnation);
         self.step(work, Fact::Frame { link, frame }).await;
     }
 

@@ -336,6 +336,12 @@ impl SessionHandle {
         peers::set(&self.inner.shared, &self.inner.runtime, peers);
     }
 
+    /// A datagram of that life of `peer` came: if it is dialled and was not reached, that is tried again
+    /// at once.
+    pub fn heard(&self, peer: NodeId, life: Incarnation) {
+        peers::heard(&self.inner.shared, peer, life);
+    }
+
     /// The address listened on.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {

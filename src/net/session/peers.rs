@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -57,6 +57,10 @@ struct Dialled {
     address: Endpoint,
     task: AbortHandle,
     failure: Option<String>,
+    /// Ends the pause before the next attempt, or one that nothing answers.
+    wake: Arc<Notify>,
+    /// The life of the peer that last did so.
+    woken: Incarnation,
 }
 
 impl Shared {
@@ -277,18 +281,37 @@ pub(super) fn set(shared: &Arc<Shared>, runtime: &Handle, peers: BTreeMap<NodeId
         if peer == shared.me.0 {
             continue;
         }
-        dialled.entry(peer).or_insert_with(|| Dialled {
-            address: address.clone(),
-            task: runtime
-                .spawn(dial(shared.clone(), peer, address))
-                .abort_handle(),
-            failure: None,
+        dialled.entry(peer).or_insert_with(|| {
+            let wake = Arc::new(Notify::new());
+            let dial = dial(shared.clone(), peer, address.clone(), wake.clone());
+            Dialled {
+                address,
+                task: runtime.spawn(dial).abort_handle(),
+                failure: None,
+                wake,
+                woken: Incarnation::default(),
+            }
         });
     }
 }
 
+/// A datagram of that life of `peer` came: one that was away is dialled at once, once for each life.
+/// A voter that comes back needs its sessions before it can vote, or hear of its own admission.
+pub(super) fn heard(shared: &Shared, peer: NodeId, life: Incarnation) {
+    let mut state = shared.state();
+    if state.current.contains_key(&peer) {
+        return;
+    }
+    if let Some(dialled) = state.dialled.get_mut(&peer)
+        && dialled.woken != life
+    {
+        dialled.woken = life;
+        dialled.wake.notify_one();
+    }
+}
+
 /// Keeps a session with `peer` until it is aborted.
-async fn dial(shared: Arc<Shared>, peer: NodeId, address: Endpoint) {
+async fn dial(shared: Arc<Shared>, peer: NodeId, address: Endpoint, wake: Arc<Notify>) {
     let mut pause = BACKOFF.0;
     loop {
         let current = shared.state().current.get(&peer).map(|c| c.done.clone());
@@ -296,7 +319,16 @@ async fn dial(shared: Arc<Shared>, peer: NodeId, address: Endpoint) {
             while done.changed().await.is_ok() {}
             pause = BACKOFF.0;
         } else {
-            let failure = match call(&shared, peer, &address).await {
+            let answered = tokio::select! {
+                // First: a session that stands already wakes nobody, and none is left half open.
+                biased;
+                () = wake.notified() => {
+                    pause = BACKOFF.0;
+                    continue;
+                }
+                answered = call(&shared, peer, &address) => answered,
+            };
+            let failure = match answered {
                 Ok(()) => None,
                 Err((why, text)) => {
                     tracing::debug!(peer = peer.0, %address, reason = %text, "not reached");
@@ -312,8 +344,10 @@ async fn dial(shared: Arc<Shared>, peer: NodeId, address: Endpoint) {
                 continue;
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(BACKOFF.1);
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+            () = wake.notified() => pause = BACKOFF.0,
+        }
     }
 }
 
