@@ -93,7 +93,10 @@ const WAYS: &[(&str, &[Way])] = &[
         "taken-is-dead",
         &[story!("migrated-by-hand-to-a-foreign-host.toml")],
     ),
-    ("continued-without-promise", &[Way::Mix("setbacks")]),
+    (
+        "continued-without-promise",
+        &[story!("set-back-while-its-guest-runs.toml")],
+    ),
     (
         "creation-outlives-its-end",
         &[story!("creation-waits-while-its-host-stands-still.toml")],
@@ -103,7 +106,10 @@ const WAYS: &[(&str, &[Way])] = &[
         "unmarked-votes-at-once",
         &[story!("store-set-back-within-a-boot.toml")],
     ),
-    ("reverted-life-goes-on", &[Way::Mix("setbacks")]),
+    (
+        "reverted-life-goes-on",
+        &[story!("reverted-with-its-memory.toml")],
+    ),
     ("one-voter-vouches", &[Way::Mix("setbacks")]),
     (
         "whole-store-still-fetches",
