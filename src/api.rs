@@ -35,6 +35,11 @@ pub enum ApiRequest {
     },
     /// What a new guest is judged by; answered with [`Grounds`].
     Grounds,
+    /// Read fence devices and change nothing; answered with [`TriedDevice`]s.
+    Try {
+        /// Of this host; of all if none is named.
+        host: Option<String>,
+    },
     /// What happened, as far as the daemon remembers it.
     Events {
         /// Go on as it happens.
@@ -54,6 +59,21 @@ pub struct Grounds {
     pub agents: Option<Vec<std::path::PathBuf>>,
     /// Every protected guest, as it was described.
     pub guests: Vec<GuestSpec>,
+}
+
+/// What a fence device said when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedDevice {
+    /// The host it is for.
+    pub host: String,
+    /// Its name.
+    pub device: String,
+    /// Its agent.
+    pub agent: String,
+    /// `on`, `off`, `answers` (it has no state to read), or `unread`.
+    pub said: String,
+    /// Why it could not be read, and what its agent does not know of its parameters.
+    pub why: Option<String>,
 }
 
 /// An answer.

@@ -567,6 +567,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
     commands.extend(wire_support::holds());
     commands.extend(wire_support::images());
     commands.push(wire_support::locked());
+    commands.push(wire_support::tried());
     variants("### Command", &commands);
 }
 

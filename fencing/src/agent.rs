@@ -125,7 +125,6 @@ pub fn parameter(name: &str, value: &str) -> Result<(), BadCall> {
     }
     match folded(name).as_str() {
         "action" | "option" => return bad_name("the verb is chosen per call"),
-        "nodename" => return bad_name("the host's own name is always handed over"),
         "missing_as_off" => {
             return bad_name(
                 "it makes a plug that does not exist read as off, which proves nothing",
@@ -135,6 +134,7 @@ pub fn parameter(name: &str, value: &str) -> Result<(), BadCall> {
             return bad_value("only onoff: a power cycle has no off state to observe");
         }
         "port" | "plug" if value.is_empty() => return bad_value("a plug must be named"),
+        "nodename" if value.is_empty() => return bad_value("a name or an address is needed"),
         folded if folded.starts_with("pcmk_") || folded.starts_with("crm_") => {
             return bad_name("it belongs to another cluster manager and would be ignored");
         }
@@ -167,7 +167,12 @@ pub fn request(device: &Device, target: &str, verb: Verb) -> Result<AgentCall, B
         parameter(name, value)?;
         stdin.push_str(&format!("{name}={value}\n"));
     }
-    stdin.push_str(&format!("nodename={target}\naction={verb}\n"));
+    // Some agents resolve it, and the host's own name may be in no DNS: then the device says by
+    // which name or address its host is known there.
+    if !device.parameters.keys().any(|n| folded(n) == "nodename") {
+        stdin.push_str(&format!("nodename={target}\n"));
+    }
+    stdin.push_str(&format!("action={verb}\n"));
     Ok(AgentCall {
         agent: device.agent.clone(),
         stdin,
@@ -183,6 +188,12 @@ pub enum AgentEnd {
         code: i32,
         /// What it wrote to its standard output, cut to a sensible length.
         output: String,
+    },
+    /// It failed, and said that the device did not let it in: a session of somebody else, a login
+    /// refused. Nothing was asked of the device. It may be let in a moment later.
+    NotLetIn {
+        /// Its exit code.
+        code: i32,
     },
     /// It was ended, with every process it started, at the time given with the call.
     TimedOut,
@@ -202,9 +213,46 @@ impl fmt::Display for AgentEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited { code, .. } => write!(f, "exit {code}"),
+            Self::NotLetIn { code } => write!(f, "exit {code}, not let in"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Crashed { signal } => write!(f, "ended by signal {signal}"),
             Self::NotStarted { why } => write!(f, "not started: {why}"),
+        }
+    }
+}
+
+/// What agents say of a device that does not let them in, in small letters.
+const NOT_LET_IN: [&str; 14] = [
+    "connect/login",
+    "login",
+    "log in",
+    "logged in",
+    "session",
+    "too many",
+    "in use",
+    "busy",
+    "try again",
+    "temporarily",
+    "unavailable",
+    "connection refused",
+    "unable to connect",
+    "connection reset",
+];
+
+impl AgentEnd {
+    /// The end of an agent that exited with this code and these words on its outputs.
+    #[must_use]
+    pub fn exited(code: i32, output: String, errors: &str) -> Self {
+        let said = |text: &str| {
+            let text = text.to_ascii_lowercase();
+            NOT_LET_IN.iter().any(|words| text.contains(words))
+        };
+        // Two of a `status` is off, and only with the words for it.
+        let failed = code != 0 && stated(&output) == Reading::Unknown;
+        if failed && (said(&output) || said(errors)) {
+            Self::NotLetIn { code }
+        } else {
+            Self::Exited { code, output }
         }
     }
 }

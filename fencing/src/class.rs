@@ -1,5 +1,6 @@
 //! Devices, levels, and what the word of a device proves.
 
+use crate::boxes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -373,20 +374,14 @@ impl Level {
         })
     }
 
-    /// How long the whole level may take from its launch: the slowest veto, then the slowest of
-    /// the devices that act, which run together.
+    /// How long the whole level may take from its launch: the slowest veto, then the devices that
+    /// act, those of one box one after another, the boxes beside each other.
     #[must_use]
     pub fn limit(&self) -> Duration {
-        let slowest = |veto: bool| {
-            let of_kind = |d: &&Device| (d.class() == Ok(ProofClass::Veto)) == veto;
-            self.devices
-                .iter()
-                .filter(of_kind)
-                .map(Device::limit)
-                .max()
-                .unwrap_or_default()
-        };
-        slowest(true).saturating_add(slowest(false))
+        let vetoes = self.devices.iter();
+        let vetoes = vetoes.filter(|d| d.class() == Ok(ProofClass::Veto));
+        let vetoes = vetoes.map(Device::limit).max().unwrap_or_default();
+        vetoes.saturating_add(boxes::longest(self))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`agent`] | what goes into an agent, what may be read out of it? |
 //! | [`run`] | one device, from the first `status` to its outcome |
 //! | [`order`] | one level of devices that must all succeed, and which level comes next |
+//! | [`boxes`] | which devices are reached through one box, and are asked one after another |
 //! | [`brake`] | may another host be cut at all? |
 //! | [`guardian`] | on the other side: who ends this host's guests when its lease ends |
 //!
@@ -21,6 +22,7 @@
 //! plain numbers. That no fence starts from a minority is decided elsewhere.
 
 pub mod agent;
+pub mod boxes;
 pub mod brake;
 pub mod check;
 pub mod class;

@@ -29,6 +29,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "S8: a device that was given up counts as one that will not act any more",
     ),
     (
+        "turned-away-is-refused",
+        "L1: a device that lets nobody in for a moment is given up after two tries",
+    ),
+    (
+        "outlets-read-once",
+        "S8 S1: outlets count as off at once though one was read long before the other",
+    ),
+    (
         "first-level-only",
         "L1: a level that fails is tried again and again, and the next one never",
     ),

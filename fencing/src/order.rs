@@ -2,10 +2,11 @@
 //!
 //! A level proves only if *all* its devices succeed and one of them at least is of a proving
 //! class. Vetoes are asked first, since a veto after the cut stops nothing; then all other devices
-//! act together, which for a host with two power supplies is also the shortest time in which both
-//! are off at once.
+//! act together, those of one box one after another. A host with two power supplies is off when both
+//! outlets are off at once: when the last one is read off, the others are read once more.
 
 use crate::agent::{AgentCall, AgentEnd, Verb};
+use crate::boxes::queues;
 use crate::class::{Level, NoProof, ProofClass};
 use crate::mutants::planted;
 use crate::run::{Action, DeviceRun, Outcome};
@@ -41,9 +42,23 @@ pub struct LevelRun {
     proves: Result<ProofClass, NoProof>,
     /// Place in the level and run: of the vetoes first, then of the others too.
     runs: Vec<(usize, DeviceRun)>,
-    /// Whether the vetoes have been heard.
-    acting: bool,
+    /// Places of devices that wait until those before them in their box are done.
+    waiting: Vec<usize>,
+    phase: Phase,
+    /// Places of devices in the order in which they were read off.
+    read_off: Vec<usize>,
     outcome: Option<Outcome>,
+}
+
+/// How far a level has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The vetoes are asked.
+    Vetoes,
+    /// The devices act.
+    Acting,
+    /// Each was read off; those read earlier are read once more.
+    Looking,
 }
 
 impl LevelRun {
@@ -63,10 +78,12 @@ impl LevelRun {
             deadline: begun.saturating_add(limit),
             proves,
             runs: Vec::new(),
-            acting: false,
+            waiting: Vec::new(),
+            phase: Phase::Vetoes,
+            read_off: Vec::new(),
             outcome,
         };
-        run.begin(true, begun);
+        run.begin(Phase::Vetoes, begun);
         run
     }
 
@@ -113,6 +130,8 @@ impl LevelRun {
             if let Some(outcome) = &self.outcome {
                 return LevelAction::Done(outcome.clone());
             }
+            self.note_off();
+            self.admit_next(now);
             let mut wake: Option<Duration> = None;
             for (device, run) in &mut self.runs {
                 match run.poll(now) {
@@ -131,14 +150,66 @@ impl LevelRun {
             if let Some(at) = wake {
                 return LevelAction::WaitUntil(at);
             }
-            if self.acting {
-                self.outcome = Some(self.combined());
-            } else if let Some(stop) = self.vetoed() {
-                self.outcome = Some(stop);
-            } else {
-                self.begin(false, now);
+            self.note_off();
+            let phase = self.phase;
+            match phase {
+                // Those that were over without a wait have let others go.
+                Phase::Acting if self.admit_next(now) => {}
+                Phase::Acting => match self.combined() {
+                    Outcome::Off if self.earlier().next().is_some() => {
+                        self.begin(Phase::Looking, now);
+                    }
+                    outcome => self.outcome = Some(outcome),
+                },
+                Phase::Looking if self.admit_next(now) => {}
+                Phase::Looking => self.outcome = Some(self.combined()),
+                Phase::Vetoes => match self.vetoed() {
+                    Some(stop) => self.outcome = Some(stop),
+                    None => self.begin(Phase::Acting, now),
+                },
             }
         }
+    }
+
+    /// Places of the devices of class power that were read off before the last of them was.
+    fn earlier(&self) -> impl Iterator<Item = usize> + '_ {
+        let all_but_last = self.read_off.len().saturating_sub(1);
+        let looks = !planted("outlets-read-once");
+        let places = self.read_off[..all_but_last].iter().copied();
+        places.filter(move |_| looks)
+    }
+
+    /// Begins with the devices whose turn it is in their box; says whether there was one.
+    fn admit_next(&mut self, now: Duration) -> bool {
+        let mut began = false;
+        let queues = queues(&self.level);
+        for place in std::mem::take(&mut self.waiting) {
+            let mut done = true;
+            let mut good = true;
+            for before in &queues[place] {
+                let run = self.runs.iter().find(|(p, _)| p == before);
+                let outcome = run.and_then(|(_, run)| run.outcome());
+                let waits = self.waiting.contains(before);
+                done &= !waits && (run.is_none() || outcome.is_some());
+                good &= matches!(outcome, None | Some(Outcome::Off | Outcome::Passed));
+            }
+            if !done {
+                self.waiting.push(place);
+            } else if good {
+                let begun = self.runs.iter_mut().find(|(p, _)| *p == place);
+                match begun {
+                    Some((_, run)) => *run = DeviceRun::look(run, now, self.deadline),
+                    None => {
+                        let device = &self.level.devices[place];
+                        let run = DeviceRun::new(device, &self.target, now, self.deadline);
+                        self.runs.push((place, run));
+                    }
+                }
+                began = true;
+            }
+            // One behind a device that failed is left alone: the level proves nothing any more.
+        }
+        began
     }
 
     /// The agent last launched for this device has ended. A device that has nothing running is
@@ -147,16 +218,32 @@ impl LevelRun {
         if let Some((_, run)) = self.runs.iter_mut().find(|(place, _)| *place == device) {
             run.ended(now, end);
         }
+        self.note_off();
     }
 
-    fn begin(&mut self, vetoes: bool, now: Duration) {
-        self.acting = !vetoes;
-        for (place, device) in self.level.devices.iter().enumerate() {
-            if (device.class() == Ok(ProofClass::Veto)) == vetoes {
-                let run = DeviceRun::new(device, &self.target, now, self.deadline);
-                self.runs.push((place, run));
+    /// Notes which devices of class power were read off, in order.
+    fn note_off(&mut self) {
+        for (place, run) in &self.runs {
+            let off = run.outcome() == Some(&Outcome::Off);
+            let power = run.class() == Some(ProofClass::Power);
+            if off && power && !self.read_off.contains(place) {
+                self.read_off.push(*place);
             }
         }
+    }
+
+    fn begin(&mut self, phase: Phase, now: Duration) {
+        let veto = |place: &usize| self.level.devices[*place].class() == Ok(ProofClass::Veto);
+        let all = 0..self.level.devices.len();
+        let mut waiting: Vec<usize> = match phase {
+            Phase::Vetoes => all.filter(veto).collect(),
+            Phase::Acting => all.filter(|place| !veto(place)).collect(),
+            Phase::Looking => self.earlier().collect(),
+        };
+        waiting.sort_unstable();
+        self.waiting = waiting;
+        self.phase = phase;
+        self.admit_next(now);
     }
 
     /// Anything but consent stops the level. Nothing has acted yet, so even a veto without answer
@@ -260,8 +347,14 @@ pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// were since removed from the configuration count for nothing but their time.
 #[must_use]
 pub fn next_level(levels: &[Level], tried: &[Tried]) -> Next {
+    next_of(levels, tried, |_| true)
+}
+
+/// The same, of the levels that `may` be used.
+#[must_use]
+pub fn next_of(levels: &[Level], tried: &[Tried], may: impl Fn(usize) -> bool) -> Next {
     let usable: Vec<usize> = (0..levels.len())
-        .filter(|&place| levels[place].proves().is_ok())
+        .filter(|&place| levels[place].proves().is_ok() && may(place))
         .filter(|&place| place == 0 || !planted("first-level-only"))
         .collect();
     if tried.iter().any(|t| t.ended.is_none()) {

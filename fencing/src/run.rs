@@ -5,7 +5,8 @@
 //! ```text
 //!   status ──> off ──> status ──off──> Off
 //!                ^       │ on or unreadable: wait a little, status again, up to the limit;
-//!                └───────┘ if off had failed: off again, twice at most
+//!                └───────┘ if off had failed: off again, twice at most; if the device let nobody
+//!                          in: again until the last quarter
 //! ```
 //!
 //! * The first `status` decides nothing. Even a device that says *off* is told off: a word from
@@ -119,6 +120,8 @@ pub struct DeviceRun {
     alive: bool,
     last: Reading,
     said: Vec<String>,
+    /// It is read and never told off.
+    reads: bool,
 }
 
 impl DeviceRun {
@@ -146,6 +149,17 @@ impl DeviceRun {
             alive: false,
             last: Reading::Unknown,
             said: Vec::new(),
+            reads: false,
+        }
+    }
+
+    /// A last look at a device of class power that was read off: whether it is off still.
+    #[must_use]
+    pub(crate) fn look(before: &Self, begun: Duration, deadline: Duration) -> Self {
+        Self {
+            reads: true,
+            said: before.said.clone(),
+            ..Self::new(&before.device, &before.target, begun, deadline)
         }
     }
 
@@ -215,6 +229,9 @@ impl DeviceRun {
         });
         self.state = match (verb, self.class) {
             (Verb::Off, Some(ProofClass::Power)) => self.after_off(now, end),
+            (Verb::Off, Some(ProofClass::Fabric)) if self.turned_away(end) => {
+                self.pause(Verb::Off, now)
+            }
             (Verb::Off, _) => State::Done(self.after_word(end)),
             _ => self.after_status(now, end),
         };
@@ -262,6 +279,7 @@ impl DeviceRun {
                 Said::Success => Outcome::Passed,
                 Said::Failure => Outcome::Failed(format!("off: exit {code}")),
             },
+            AgentEnd::NotLetIn { .. } => Outcome::Failed(format!("off: {end}")),
             AgentEnd::NotStarted { why } => Outcome::CannotDo(format!("off: not started: {why}")),
             AgentEnd::TimedOut | AgentEnd::Crashed { .. } => {
                 Outcome::Unknown(format!("off: {end}"))
@@ -279,7 +297,11 @@ impl DeviceRun {
         if planted("exit-code-proves") && matches!(end, AgentEnd::Exited { code: 0, .. }) {
             return State::Done(Outcome::Off);
         }
+        if self.turned_away(end) {
+            return self.pause(Verb::Off, now);
+        }
         self.off = match end {
+            AgentEnd::NotLetIn { .. } => Off::Refused,
             AgentEnd::Exited { code, .. } => match Said::of(*code) {
                 Said::Success => Off::Accepted,
                 Said::Failure => Off::Refused,
@@ -295,10 +317,36 @@ impl DeviceRun {
         State::Launch(Verb::Status)
     }
 
+    /// Whether the device let nobody in. Then nothing was asked of it, most likely, and it may let
+    /// one in a moment later: the off does not count as one of the two. It counts as refused all
+    /// the same, for words prove nothing.
+    fn turned_away(&mut self, end: &AgentEnd) -> bool {
+        let away = matches!(end, AgentEnd::NotLetIn { .. }) && !planted("turned-away-is-refused");
+        if away {
+            self.off_tries = self.off_tries.saturating_sub(1);
+            self.off = match self.off {
+                Off::Never | Off::NotStarted => Off::Refused,
+                before => before,
+            };
+        }
+        away
+    }
+
     fn after_status(&mut self, now: Duration, end: &AgentEnd) -> State {
         self.last = Reading::of(end);
         self.alive |= self.last != Reading::Unknown;
+        if self.reads {
+            return match self.last {
+                Reading::Off => State::Done(Outcome::Off),
+                Reading::On => State::Done(Outcome::Failed("on again".to_owned())),
+                Reading::Unknown => self.pause(Verb::Status, now),
+            };
+        }
         match (self.off, self.last) {
+            // Nothing was read, so nothing follows but another look.
+            (Off::Refused | Off::NotStarted, _) if matches!(end, AgentEnd::NotLetIn { .. }) => {
+                self.pause(Verb::Status, now)
+            }
             // The first look.
             (Off::Never, _) => match end {
                 AgentEnd::NotStarted { why } => {
@@ -349,6 +397,7 @@ impl DeviceRun {
             )),
             // It was off after the order, whatever has become of it since.
             State::Pause { .. } if self.loose && self.last == Reading::Off => Outcome::Off,
+            _ if self.reads => Outcome::Failed("it could not be read off once more".to_owned()),
             _ => self.verdict("out of time"),
         };
         self.state = State::Done(outcome);

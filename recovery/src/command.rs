@@ -119,6 +119,20 @@ pub enum Command {
         /// Guests and their epochs.
         guests: Vec<(GuestId, Token)>,
     },
+    /// A fence device was read while its host ran. Void unless the host is a member in that
+    /// incarnation, and stated its devices by that entry.
+    Tried {
+        /// The host.
+        host: NodeId,
+        /// Its incarnation, heard after the reading.
+        incarnation: Incarnation,
+        /// The entry by which it states its devices.
+        stated: Token,
+        /// The device's name.
+        device: String,
+        /// It said on; otherwise off.
+        on: bool,
+    },
 }
 
 /// Why a host closed a guest.

@@ -8,6 +8,7 @@
 //! 5. A node that cannot renew its lease asks nobody for permission to stop its guests.
 
 pub use crate::event::{Event, EventKind};
+pub use crate::trials::{DeviceWord, TrialLaunch};
 
 use crate::command::{Command, GuestStatus};
 use crate::domain::layout::Layout;
@@ -181,6 +182,15 @@ pub enum Fact {
         /// The agent's words, for people.
         detail: String,
     },
+    /// The answer to [`Effect::Try`].
+    DeviceRead {
+        /// The trial.
+        trial: u64,
+        /// What came of it.
+        word: DeviceWord,
+        /// What the agent does not know of the device's parameters.
+        remark: Option<String>,
+    },
     /// A new reading of the guardian's counter; `None`: there is no guardian that can be trusted.
     /// Takes the place of a [`Fact::Timeout`] that is due.
     Guardian(Option<Pulse>),
@@ -345,6 +355,8 @@ pub enum Effect {
     Guest(GuestOrder),
     /// Run a fence agent and say `FenceDone`.
     Fence(FenceLaunch),
+    /// Read a fence device, change nothing, and say `DeviceRead`.
+    Try(Box<TrialLaunch>),
     /// The lease now lasts until this moment of the node's own clock: tell the guardian.
     Lease {
         /// The lease end.

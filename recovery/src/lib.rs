@@ -6,6 +6,7 @@
 mod bounds;
 pub mod command;
 pub mod contract;
+pub mod devices;
 pub mod domain;
 mod domains;
 mod event;
@@ -24,6 +25,7 @@ pub mod placement;
 mod planner;
 mod policy;
 mod requests;
+pub mod trials;
 
 pub use contract::{Effect, Fact};
 pub use machine::Guests;

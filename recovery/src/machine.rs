@@ -1,6 +1,7 @@
 //! The replicated state of the guests: what belongs where, under which epoch.
 
 use crate::command::{Closure, Command, GuestStatus};
+use crate::devices::Devices;
 use crate::domains::Domains;
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::hold::{Hold, HoldKind, HoldReason};
@@ -20,6 +21,8 @@ pub struct Guests {
     pub guests: BTreeMap<GuestId, GuestRecord>,
     /// The fence levels of each host, as it stated them.
     pub fencing: BTreeMap<NodeId, Vec<Level>>,
+    /// What is known of the devices in them.
+    pub devices: BTreeMap<NodeId, Devices>,
     /// The last lives of guests that were removed: their images may be other guests' by now.
     pub retired: Vec<(GuestId, Life)>,
     /// What their descriptions say, read when it is first needed.
@@ -330,17 +333,7 @@ impl Application for Guests {
                 r.closed_by(at, why);
                 Ok(())
             }
-            Command::SetFencing { host, levels } => {
-                quorate_fencing::check(levels).map_err(|faults| {
-                    faults.first().map(ToString::to_string).unwrap_or_default()
-                })?;
-                self.has_space_for_levels(*host, levels)?;
-                if self.fencing.get(host) == Some(levels) {
-                    return Err("no change".into());
-                }
-                self.fencing.insert(*host, levels.clone());
-                Ok(())
-            }
+            Command::SetFencing { host, levels } => self.state_fencing(at, *host, levels),
             Command::Publish(_) => Ok(()),
             Command::Hold {
                 guest,
@@ -369,6 +362,13 @@ impl Application for Guests {
             } => self.reads(*guest, *followed, *host),
             Command::Adopt { guest, epoch, xml } => self.adopt(at, *guest, *epoch, xml),
             Command::Locked { host, guests } => self.locked(*host, guests),
+            Command::Tried {
+                host,
+                incarnation,
+                stated,
+                device,
+                on,
+            } => self.tried(cluster, *host, *incarnation, (*stated, device), *on),
         }
     }
 

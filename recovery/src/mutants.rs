@@ -11,6 +11,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S4: a host that does not start a held guest is judged for being slow",
     ),
     (
+        "device-not-tried",
+        "S1 S8: the word of a fence device counts though it was never read while its host ran, or said off then",
+    ),
+    (
         "next-life-is-cut",
         "S8: a device cuts a machine that is up again, for the life before its boot",
     ),

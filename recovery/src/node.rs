@@ -7,6 +7,7 @@ use crate::guest::GuestId;
 use crate::machine::Guests;
 use crate::planner::Planner;
 use crate::requests::Requests;
+use crate::trials::Trials;
 use quorate_fencing::Level;
 use quorate_membership::entry::{Away, Profile};
 use quorate_membership::store::Image;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 mod applied;
 mod coordinate;
+mod devices;
 mod drifting;
 mod events;
 mod going;
@@ -81,6 +83,7 @@ pub struct Node {
     stories: why::Stories,
     holding: holding::Holding,
     drifting: drifting::Drifting,
+    trials: Trials,
     looks: Looks,
     links: links::Links,
     /// Room for what membership puts out, used again in every step.
@@ -160,6 +163,7 @@ impl Node {
             stories: why::Stories::default(),
             holding: holding::Holding::default(),
             drifting: drifting::Drifting::default(),
+            trials: Trials::default(),
             looks: Looks::default(),
             links: links::Links::new(now, setup.links),
             outputs: Vec::new(),
@@ -355,6 +359,11 @@ impl Node {
                     )));
                 }
             }
+            Fact::DeviceRead {
+                trial,
+                word,
+                remark,
+            } => self.trials.done(now, trial, word, remark),
             Fact::Guardian(pulse) => self.member.guardian(now, pulse),
             Fact::LeaseUnwritten { stands, why } => {
                 if self.unwritten.is_none() {

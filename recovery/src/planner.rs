@@ -5,13 +5,15 @@ use crate::contract::FenceLaunch;
 use crate::guest::{GuestId, Wanted};
 use crate::machine::Guests;
 use crate::mutants::planted;
-use quorate_fencing::{Next, Tried, next_level};
+use quorate_fencing::order::next_of;
+use quorate_fencing::{Level, Next, Tried};
 use quorate_membership::cluster::Attempt;
 use quorate_membership::entry::{AttemptEnd, Away, Entry, Ground, Proof, ProposalId};
 use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+mod boxes;
 mod braking;
 mod place;
 mod standing;
@@ -32,6 +34,7 @@ pub(crate) mod kind {
     pub(crate) const FOLLOW: u8 = 84;
     pub(crate) const READS: u8 = 85;
     pub(crate) const LOCKED: u8 = 82;
+    pub(crate) const TRIED: u8 = 86;
 }
 
 /// Why nothing is placed and nobody is cut or proved over, while that is not known.
@@ -39,13 +42,14 @@ pub(crate) const DISAGREE: &str =
     "a quorum of voters has not yet said in this term that it made the same of the log";
 
 /// An attempt on its way to the log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Proposed {
     /// The term it was proposed in.
     term: Token,
     /// It is not launched after that.
     not_after: Time,
     host: NodeId,
+    level: Level,
 }
 
 /// The coordinator's memory. All of it may be lost with the role: what counts is in the log.
@@ -410,15 +414,20 @@ impl Planner {
                 ended: None,
             }))
             .collect();
-        let level = match next_level(&levels, &tried) {
+        self.brake(now, member, host).map_err(|b| b.to_string())?;
+        let unfit = |place: &usize| member.app().relied_on(host, &levels[*place]).err();
+        let fit: Vec<bool> = (0..levels.len()).map(|p| unfit(&p).is_none()).collect();
+        let level = match next_of(&levels, &tried, |place| fit[place]) {
             Next::Launch { level, .. } => level,
             Next::Running => return Ok(()),
             Next::RetryIn(d) => return Err(format!("every level failed; again in {}", secs(d))),
             Next::LeaseOnly => {
-                return Err("no level proves anything: only its lease is left".into());
+                let why = (0..levels.len()).find_map(|place| unfit(&place));
+                let why = why.unwrap_or_else(|| "no level proves anything".into());
+                return Err(format!("{why}: only its lease is left"));
             }
         };
-        self.brake(now, member, host).map_err(|b| b.to_string())?;
+        self.box_free(now, member, host, &levels[level])?;
         if !member.cool(now, kind::ATTEMPT, revoke.0, t.election) {
             return Ok(());
         }
@@ -442,6 +451,7 @@ impl Planner {
             term,
             not_after: until,
             host,
+            level: chosen.clone(),
         };
         self.proposed.insert(id, proposed);
         while self.proposed.len() > 64 {

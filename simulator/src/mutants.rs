@@ -199,6 +199,18 @@ const WAYS: &[(&str, &[Way])] = &[
     ),
     ("first-level-only", &[story!("second-fence-level.toml")]),
     (
+        "device-not-tried",
+        &[story!("plug-with-nothing-behind-it.toml")],
+    ),
+    (
+        "outlets-read-once",
+        &[story!("rule-outlets-are-off-at-once.toml")],
+    ),
+    (
+        "turned-away-is-refused",
+        &[story!("device-lets-most-of-them-wait.toml")],
+    ),
+    (
         "brake-by-log-alone",
         &[story!("rule-brake-counts-what-is-on-its-way.toml")],
     ),

@@ -112,12 +112,9 @@ async fn run(agents: &Agents, launch: &FenceLaunch) -> (AttemptEnd, String) {
     (end, detail)
 }
 
-fn agent_end(exit: AgentExit) -> AgentEnd {
+pub(super) fn agent_end(exit: AgentExit) -> AgentEnd {
     match exit.ending {
-        AgentEnding::Code(code) => AgentEnd::Exited {
-            code,
-            output: exit.stdout,
-        },
+        AgentEnding::Code(code) => AgentEnd::exited(code, exit.stdout, &exit.stderr),
         AgentEnding::Signal(signal) => AgentEnd::Crashed { signal },
         AgentEnding::Timeout => AgentEnd::TimedOut,
         AgentEnding::NotStarted(why) => AgentEnd::NotStarted { why },

@@ -7,10 +7,13 @@
 
 mod keeper;
 mod level;
+mod metadata;
+mod trial;
 
 pub use keeper::{agent_exec_main, agent_run_main};
 pub(crate) use keeper::{end_descendants, handle_of, take_job};
 pub use level::run_level;
+pub use trial::try_device;
 
 use quorate_membership::Time;
 use serde::{Deserialize, Serialize};

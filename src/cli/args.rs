@@ -244,6 +244,15 @@ pub(super) enum HostCommand {
         /// Its name.
         name: String,
     },
+    /// Read the fence devices of a host, or of all hosts, from this node; nothing is switched.
+    ///
+    /// Exits 1 unless each of them answers, and says on where it has a state.
+    Try {
+        #[command(flatten)]
+        view: View,
+        /// Its name; all hosts without it.
+        name: Option<String>,
+    },
     /// Confirm that a lost host has no power. Refused while anything shows that it lives.
     ConfirmOff {
         #[command(flatten)]

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// How long a client waits for the daemon's word; the daemon gives up earlier itself.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long reading fence devices may take.
+const TRYING: Duration = Duration::from_secs(3600);
 /// How long nothing may happen while a host goes out of service; the daemon gives up earlier.
 const LEAVING: Duration = Duration::from_secs(120);
 /// Exit code for bad input, or for what was refused: nothing was changed.
@@ -259,6 +261,7 @@ fn host(command: HostCommand) -> Result<ExitCode, Failure> {
         HostCommand::Fence { socket, name } => {
             change(&socket.socket, Request::FenceHost { host: name })
         }
+        HostCommand::Try { view, name } => try_devices(&view, name),
         HostCommand::ConfirmOff {
             socket,
             name,
@@ -307,6 +310,39 @@ fn host(command: HostCommand) -> Result<ExitCode, Failure> {
             };
             leave(&socket, why)
         }
+    }
+}
+
+/// Reads fence devices from the daemon's node.
+fn try_devices(view: &View, host: Option<String>) -> Result<ExitCode, Failure> {
+    // Each may take its whole limit.
+    let value = api::ask(&view.socket, &ApiRequest::Try { host }, TRYING)?;
+    if view.json {
+        say(&serde_json::to_string_pretty(&value).unwrap_or_default());
+    } else {
+        say(&print::tried(&value));
+    }
+    let rows = value.as_array().into_iter().flatten();
+    let bad = |row: &&serde_json::Value| {
+        !(row["said"] == "on" || row["said"] == "answers") || !row["why"].is_null()
+    };
+    let words = |row: &serde_json::Value| {
+        let word = |key: &str| row[key].as_str().unwrap_or("it reads so").to_owned();
+        format!(
+            "{} of {}: {} ({})",
+            word("device"),
+            word("host"),
+            word("said"),
+            word("why")
+        )
+    };
+    let bad: Vec<String> = rows.filter(bad).map(words).collect();
+    match bad.as_slice() {
+        [] => Ok(ExitCode::SUCCESS),
+        bad => Err(Failure::Broken(format!(
+            "fence devices to put right: {}",
+            bad.join("; ")
+        ))),
     }
 }
 
@@ -397,6 +433,9 @@ fn found(join: &args::JoinArgs, role: Role) -> Result<ExitCode, Failure> {
 fn check(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let config = load(path)?;
     let mut report = config::report(&config);
+    let (devices, wrong) = daemon::trial_of_devices(&config);
+    report.devices = devices;
+    report.warnings.extend(wrong);
     let faults = daemon::trial(&config).into_iter();
     report
         .warnings

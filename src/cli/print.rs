@@ -66,6 +66,11 @@ pub(super) fn hosts(v: &Value) -> String {
     table(&heads, &rows(v, &keys))
 }
 
+pub(super) fn tried(v: &Value) -> String {
+    let keys = ["host", "device", "agent", "said", "why"];
+    table(&["HOST", "DEVICE", "AGENT", "SAID", "WHY"], &rows(v, &keys))
+}
+
 pub(super) fn guests(v: &Value) -> String {
     let keys = [
         "name", "wanted", "state", "host", "epoch", "failures", "reason",

@@ -2,6 +2,7 @@
 
 use super::{Config, FoundingSettings, LibvirtSettings};
 use super::{boot_service, machine_memory, memory_room};
+use quorate_fencing::Level;
 use quorate_membership::{ProofPolicy, Timing};
 use serde::Serialize;
 use std::fmt;
@@ -36,6 +37,9 @@ pub struct CheckReport {
     pub promises: Vec<PromiseLine>,
     /// What runs guests here, in words; none on a witness.
     pub guests: Vec<String>,
+    /// What this host's fence devices say when they are read from here, in words; filled in by who
+    /// reads them.
+    pub devices: Vec<String>,
     /// What an operator should know or change.
     pub warnings: Vec<String>,
 }
@@ -98,12 +102,7 @@ pub fn report(config: &Config) -> CheckReport {
 pub fn report_for(config: &Config, timing: &Timing, timing_from: String) -> CheckReport {
     let founding = config.founding.as_ref();
     let lease_too = founding.is_some_and(|f| f.proof == ProofPolicy::DeviceAndLease);
-    let levels: Duration = config
-        .fence
-        .iter()
-        .flat_map(|level| &level.devices)
-        .map(|device| Duration::from_millis(device.limit_ms))
-        .sum();
+    let levels: Duration = config.fence.iter().map(Level::limit).sum();
     let fenced =
         (!config.fence.is_empty() && !lease_too).then(|| millis(timing.worst_case_fenced(levels)));
     CheckReport {
@@ -119,6 +118,7 @@ pub fn report_for(config: &Config, timing: &Timing, timing_from: String) -> Chec
         worst_case_lease_ms: millis(timing.worst_case_lease()),
         promises: promises(timing),
         guests: guests(config),
+        devices: Vec::new(),
         warnings: warnings(config, timing, founding),
     }
 }
@@ -430,6 +430,12 @@ impl fmt::Display for CheckReport {
         }
         for guests in &self.guests {
             writeln!(f, "  runs {guests}")?;
+        }
+        if !self.devices.is_empty() {
+            writeln!(f)?;
+        }
+        for device in &self.devices {
+            writeln!(f, "  fence device {device}")?;
         }
         if !self.warnings.is_empty() {
             writeln!(f)?;

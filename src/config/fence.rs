@@ -1,11 +1,14 @@
 //! The tables `[[fence]]`: how this host is to be fenced.
 
+use super::Peer;
 use super::error::Fault;
 use super::reader::{Found, Section, absolute, expected};
+use crate::net::of_one_link;
 use quorate_fencing::{Device, Level, ProofClass};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// A fence device answers within minutes or not at all.
@@ -45,6 +48,46 @@ pub(super) fn read(root: &Section<'_, '_>, dirs: &[PathBuf]) -> Result<Vec<Level
         return Err(root.fault_at("fence", listed(&faults)));
     }
     Ok(levels)
+}
+
+/// The agent that waits for word of a host's crash kernel.
+const KDUMP: &str = "fence_kdump";
+
+/// Says by which address a crash kernel speaks: the agent resolves what it is told, and the name of a
+/// host may be in no DNS. Its own address on the first link, unless the file names another.
+pub(super) fn name_host(
+    root: &Section<'_, '_>,
+    levels: &mut [Level],
+    me: &Peer,
+    peers: &[Peer],
+) -> Result<(), Fault> {
+    let kdump = |d: &&mut Device| d.agent.rsplit('/').next() == Some(KDUMP);
+    let devices = levels.iter_mut().flat_map(|l| &mut l.devices);
+    for device in devices.filter(kdump) {
+        // An address of one link says nothing without the card of whoever asks.
+        let first = me.addresses.first().filter(|a| !of_one_link(**a));
+        let names = device.parameters.entry("nodename".to_owned());
+        let named = names.or_insert_with(|| match first {
+            Some(address) => address.to_string(),
+            None => me.name.clone(),
+        });
+        let of = |p: &&Peer| {
+            let address = named.parse::<IpAddr>().ok();
+            let session = address == Some(p.session.at.ip);
+            p.name == *named || session || p.addresses.iter().any(|a| Some(*a) == address)
+        };
+        if let Some(other) = peers.iter().find(of) {
+            return Err(root.fault_at(
+                "fence",
+                format!(
+                    "device {:?}: nodename {named:?} is {}; a dump of that host would count as the \
+                     end of this one. Allowed: where the crash kernel of {} speaks from",
+                    device.name, other.name, me.name
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Judges one level alone, so that the complaint has the place of its table.

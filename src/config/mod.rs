@@ -237,7 +237,8 @@ fn read(path: &Path, root: Section<'_, '_>) -> Result<Config, Fault> {
         .map(|section| founding::read(section, &known))
         .transpose()?;
     let agent_dirs = fence::agent_dirs(&root)?;
-    let fence = fence::read(&root, &agent_dirs)?;
+    let mut fence = fence::read(&root, &agent_dirs)?;
+    fence::name_host(&root, &mut fence, &me, &peers)?;
     if let (true, Some(first)) = (witness, fence.first()) {
         return Err(Fault {
             at: root.place_of("fence"),

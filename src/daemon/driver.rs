@@ -292,6 +292,7 @@ impl Driver {
                     let _ = tell.send(fact).await;
                 });
             }
+            Effect::Try(launch) => self.try_device(&mut work.fences, *launch),
             Effect::Lease { end } => {
                 let Some(lease) = &mut self.lease else { return };
                 let fact = match lease.extend(end) {
@@ -471,6 +472,9 @@ impl Driver {
                     agents: self.resources.clone(),
                     guests: guests.map(|r| r.spec.clone()).collect(),
                 }))
+            }
+            ApiRequest::Try { host } => {
+                return self.try_devices(&mut work.fences, host.as_deref(), q.answer);
             }
             ApiRequest::Events { .. } => {
                 ApiAnswer::Error("events are not asked of the loop".into())

@@ -2,6 +2,7 @@
 
 mod alarms;
 mod api;
+mod devices;
 mod driver;
 mod foreign;
 mod founded;
@@ -18,6 +19,7 @@ mod waits;
 
 pub(crate) use alarms::Alarms;
 pub(crate) use api::{Chronicle, Question};
+pub use devices::trial_of_devices;
 pub(crate) use driver::{Driver, Durable, Ended, Seen};
 pub(crate) use foreign::Foreign;
 pub(crate) use join::{Greeting, NUMBERS, Records, random_name};

@@ -132,7 +132,11 @@ impl<'a> Story<'a> {
                     {
                         return Err("nobody is known to guard its lease".into());
                     }
-                    let left = watch::status(&self.exe, &self.site, name)?.lease_left;
+                    let status = watch::status(&self.exe, &self.site, name)?;
+                    if status.unread(name) {
+                        return Err("its fence device was not read yet".into());
+                    }
+                    let left = status.lease_left;
                     let renewed = left > before;
                     before = if left > 0.0 { left } else { f64::MAX };
                     if renewed {

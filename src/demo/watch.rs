@@ -34,6 +34,24 @@ pub struct View {
 pub struct Member {
     pub name: String,
     pub state: String,
+    /// What is known of its fence devices.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+}
+
+/// One fence device in it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Device {
+    pub said: String,
+}
+
+impl Status {
+    /// Whether a device of this host never read on while it ran: none such is relied on.
+    #[must_use]
+    pub fn unread(&self, host: &str) -> bool {
+        let of = self.view.members.iter().filter(|m| m.name == host);
+        of.flat_map(|m| &m.devices).any(|d| d.said != "on")
+    }
 }
 
 /// What the demo reads of one guest of `quorate guests --json`.

@@ -17,7 +17,7 @@ pub mod session;
 mod sockets;
 
 pub use datagram::{Interface, LinkChange, LinkConfig, LinkCounters, LinkError, LinkKind, Links};
-pub use endpoint::{Endpoint, ZonedIp};
+pub use endpoint::{Endpoint, ZonedIp, of_one_link};
 pub use key::{ClusterKey, KeyError};
 pub use seal::{Dropped, Opener, Refused, SealError, Sealer};
 pub use session::{

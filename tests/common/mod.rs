@@ -109,7 +109,21 @@ impl Lab {
             });
             lab.renews(name);
         }
+        lab.read(nodes[0]);
         lab
+    }
+
+    /// Waits until every fence device was read while its host ran: none is relied on before.
+    fn read(&self, by: &str) {
+        self.wait("every fence device to be read", || {
+            let status = self.status(by)?;
+            let hosts = status["view"]["members"].as_array();
+            let devices = hosts.into_iter().flatten().map(|h| h["devices"].as_array());
+            match devices.flatten().flatten().all(|d| d["said"] == "on") {
+                true => Ok(()),
+                false => Err(status.to_string()),
+            }
+        });
     }
 
     /// Waits until a node has renewed its lease: it has sent two beats, and the second one said

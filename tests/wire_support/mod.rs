@@ -159,6 +159,17 @@ pub(crate) fn locked() -> (&'static str, Command) {
     ("Locked", locked)
 }
 
+pub(crate) fn tried() -> (&'static str, Command) {
+    let tried = Command::Tried {
+        host: NodeId(4),
+        incarnation: LIFE,
+        stated: token(9),
+        device: "bmc".into(),
+        on: true,
+    };
+    ("Tried", tried)
+}
+
 pub(crate) fn sources() -> [(&'static str, Source); 2] {
     let network = Source::Network {
         protocol: "rbd".into(),

@@ -53,7 +53,7 @@ fn nothing_can_be_injected() {
         ("action", "on"),
         ("Action", "on"),
         ("option", "on"),
-        ("nodename", "h2"),
+        ("nodename", ""),
         ("method", "cycle"),
         ("missing_as_off", "1"),
         ("missing-as-off", "1"),

@@ -124,9 +124,12 @@ fn one_device_without_class_spoils_the_level() {
 
 #[test]
 fn the_limit_of_a_level_is_the_veto_then_the_slowest_device() {
-    let mut level = level(&["fence_ipmilan", "fence_heuristics_ping", "fence_apc"]);
+    let mut level = level(&["fence_ipmilan", "fence_heuristics_ping", "fence_scsi"]);
     for (device, limit) in level.devices.iter_mut().zip([20_000, 3_000, 7_000]) {
         device.limit_ms = limit;
     }
     assert_eq!(level.limit(), Duration::from_secs(23));
+    // Two that must be off at once are looked at again.
+    level.devices[2].agent = "fence_apc".to_owned();
+    assert_eq!(level.limit(), Duration::from_secs(33));
 }

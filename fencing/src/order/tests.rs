@@ -313,3 +313,104 @@ proptest! {
         }
     }
 }
+
+/// Plays a level whose devices stand at one box with one session: an agent that comes while another
+/// is in is turned away. `returns` is when the first outlet is on again, if it ever is.
+fn play_box(agents: &[&str], ip: &[&str], returns: Option<u64>) -> (Outcome, Duration, u32) {
+    let mut level = level(agents);
+    for (device, ip) in level.devices.iter_mut().zip(ip) {
+        device.limit_ms = 20_000;
+        device.parameters.insert("ip".to_owned(), (*ip).to_owned());
+        let plug = device.name.clone();
+        device.parameters.insert("plug".to_owned(), plug);
+    }
+    let session = Duration::from_secs(3);
+    let mut run = LevelRun::new(&level, "h1", Duration::ZERO, level.limit());
+    let mut now = Duration::ZERO;
+    let mut off: BTreeMap<usize, Duration> = BTreeMap::new();
+    let mut inside: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut running: Vec<(Duration, usize, AgentEnd)> = Vec::new();
+    let mut turned_away = 0;
+    loop {
+        match run.poll(now) {
+            LevelAction::Run { device, verb, .. } => {
+                if inside.get(ip[device]).is_some_and(|until| *until > now) {
+                    turned_away += 1;
+                    let end = AgentEnd::exited(1, String::new(), "Unable to connect/login");
+                    running.push((now + Duration::from_millis(500), device, end));
+                    continue;
+                }
+                inside.insert(ip[device], now + session);
+                if verb == Verb::Off {
+                    off.insert(device, now);
+                }
+                let back = returns.map(Duration::from_secs);
+                if device == 0 && back.is_some_and(|at| now >= at) {
+                    off.remove(&0);
+                }
+                let (code, words) = match (verb, off.contains_key(&device)) {
+                    (Verb::Status, true) => (2, "Status: OFF"),
+                    (Verb::Status, false) => (0, "Status: ON"),
+                    _ => (0, "Success"),
+                };
+                let end = AgentEnd::exited(code, words.to_owned(), "");
+                running.push((now + session, device, end));
+            }
+            LevelAction::WaitUntil(at) => {
+                running.sort_by_key(|(at, device, _)| (*at, *device));
+                match running.first() {
+                    Some((end, ..)) if *end <= at => {
+                        let (end, device, how) = running.remove(0);
+                        now = end;
+                        run.ended(device, now, &how);
+                    }
+                    _ => now = at,
+                }
+            }
+            LevelAction::Done(outcome) => return (outcome, now, turned_away),
+        }
+    }
+}
+
+#[test]
+fn outlets_of_one_box_are_switched_one_after_the_other_and_read_once_more() {
+    let apc = ["fence_apc", "fence_apc"];
+    let (outcome, took, away) = play_box(&apc, &["10.0.0.1", "10.0.0.1"], None);
+    assert_eq!((outcome, away), (Outcome::Off, 0));
+    // Status, off, status of each, and the first one once more.
+    assert_eq!(took, Duration::from_secs(21));
+    let (outcome, took, _) = play_box(&apc, &["10.0.0.1", "10.0.0.2"], None);
+    assert_eq!((outcome, took), (Outcome::Off, Duration::from_secs(12)));
+}
+
+#[test]
+fn an_outlet_that_is_on_again_when_the_other_is_off_proves_nothing() {
+    let apc = ["fence_apc", "fence_apc"];
+    let (outcome, ..) = play_box(&apc, &["10.0.0.1", "10.0.0.1"], Some(12));
+    let Outcome::Failed(why) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(why.contains("on again"), "{why}");
+}
+
+#[test]
+fn the_limit_of_a_level_leaves_time_for_each_device_of_a_box() {
+    let mut two = level(&["fence_apc", "fence_apc"]);
+    for device in &mut two.devices {
+        let ip = ("ip".to_owned(), "10.0.0.1".to_owned());
+        device.parameters.extend([ip]);
+    }
+    assert_eq!(two.limit(), Duration::from_secs(30));
+    two.devices[1].parameters.clear();
+    assert_eq!(two.limit(), Duration::from_secs(15));
+    assert_eq!(level(&["fence_apc"]).limit(), Duration::from_secs(10));
+}
+
+#[test]
+fn a_level_that_may_not_be_used_is_passed_over() {
+    let levels = [level(&["fence_ipmilan"]), level(&["fence_apc"])];
+    let second = |place: usize| place == 1;
+    let next = next_of(&levels, &[], second);
+    assert_eq!(next, Next::Launch { level: 1, round: 0 });
+    assert_eq!(next_of(&levels, &[], |_| false), Next::LeaseOnly);
+}

@@ -438,3 +438,52 @@ fn the_planted_bug_takes_a_time_out_for_success_and_only_while_planted() {
         Outcome::Unknown(_)
     ));
 }
+
+#[test]
+fn a_device_that_lets_nobody_in_is_asked_again_until_the_last_quarter() {
+    let away = || AgentEnd::NotLetIn { code: 1 };
+    // Turned away far more than twice, and then let in.
+    let mut ends = vec![on()];
+    ends.extend(std::iter::repeat_with(away).take(6));
+    ends.extend([exit(0, "Success"), off()]);
+    let (asked, outcome) = play("fence_apc", &ends);
+    assert_eq!(outcome, Outcome::Off);
+    let told = asked.iter().filter(|v| **v == Verb::Off).count();
+    assert_eq!(told, 7);
+    // For ever: it has failed when no off may begin any more, and was read on.
+    let mut run = run("fence_apc");
+    let mut now = Duration::ZERO;
+    let outcome = loop {
+        match run.poll(now) {
+            Action::Run { verb, .. } => {
+                now += Duration::from_millis(500);
+                let end = if verb == Verb::Off { away() } else { on() };
+                run.ended(now, &end);
+            }
+            Action::WaitUntil(at) => now = at,
+            Action::Done(outcome) => break outcome,
+        }
+    };
+    assert!(now > LIMIT * 3 / 4 && now <= LIMIT, "{now:?}");
+    assert!(
+        matches!(&outcome, Outcome::Failed(why) if why.starts_with("still on")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn words_of_agents_tell_who_was_not_let_in() {
+    for (code, errors) in [
+        (1, "Failed: Unable to connect/login to fencing device"),
+        (1, "ERROR: Another session is active"),
+        (1, "503 Service Unavailable"),
+        (1, "login incorrect"),
+    ] {
+        let end = AgentEnd::exited(code, String::new(), errors);
+        assert_eq!(end, AgentEnd::NotLetIn { code }, "{errors}");
+    }
+    assert_eq!(AgentEnd::exited(1, String::new(), "plug 9?"), exit(1, ""));
+    let said = "Status: OFF\n".to_owned();
+    assert_eq!(AgentEnd::exited(2, said, "1 session"), off());
+    assert_eq!(AgentEnd::exited(0, String::new(), "busy"), exit(0, ""));
+}

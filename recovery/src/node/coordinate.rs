@@ -38,6 +38,7 @@ impl Node {
         if let Some(until) = self.member.acting(now) {
             self.planner.plan(now, until, &mut self.member);
         }
+        self.try_devices(now, out);
         self.member.flush(now);
         self.notice_suspects(now, out);
     }

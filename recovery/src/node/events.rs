@@ -210,6 +210,23 @@ impl Node {
                 };
                 event(kind, Some(*host), Some(*guest), text)
             }
+            Command::Tried {
+                host, device, on, ..
+            } => match on {
+                true => {
+                    let text = format!("fence device {device} reads on: relied on from here");
+                    event(K::Changed, Some(*host), None, text)
+                }
+                false => event(
+                    K::Alert,
+                    Some(*host),
+                    None,
+                    format!(
+                        "fence device {device} says that this host is off while it runs: it is not \
+                         relied on. Is it the right plug?"
+                    ),
+                ),
+            },
             Command::SetFencing { host, levels } => {
                 let text = format!("{} fence levels stated", levels.len());
                 event(K::Changed, Some(*host), None, text)

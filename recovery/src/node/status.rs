@@ -1,6 +1,7 @@
 //! What a node can say about the cluster, for people and for programs.
 
 use super::Node;
+use super::devices::DeviceRow;
 use crate::command::GuestWord;
 use crate::guest::Wanted;
 use crate::hold::Hold;
@@ -89,6 +90,8 @@ pub struct HostRow {
     pub unheard: Option<f64>,
     /// Guests that belong there.
     pub guests: usize,
+    /// What is known of its fence devices.
+    pub devices: Vec<DeviceRow>,
     /// What it waits for, if it is lost.
     pub reason: Option<String>,
 }
@@ -232,6 +235,7 @@ impl Node {
             remarks.push(format!("the hypervisor does not answer: {why}"));
         }
         remarks.extend(self.executor.host_remarks());
+        remarks.extend(self.device_remarks());
         remarks.extend(held_remark(m.app()));
         if let Some((count, guest, why)) = self.executor.locks_failing() {
             let name = m.app().guests.get(&guest).map(|r| r.spec.name.clone());
@@ -312,6 +316,7 @@ impl Node {
                     incarnation: h.incarnation.counter,
                     unheard: (!me).then_some(silent.as_secs_f64()),
                     guests: holds,
+                    devices: self.device_rows(*node),
                     reason,
                 }
             })

@@ -96,6 +96,7 @@ fn guests_of(at: Token, command: &Command) -> Vec<GuestId> {
         }
         Command::RemoveGuest { .. }
         | Command::SetFencing { .. }
+        | Command::Tried { .. }
         | Command::Publish(_)
         | Command::Locked { .. } => Vec::new(),
     }

@@ -100,6 +100,7 @@ pub(super) fn passing(fact: &Fact) -> bool {
         | Fact::HostObserved(_)
         | Fact::Guests { .. }
         | Fact::GuestDone { .. }
+        | Fact::DeviceRead { .. }
         | Fact::Stream { .. }
         | Fact::SessionUp { .. }
         | Fact::SessionDown { .. }

@@ -587,6 +587,7 @@ impl Rig {
                 }
                 Effect::Guest(order) => self.order(n, order),
                 Effect::Fence(f) => panic!("no devices here: {f:?}"),
+                Effect::Try(t) => panic!("no devices here: {t:?}"),
                 Effect::Lease { end } => {
                     self.machines.get_mut(&n).expect("known").lease = Some(end);
                 }

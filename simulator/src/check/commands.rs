@@ -95,6 +95,7 @@ impl Audit {
                 self.hosts.entry(*host).or_default().fencing = levels.clone();
                 Plain
             }
+            Command::Tried { .. } => Plain,
             Command::Publish(bytes) => {
                 if let Some(client) = bytes.first_chunk() {
                     self.published.insert(u64::from_le_bytes(*client));

@@ -34,24 +34,37 @@ pub(super) struct Fence {
 /// How long a simulated fence level may take.
 const LIMIT: Duration = Duration::from_secs(3);
 
-fn outlet(host: usize) -> String {
+pub(super) fn outlet(host: usize) -> String {
     format!("outlet-h{}", host + 1)
 }
 
 /// The fence levels a host states: its controller, then its outlet.
 pub(super) fn levels(host: usize, h: &Host) -> Vec<Level> {
-    let controller = h.device.map(|_| format!("bmc-h{}", host + 1));
-    let names = [controller, h.outlet.map(|_| outlet(host))];
-    let level = |name| Level {
-        devices: vec![Device {
-            name,
-            agent: "fence_sim".into(),
-            parameters: BTreeMap::new(),
-            class: Some(ProofClass::Power),
-            limit_ms: LIMIT.as_millis() as u64,
-        }],
+    let device = |name: String, strip: Option<&str>| Device {
+        // The strip of the site has one address; controllers have none that two hosts share.
+        parameters: strip
+            .map(|at| BTreeMap::from([("ip".into(), at.into()), ("plug".into(), name.clone())]))
+            .unwrap_or_default(),
+        name,
+        agent: "fence_sim".into(),
+        class: Some(ProofClass::Power),
+        limit_ms: LIMIT.as_millis() as u64,
     };
-    names.into_iter().flatten().map(level).collect()
+    let controller = h
+        .device
+        .map(|_| vec![device(format!("bmc-h{}", host + 1), None)]);
+    let outlets = h.outlet.map(|mode| match mode {
+        DeviceMode::Pair | DeviceMode::Returns => ["a", "b"]
+            .map(|feed| device(format!("{}-{feed}", outlet(host)), Some("strip")))
+            .into(),
+        _ => vec![device(outlet(host), None)],
+    });
+    let level = |devices| Level { devices };
+    [controller, outlets]
+        .into_iter()
+        .flatten()
+        .map(level)
+        .collect()
 }
 
 impl<N: SimNode> Sim<N> {
@@ -75,7 +88,10 @@ impl<N: SimNode> Sim<N> {
             by,
             attempt,
             host,
-            outlet: launch.devices.iter().any(|d| d.name == outlet(host)),
+            outlet: launch
+                .devices
+                .iter()
+                .any(|d| d.name.starts_with(&outlet(host))),
             run: LevelRun::new(&level, &launch.name, now, launch.limit),
             told_off: false,
         });
@@ -128,13 +144,27 @@ impl<N: SimNode> Sim<N> {
         let powered = |mode: &DeviceMode| h.on || *mode != DeviceMode::Shares;
         let device_used = if f.outlet { h.outlet } else { h.device };
         let (on, mode) = (h.on, device_used.filter(|m| reach && powered(m)));
+        let strip = match mode {
+            Some(DeviceMode::Pair | DeviceMode::Returns) => {
+                Some(self.strip(host, device, verb, attempt))
+            }
+            _ => None,
+        };
+        let f = &self.fences[at];
         let rng = &mut self.fence_rng;
         let exit = |code: i32, output: &str| AgentEnd::Exited {
             code,
             output: output.into(),
         };
         let quick = rng.range(20 * MS, 200 * MS);
+        let turned_away = mode == Some(DeviceMode::Busy) && rng.chance(750_000);
         let (takes, end) = match (verb, mode) {
+            (_, Some(DeviceMode::Pair | DeviceMode::Returns)) => {
+                strip.unwrap_or((u64::MAX, AgentEnd::TimedOut))
+            }
+            (_, Some(_)) if turned_away => (quick, AgentEnd::NotLetIn { code: 1 }),
+            (Verb::Status, Some(DeviceMode::Empty)) => (quick, exit(2, "Status: OFF\n")),
+            (_, Some(DeviceMode::Empty)) => (quick, exit(0, "")),
             (_, None | Some(DeviceMode::Gone)) => (u64::MAX, AgentEnd::TimedOut),
             (Verb::Status, Some(mode)) => {
                 let lies = mode == DeviceMode::Lies && f.told_off;
@@ -183,7 +213,10 @@ impl<N: SimNode> Sim<N> {
                 }
                 (quick, exit(0, ""))
             }
-            (_, Some(DeviceMode::Works | DeviceMode::Shares | DeviceMode::Picky)) => {
+            (
+                _,
+                Some(DeviceMode::Works | DeviceMode::Shares | DeviceMode::Picky | DeviceMode::Busy),
+            ) => {
                 let act = rng.range(20 * MS, 600 * MS);
                 let left = rng.range(MS, 300 * MS);
                 self.world.after(act, Event::FenceAct { attempt, host });
@@ -304,6 +337,7 @@ impl<N: SimNode> Sim<N> {
             return;
         }
         h.on = true;
+        h.feeds = [true; 2];
         h.boot += 1;
         h.stuck_kill = false;
         h.silent_until = 0;

@@ -1,7 +1,7 @@
 //! What waits in the world's queue: things of one machine, and of all around the daemons.
 
 use quorate_membership::Token;
-use quorate_recovery::contract::{Fact, FenceLaunch, GuestOrder};
+use quorate_recovery::contract::{Fact, FenceLaunch, GuestOrder, TrialLaunch};
 use quorate_recovery::guest::GuestId;
 
 /// What a daemon does or learns on its own machine.
@@ -13,6 +13,8 @@ pub(crate) enum Local {
     Order(Box<GuestOrder>),
     /// Its driver launches a fence agent.
     Launch(Box<FenceLaunch>),
+    /// Its driver reads a fence device.
+    Try(Box<TrialLaunch>),
     /// Its driver looks after a fence level again.
     FenceWake(usize),
     /// An agent it launched has ended.
@@ -137,6 +139,14 @@ pub(crate) enum Event {
         host: usize,
     },
     /// A device acts after its word, on the boot it was asked about.
+    /// One of two outlets of a host is switched.
+    Outlet {
+        host: usize,
+        boot: u32,
+        feed: usize,
+        attempt: Token,
+        on: bool,
+    },
     FenceActLate {
         attempt: Token,
         host: usize,

@@ -32,6 +32,7 @@ impl<N: SimNode> Sim<N> {
                 h.add(l.attempt.0);
                 h.add(l.not_after.0);
             }
+            Effect::Try(t) => h.add(13 | t.trial << 8),
             Effect::Lease { end } => {
                 h.add(6);
                 h.add(end.0);
@@ -83,6 +84,7 @@ pub(super) fn fact_kind(fact: &Fact) -> u64 {
         Fact::ImagesRead { .. } => 35,
         Fact::LocksRead { .. } => 36,
         Fact::LockState { .. } => 37,
+        Fact::DeviceRead { .. } => 38,
     }
 }
 

@@ -151,6 +151,8 @@ pub(super) struct Host {
     pub(super) device: Option<DeviceMode>,
     /// The second fence level.
     pub(super) outlet: Option<DeviceMode>,
+    /// Which of the two outlets of a pair are on.
+    pub(super) feeds: [bool; 2],
     /// Durable.
     pub(super) image: Image<Command>,
     /// Durable.

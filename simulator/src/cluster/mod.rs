@@ -20,6 +20,7 @@ mod minds;
 mod modes;
 pub mod node;
 mod nodes;
+mod outlets;
 mod picture;
 mod plainer;
 pub mod plan;
@@ -112,6 +113,8 @@ pub struct Sim<N> {
     stretches: u32,
 
     fences: Vec<devices::Fence>,
+    /// True time until which somebody is logged in at the switched strip of the site.
+    strip_until: u64,
     found: Vec<(Token, Finding)>,
     /// Cuts whose attempt the auditor has not yet seen.
     cuts: Vec<(u64, usize, Token)>,
@@ -205,6 +208,7 @@ impl<N: SimNode> Sim<N> {
             stretch: None,
             stretches: 0,
             fences: Vec::new(),
+            strip_until: 0,
             found: Vec::new(),
             cuts: Vec::new(),
             guest_ids: vec![None; plan.guests],
@@ -314,6 +318,7 @@ impl<N: SimNode> Sim<N> {
                 Local::Fact(fact) => self.step(node, *fact),
                 Local::Order(order) => self.order(node, *order),
                 Local::Launch(launch) => self.launch(node, &launch),
+                Local::Try(launch) => self.try_device(node, &launch),
                 Local::FenceWake(at) => self.fence_poll(at),
                 Local::AgentEnded { fence, device, end } => self.agent_ended(fence, device, &end),
                 Local::Lease(end) => self.lease(node, end),
@@ -355,6 +360,13 @@ impl<N: SimNode> Sim<N> {
             Event::Clients => self.clients(),
             Event::Liveness { step, number } => self.liveness(step, number),
             Event::FenceAct { attempt, host } => self.fence_act(attempt, host),
+            Event::Outlet {
+                host,
+                boot,
+                feed,
+                attempt,
+                on,
+            } => self.outlet(host, boot, (feed, on), attempt),
             Event::FenceActLate {
                 attempt,
                 host,

@@ -21,6 +21,15 @@ pub enum DeviceMode {
     Picky,
     /// Says done at once, and the host is off only after a while: it was asked to shut down.
     Soft,
+    /// It is named by mistake: a plug with nothing behind it, which reads off.
+    Empty,
+    /// Works, and lets most of those who come wait for others: it refuses their login.
+    Busy,
+    /// Two outlets of one switched strip, which lets one session in at a time. The host is off when
+    /// both are.
+    Pair,
+    /// The same, and an outlet that was switched off alone is on again after a moment.
+    Returns,
 }
 
 /// What befalls a store.

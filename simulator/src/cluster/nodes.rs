@@ -74,6 +74,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                 kill: plan.timing.kill,
                 device: plan.devices[h],
                 outlet: plan.outlets[h],
+                feeds: [true; 2],
                 image: Image::new(id(h), stores[h], Incarnation::default(), founding.clone()),
                 promises: BTreeMap::new(),
                 profile: Profile {
@@ -287,6 +288,9 @@ impl<N: SimNode> Sim<N> {
                 let delay = gap + self.fence_rng.range(0, 5 * MS);
                 self.world
                     .tell(host, delay, Local::Launch(Box::new(launch)));
+            }
+            Effect::Try(launch) => {
+                self.world.tell(host, gap, Local::Try(launch));
             }
             Effect::Lease { end } if gap == 0 => self.lease(host, end),
             Effect::Lease { end } => self.world.tell(host, gap, Local::Lease(end)),

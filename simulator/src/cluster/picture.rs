@@ -176,6 +176,15 @@ fn entry_words(entry: &Entry<Command>) -> String {
                 why,
                 ..
             } => format!("Closed {guest} epoch {epoch} by {}: {why:?}", host(*h)),
+            Command::Tried {
+                host: h,
+                device,
+                on,
+                ..
+            } => {
+                let said = if *on { "on" } else { "off" };
+                format!("Tried: {device} of {} says {said}", host(*h))
+            }
             Command::SetFencing { host: h, levels } => {
                 format!("SetFencing of {}, {} levels", host(*h), levels.len())
             }
@@ -217,6 +226,7 @@ pub(super) fn local(local: &Local) -> String {
         },
         Local::Order(order) => format!("takes up: {}", OrderLine(order)),
         Local::Launch(launch) => format!("launches attempt {}", launch.attempt),
+        Local::Try(launch) => format!("reads device {} of {}", launch.device.name, launch.name),
         Local::FenceWake(_) => "looks after a fence level".into(),
         Local::AgentEnded { .. } => "a fence agent has ended".into(),
         Local::Lease(_) => "tells its guardian the lease end".into(),

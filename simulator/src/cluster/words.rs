@@ -131,6 +131,10 @@ impl<N: SimNode> Sim<N> {
                     DeviceMode::Shares => "shares its host's power",
                     DeviceMode::Picky => "calls it an error to switch off what is off",
                     DeviceMode::Soft => "only asks its host to shut down",
+                    DeviceMode::Empty => "is a plug with nothing behind it",
+                    DeviceMode::Busy => "lets most wait who come",
+                    DeviceMode::Pair => "is two outlets of one strip",
+                    DeviceMode::Returns => "is two outlets, and one alone comes on again",
                 };
                 format!("the fence device of {} {how}", name(who))
             }

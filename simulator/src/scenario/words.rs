@@ -18,6 +18,10 @@ pub(super) const DEVICES: Words<DeviceMode> = &[
     ("shares", DeviceMode::Shares),
     ("picky", DeviceMode::Picky),
     ("soft", DeviceMode::Soft),
+    ("empty", DeviceMode::Empty),
+    ("busy", DeviceMode::Busy),
+    ("pair", DeviceMode::Pair),
+    ("returns", DeviceMode::Returns),
 ];
 
 pub(super) const WATCHDOGS: Words<WatchdogMode> = &[

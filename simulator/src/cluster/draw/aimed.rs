@@ -202,8 +202,16 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
                 DeviceMode::Fails,
                 DeviceMode::Late,
                 DeviceMode::Works,
+                DeviceMode::Empty,
+                DeviceMode::Busy,
             ];
-            let second = [DeviceMode::Works, DeviceMode::Late, DeviceMode::Hasty];
+            let second = [
+                DeviceMode::Works,
+                DeviceMode::Late,
+                DeviceMode::Hasty,
+                DeviceMode::Pair,
+                DeviceMode::Returns,
+            ];
             for host in 0..plan.hosts {
                 plan.devices[host] = Some(first[rng.index(first.len())]);
                 plan.outlets[host] = Some(second[rng.index(second.len())]);
