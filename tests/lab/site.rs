@@ -27,6 +27,7 @@ const VOTERS: [usize; 3] = [1, 2, 4];
 /// started again when it ends, as a service manager would. `$1` is the host's directory.
 const BOOT: &str = r#"
 [ -z "$LAB_GROUP" ] || echo 0 >"$LAB_GROUP/cgroup.procs" || exit 1
+mkdir -p /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt &&
 mount --bind "$1/etc" /etc/libvirt && mount --bind "$1/lib" /var/lib/libvirt &&
 mount --bind "$1/log" /var/log/libvirt && mount --bind "$2" /var/cache/libvirt &&
 mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group &&
