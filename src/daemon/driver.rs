@@ -308,10 +308,7 @@ impl Driver {
                 let _ = self.tell.try_send(fact);
             }
             Effect::Event(event) => self.tell_event(&event),
-            Effect::Copies { node, mut event } => {
-                event.text.push_str(&self.foreign.lives_of(node));
-                self.tell_event(&event);
-            }
+            Effect::Copies { node, event } => self.tell_event(&self.foreign.named(node, event)),
             Effect::Published { token, bytes } => {
                 (self.watcher)(&self.node, Seen::Published(token, &bytes));
             }

@@ -2,6 +2,7 @@
 //! each life of a node, of which there should be one.
 
 use quorate_membership::{Incarnation, NodeId};
+use quorate_recovery::contract::Event;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -48,6 +49,12 @@ impl Foreign {
             None => {}
         }
         lives.push((life, from));
+    }
+
+    /// An event of copies of `node`, with the addresses that its lives are heard from.
+    pub(crate) fn named(&self, node: NodeId, mut event: Event) -> Event {
+        event.text.push_str(&self.lives_of(node));
+        event
     }
 
     /// Where the last two lives of `node` speak from, in words to go behind others; none if nothing

@@ -33,8 +33,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::guardian::records::RunDir;
 use crate::guardian::{Guardian, Lease, PulseWatch};
-use crate::hypervisor::Driver as _;
-use crate::hypervisor::{LeaseEnd, Limits, Runner};
+use crate::hypervisor::{Driver as _, LeaseEnd, Limits, Runner};
 use crate::locks::{Locks, Placing};
 use crate::log;
 use crate::net::{
@@ -319,9 +318,7 @@ impl Life {
         let (Some(founding), Some(image)) = (loaded.founding, loaded.member) else {
             return Err(DaemonError::world("the store belongs to no cluster"));
         };
-        if let Err(e) = founded::raise(&config.state_dir, founding.epoch) {
-            tracing::warn!("{e}");
-        }
+        founded::raise(&config.state_dir, founding.epoch).unwrap_or_else(|e| tracing::warn!("{e}"));
         let incarnation = loaded.incarnation;
         let links = Links::open_late(&links(config))?;
         let session_config = SessionConfig {

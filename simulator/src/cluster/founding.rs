@@ -48,7 +48,10 @@ pub(super) fn found(plan: &Plan, cluster: ClusterId, stores: &[StoreId]) -> Foun
         };
         for host in voters.clone() {
             let steps = hosts[host].tick(now);
-            take(host, steps, &mut said);
+            // A founder that is the only voter waits for nobody.
+            if let Some(founding) = take(host, steps, &mut said) {
+                return founding;
+            }
         }
         while let Some((from, join)) = said.pop_front() {
             for host in voters.clone().filter(|h| *h != from) {
