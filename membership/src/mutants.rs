@@ -203,7 +203,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     (
         "refused-and-not-told",
-        "S4: a node whose store was set back over several starts is not told why it is refused",
+        "S4: a node whose store was set back over several starts does not heed that it is refused",
     ),
     (
         "whole-store-still-fetches",

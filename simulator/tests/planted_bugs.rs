@@ -127,7 +127,7 @@ fn every_bug_has_a_name_of_its_own_and_says_first_which_promise_it_breaks() {
             let number = p
                 .strip_prefix(['S', 'L', 'N'])
                 .and_then(|n| n.parse::<u8>().ok());
-            number.is_some_and(|n| (1..=16).contains(&n))
+            number.is_some_and(|n| (1..=17).contains(&n))
         };
         assert!(
             promises.split(' ').all(of_the_contract),

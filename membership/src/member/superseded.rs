@@ -27,7 +27,7 @@ impl<A: Application> Member<A> {
     /// Tells a node that it is refused for a life of it that was admitted.
     pub(super) fn tell_superseded(&mut self, now: Time, peer: NodeId) {
         let lease = self.cluster().timing.lease;
-        if planted("refused-and-not-told") || !self.cool(now, TOLD, peer.0.into(), lease) {
+        if !self.cool(now, TOLD, peer.0.into(), lease) {
             return;
         }
         let life = self.admitted_life(peer).counter;
@@ -37,7 +37,7 @@ impl<A: Application> Member<A> {
 
     /// Another node refuses this life for one that was admitted.
     pub(super) fn superseded_by(&mut self, now: Time, life: u64) {
-        if life < self.incarnation.counter {
+        if life < self.incarnation.counter || planted("refused-and-not-told") {
             return;
         }
         let first = self.superseded.by.is_none();
