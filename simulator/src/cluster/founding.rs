@@ -4,6 +4,7 @@ use super::Plan;
 use super::nodes::id;
 use quorate_membership::frame::Join;
 use quorate_membership::handshake::{Handshake, Plan as Founder, Step};
+use quorate_membership::states::RULES;
 use quorate_membership::{ClusterId, Epoch, Founding, StoreId, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,6 +15,17 @@ const CALLS: u32 = 8;
 /// The first record: the first host founds the cluster, and one voter, named by the seed, has belonged to
 /// clusters with as many epochs as the plan says.
 pub(super) fn found(plan: &Plan, cluster: ClusterId, stores: &[StoreId]) -> Founding {
+    // A handshake is between two at least.
+    if plan.voters == 1 {
+        return Founding {
+            cluster,
+            rules: RULES,
+            epoch: Epoch(plan.founded + 1),
+            voters: vec![(id(0), stores[0])],
+            timing: plan.timing.clone(),
+            proof: plan.proof,
+        };
+    }
     let voters = 0..plan.voters;
     let before = (plan.seed % plan.voters as u64) as usize;
     let mut hosts: Vec<Handshake> = voters
@@ -48,10 +60,7 @@ pub(super) fn found(plan: &Plan, cluster: ClusterId, stores: &[StoreId]) -> Foun
         };
         for host in voters.clone() {
             let steps = hosts[host].tick(now);
-            // A founder that is the only voter waits for nobody.
-            if let Some(founding) = take(host, steps, &mut said) {
-                return founding;
-            }
+            take(host, steps, &mut said);
         }
         while let Some((from, join)) = said.pop_front() {
             for host in voters.clone().filter(|h| *h != from) {
