@@ -118,53 +118,22 @@ pub fn size<T: Serialize>(kind: Kind, value: &T) -> Option<usize> {
     Some(body(value).len()).filter(|n| *n <= kind.limit())
 }
 
-/// A number that stands for `value`: the same wherever the same build meets the same value. Nothing is
-/// kept of its bytes.
-pub fn digest<T: Serialize>(value: &T) -> u64 {
-    let mut digest = Digest::default();
+/// CRC-32 (ISO-HDLC) of the body of `value`, of which no bytes are kept. Nobody chooses values in order
+/// to make two of them look the same: members trust each other.
+pub fn checksum<T: Serialize>(value: &T) -> u32 {
+    let mut sum = Checksum(crc32fast::Hasher::new());
     let config = bincode::config::standard();
-    if let Err(e) = bincode::serde::encode_into_writer(value, &mut digest, config) {
+    if let Err(e) = bincode::serde::encode_into_writer(value, &mut sum, config) {
         panic!("our own types always encode: {e}");
     }
-    digest.finish()
+    sum.0.finalize()
 }
 
-/// A fold over words of eight bytes by multiplying and shifting. Nobody chooses what is hashed in order
-/// to make two states look the same: members trust each other.
-#[derive(Default)]
-struct Digest {
-    hash: u64,
-    word: [u8; 8],
-    filled: usize,
-    length: u64,
-}
+struct Checksum(crc32fast::Hasher);
 
-impl Digest {
-    fn mix(&mut self, word: u64) {
-        self.hash = (self.hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.hash ^= self.hash >> 29;
-    }
-
-    fn finish(mut self) -> u64 {
-        self.word[self.filled..].fill(0);
-        self.mix(u64::from_le_bytes(self.word));
-        self.mix(self.length);
-        self.mix(0x5174);
-        self.hash
-    }
-}
-
-impl bincode::enc::write::Writer for Digest {
+impl bincode::enc::write::Writer for Checksum {
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        self.length += bytes.len() as u64;
-        for byte in bytes {
-            self.word[self.filled] = *byte;
-            self.filled += 1;
-            if self.filled == self.word.len() {
-                self.mix(u64::from_le_bytes(self.word));
-                self.filled = 0;
-            }
-        }
+        self.0.update(bytes);
         Ok(())
     }
 }
@@ -242,29 +211,19 @@ mod tests {
     use super::*;
 
     /// What `WIRE.md` says of it.
-    fn fold(body: &[u8]) -> u64 {
-        let mix = |hash: u64, word: u64| {
-            let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^ hash >> 29
-        };
-        // A last word stands there even if the body fills those before it.
-        let words = body.len() / 8 + 1;
-        let mut filled = body.to_vec();
-        filled.resize(words * 8, 0);
-        let word = |w: &[u8]| w.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
-        let hash = filled.chunks(8).map(word).fold(0, mix);
-        [body.len() as u64, 0x5174].into_iter().fold(hash, mix)
-    }
-
     #[test]
-    fn a_digest_is_that_of_the_bytes_and_tells_near_values_apart() {
+    fn a_checksum_is_that_of_the_bytes_and_tells_near_values_apart() {
+        assert_eq!(
+            checksum(b"123456789"),
+            0xcbf4_3926,
+            "the check value of the CRC"
+        );
         for length in 0..40u8 {
             let value: Vec<u8> = (0..length).collect();
-            assert_eq!(digest(&value), fold(&body(&value)), "{length}");
+            assert_eq!(checksum(&value), crc32fast::hash(&body(&value)), "{length}");
         }
-        assert_eq!(digest(&(1u8, "ab")), 0x953a_c503_ce74_f87e);
         let near = [vec![0u64, 0], vec![0], vec![0, 1], vec![1, 0], Vec::new()];
-        let digests: std::collections::BTreeSet<u64> = near.iter().map(digest).collect();
-        assert_eq!(digests.len(), near.len());
+        let sums: std::collections::BTreeSet<u32> = near.iter().map(checksum).collect();
+        assert_eq!(sums.len(), near.len());
     }
 }

@@ -352,7 +352,7 @@ mod tests {
             answers: answers.clone(),
             state: StateWord {
                 token: Token(u64::MAX),
-                hash: u64::MAX,
+                hash: u32::MAX,
                 rules: u16::MAX,
             },
         };

@@ -23,8 +23,8 @@ const KEPT: usize = 8;
 pub struct StateWord {
     /// The newest entry after which it hashed its state; zero before the first.
     pub token: Token,
-    /// The hash.
-    pub hash: u64,
+    /// The CRC-32 of its encoded state.
+    pub hash: u32,
     /// The version of the rules by which the state was made.
     pub rules: u16,
 }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::id::Epoch;
 
-    fn word(index: u64, hash: u64) -> StateWord {
+    fn word(index: u64, hash: u32) -> StateWord {
         StateWord {
             token: Token::new(Epoch(1), index),
             hash,

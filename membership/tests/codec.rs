@@ -364,7 +364,7 @@ fn frames() -> Vec<Frame<Status>> {
             }],
             state: StateWord {
                 token: Token::new(Epoch(1), 9),
-                hash: u64::MAX,
+                hash: u32::MAX,
                 rules: RULES,
             },
         }),

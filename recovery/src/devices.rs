@@ -20,6 +20,35 @@ pub struct Devices {
     pub said: BTreeMap<String, bool>,
 }
 
+/// Why the word of a level is not relied on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRelied {
+    /// The device said off while its host ran.
+    #[error("its device {name} said off while the host ran, so it is not relied on")]
+    SaidOff {
+        /// The device.
+        name: String,
+    },
+    /// The device was never read while its host ran.
+    #[error("its device {name} was never read while the host ran, so it is not relied on")]
+    NeverRead {
+        /// The device.
+        name: String,
+    },
+    /// Two hosts state one outlet.
+    #[error(
+        "its device {name} is the outlet that {other} states as {twin}, so it is not relied on"
+    )]
+    SharedOutlet {
+        /// The device.
+        name: String,
+        /// The other host.
+        other: NodeId,
+        /// What the other host calls it.
+        twin: String,
+    },
+}
+
 /// The devices of levels.
 fn all(levels: &[Level]) -> impl Iterator<Item = &Device> {
     levels.iter().flat_map(|level| &level.devices)
@@ -84,9 +113,8 @@ impl Guests {
     /// Whether the word of this level of a host is relied on.
     ///
     /// # Errors
-    /// Why not: one of its devices never said on while the host ran, said off, or is stated by
-    /// another host too.
-    pub fn relied_on(&self, host: NodeId, level: &Level) -> Result<(), String> {
+    /// Which of its devices is not, and why.
+    pub fn relied_on(&self, host: NodeId, level: &Level) -> Result<(), NotRelied> {
         if planted("device-not-tried") {
             return Ok(());
         }
@@ -96,25 +124,21 @@ impl Guests {
             match said.and_then(|said| said.get(name)) {
                 Some(true) => {}
                 Some(false) => {
-                    return Err(format!(
-                        "its device {name} said off while the host ran, so it is not relied on"
-                    ));
+                    return Err(NotRelied::SaidOff { name: name.clone() });
                 }
                 None => {
-                    return Err(format!(
-                        "its device {name} was never read while the host ran, so it is not relied on"
-                    ));
+                    return Err(NotRelied::NeverRead { name: name.clone() });
                 }
             }
             let Some(mine) = outlet(device) else { continue };
             let others = self.fencing.iter().filter(|(other, _)| **other != host);
             for (other, levels) in others {
                 if let Some(twin) = all(levels).find(|d| outlet(d).as_ref() == Some(&mine)) {
-                    return Err(format!(
-                        "its device {name} is the outlet that {other} states as {}, so it is not \
-                         relied on",
-                        twin.name
-                    ));
+                    return Err(NotRelied::SharedOutlet {
+                        name: name.clone(),
+                        other: *other,
+                        twin: twin.name.clone(),
+                    });
                 }
             }
         }

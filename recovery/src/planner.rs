@@ -423,7 +423,7 @@ impl Planner {
             Next::RetryIn(d) => return Err(format!("every level failed; again in {}", secs(d))),
             Next::LeaseOnly => {
                 let why = (0..levels.len()).find_map(|place| unfit(&place));
-                let why = why.unwrap_or_else(|| "no level proves anything".into());
+                let why = why.map_or("no level proves anything".into(), |w| w.to_string());
                 return Err(format!("{why}: only its lease is left"));
             }
         };

@@ -41,10 +41,10 @@ pub(super) fn floor(state_dir: &Path) -> Result<Epoch, DaemonError> {
 /// Keeps `epoch`, durably, if it is higher.
 ///
 /// # Errors
-/// It cannot be written; the old one, if any, still stands.
+/// The file is damaged, or cannot be read or written; it stays as it is then.
 pub(super) fn raise(state_dir: &Path, epoch: Epoch) -> Result<(), DaemonError> {
     let path = file(state_dir);
-    if records::read::<Founded>(&path).is_ok_and(|kept| kept.is_some_and(|k| k.epoch >= epoch.0)) {
+    if floor(state_dir)? >= epoch {
         return Ok(());
     }
     let written = write(&path, &records::encode(&Founded { epoch: epoch.0 }));
@@ -76,6 +76,9 @@ mod tests {
         fs::write(file(&dir), "quorate founded 1 00\n{}\n").expect("damaged");
         let why = floor(&dir).expect_err("refused").to_string();
         assert!(why.contains("founded") && why.contains("--above"), "{why}");
+        raise(&dir, Epoch(4)).expect_err("a damaged file may hold a higher one");
+        let left = fs::read_to_string(file(&dir)).expect("there");
+        assert!(left.starts_with("quorate founded 1 00"), "{left}");
         fs::remove_dir_all(&dir).expect("cleaned up");
     }
 }

@@ -470,16 +470,23 @@ pub fn run(args: &[&str]) -> Output {
 }
 
 /// Waits for a child with a deadline and gives all it printed.
-pub fn ended(mut child: std::process::Child) -> Output {
-    let deadline = Instant::now() + PATIENCE;
+pub fn ended(child: std::process::Child) -> Output {
+    let name = format!("{child:?}");
+    ended_within(child, PATIENCE).unwrap_or_else(|| panic!("still running: {name}"))
+}
+
+/// Waits so long for a child and gives all it printed; one that does not end is ended, and gives nothing.
+pub fn ended_within(mut child: std::process::Child, most: Duration) -> Option<Output> {
+    let deadline = Instant::now() + most;
     while child.try_wait().expect("a child").is_none() {
         if Instant::now() > deadline {
             child.kill().expect("ours");
-            panic!("still running: {:?}", child.wait_with_output());
+            child.wait().expect("ended");
+            return None;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    child.wait_with_output().expect("its words")
+    Some(child.wait_with_output().expect("its words"))
 }
 
 /// A file with this text.

@@ -1,6 +1,6 @@
 //! A client that adds, stops, starts and removes guests, and keeps account of what it was told.
 
-use crate::common::PROGRAM;
+use crate::common::{PROGRAM, ended_within};
 use crate::ledger::{Ledger, Stand};
 use crate::nemesis::Dice;
 use quorate::demo::site::Site;
@@ -141,23 +141,10 @@ fn told(site: &Site, at: &str, args: &[&str]) -> Outcome {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let mut child = child.expect("the program runs");
-    let give_up = std::time::Instant::now() + PATIENCE;
-    loop {
-        match child.try_wait().expect("a child") {
-            Some(status) => {
-                return match status.code() {
-                    Some(0) => Outcome::Done,
-                    Some(2) => Outcome::Refused,
-                    _ => Outcome::Unknown,
-                };
-            }
-            None if std::time::Instant::now() > give_up => {
-                child.kill().expect("ours");
-                child.wait().expect("ended");
-                return Outcome::Unknown;
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let child = child.expect("the program runs");
+    match ended_within(child, PATIENCE).and_then(|out| out.status.code()) {
+        Some(0) => Outcome::Done,
+        Some(2) => Outcome::Refused,
+        _ => Outcome::Unknown,
     }
 }

@@ -1,11 +1,11 @@
 //! The faults themselves: each breaks something of one host, and mends it.
 
 use crate::common::host;
+use crate::over::Over;
 use quorate::demo::site::Site;
 use quorate::demo::switch;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What goes wrong.
@@ -76,68 +76,62 @@ pub(crate) struct Drawn {
     pub(crate) clock: u64,
 }
 
-/// A pause that ends early once nobody wants the fault any more.
-fn pause(length: Duration, over: &AtomicBool) {
-    let until = Instant::now() + length;
-    while Instant::now() < until && !over.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Breaks what was drawn, waits, and mends it. A host that was reset or fenced meanwhile has nothing
 /// to be mended.
-pub(crate) fn carry_out(site: &Site, d: &Drawn, over: &AtomicBool) -> Result<(), String> {
+pub(crate) fn carry_out(site: &Site, d: &Drawn, over: &Over) -> Result<(), String> {
     let (name, other) = (d.host.as_str(), d.other.as_str());
     match d.fault {
         Fault::Cable => {
             site.cable(name, false)?;
-            pause(d.length, over);
+            over.wait(d.length);
             site.cable(name, true)
         }
         Fault::Flap => {
             let until = Instant::now() + d.length;
-            while Instant::now() < until && !over.load(Ordering::SeqCst) {
+            while Instant::now() < until {
                 site.cable(name, false)?;
-                pause(Duration::from_millis(300), over);
+                let over_now = over.wait(Duration::from_millis(300));
                 site.cable(name, true)?;
-                pause(Duration::from_millis(400), over);
+                if over_now || over.wait(Duration::from_millis(400)) {
+                    break;
+                }
             }
             Ok(())
         }
         Fault::Mute => {
             let route = "239.192.7.7/32";
             inside(site, name, &format!("ip route add blackhole {route}"))?;
-            pause(d.length, over);
+            over.wait(d.length);
             inside(site, name, &format!("ip route del blackhole {route}"))
         }
         Fault::OneWay => {
             let route = format!("{}/32", address(site, other));
             inside(site, name, &format!("ip route add blackhole {route}"))?;
-            pause(d.length, over);
+            over.wait(d.length);
             inside(site, name, &format!("ip route del blackhole {route}"))
         }
         Fault::Kill => site.signal_daemon(name, "KILL"),
         Fault::Stop => {
             site.signal_daemon(name, "STOP")?;
-            pause(d.length, over);
+            over.wait(d.length);
             site.signal_daemon(name, "CONT")
         }
         Fault::Freeze => {
             signal_all(site, name, "quorate*", "STOP")?;
-            pause(d.length.min(Duration::from_secs(2)), over);
+            over.wait(d.length.min(Duration::from_secs(2)));
             signal_all(site, name, "quorate*", "CONT")
         }
         Fault::GuardianKilled => signal_all(site, name, "quorate-guardi*", "KILL"),
         Fault::GuardianStopped => {
             signal_all(site, name, "quorate-guardi*", "STOP")?;
-            pause(d.length, over);
+            over.wait(d.length);
             signal_all(site, name, "quorate-guardi*", "CONT")
         }
         Fault::GuestKilled => inside(site, name, KILL_A_GUEST),
         Fault::Power => {
             site.power_off(name)?;
             switch::write_state(&site.switch(), name, "off")?;
-            pause(d.length, over);
+            over.wait(d.length);
             power_on(site, name, d.clock)
         }
     }

@@ -16,6 +16,7 @@ mod client;
 mod faults;
 mod ledger;
 mod nemesis;
+mod over;
 mod records;
 
 use client::Client;

@@ -2,11 +2,11 @@
 
 use crate::common::{Lab, PATIENCE};
 use crate::faults::{self, Drawn, Fault, WEIGHTS};
+use crate::over::Over;
 use quorate::demo::site::Site;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ pub(crate) struct Nemesis {
     /// Where copies of stores lie.
     copies: PathBuf,
     busy: BTreeMap<String, Busy>,
-    over: Arc<AtomicBool>,
+    over: Arc<Over>,
     off_since: BTreeMap<String, Instant>,
     counted: BTreeMap<Fault, u32>,
     set_back: u32,
@@ -91,12 +91,12 @@ impl Nemesis {
 
     /// Makes trouble for so long.
     pub(crate) fn trouble(&mut self, length: Duration) {
-        self.over.store(false, Ordering::SeqCst);
+        self.over.set(false);
         let until = Instant::now() + length;
         while Instant::now() < until {
             self.step();
             self.switch_on(OFF_MAX);
-            std::thread::sleep(self.dice.between(200, 3000));
+            self.over.wait(self.dice.between(200, 3000));
         }
     }
 
@@ -181,7 +181,7 @@ impl Nemesis {
 
     /// Mends everything.
     pub(crate) fn mend(&mut self, lab: &Lab) {
-        self.over.store(true, Ordering::SeqCst);
+        self.over.set(true);
         for (name, busy) in std::mem::take(&mut self.busy) {
             assert!(busy.thread.join().is_ok(), "a fault of {name} failed");
         }

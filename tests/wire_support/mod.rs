@@ -99,7 +99,7 @@ pub(crate) fn observation() -> Observation {
         }],
         state: StateWord {
             token: token(65),
-            hash: 0x1122_3344_5566_7788,
+            hash: 0x1122_3344,
             rules: 1,
         },
     }

@@ -10,7 +10,9 @@ use crate::mutants::planted;
 use crate::time::Time;
 
 /// Kinds of cooldowns of this crate; the application's begin at 64.
-mod kind {
+pub(super) mod kind {
+    /// Two nodes under one number, or one from another store.
+    pub(in crate::member) const TWICE: u8 = 0;
     pub(super) const TERM: u8 = 1;
     pub(super) const ADMIT: u8 = 2;
     pub(super) const ARMED: u8 = 3;
@@ -21,6 +23,10 @@ mod kind {
     pub(super) const RESIGN: u8 = 8;
     pub(super) const HAND_OVER: u8 = 9;
     pub(super) const COPY: u8 = 10;
+    /// A voter whose state differs, by its number; that no quorum made the same, under 0.
+    pub(in crate::member) const DIFFERS: u8 = 11;
+    /// The notice to a node that it is refused, by its number.
+    pub(in crate::member) const SUPERSEDED: u8 = 12;
 }
 
 impl<A: Application> Member<A> {

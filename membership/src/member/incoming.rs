@@ -1,5 +1,6 @@
 //! What comes in from other nodes.
 
+use super::duties::kind;
 use super::{Doubles, Member, Output};
 use crate::app::Application;
 use crate::bulletin::{Part, Told};
@@ -157,7 +158,7 @@ impl<A: Application> Member<A> {
             return false;
         }
         let lease = self.state.cluster.timing.lease;
-        if self.cool(now, 0, peer.0.into(), lease) {
+        if self.cool(now, kind::TWICE, peer.0.into(), lease) {
             let text = format!(
                 "{} runs twice: two nodes use incarnation {life} of one store; replace it",
                 self.state.cluster.name(peer)
@@ -177,7 +178,12 @@ impl<A: Application> Member<A> {
                 by.from, hello.profile.store
             );
             self.count("another store under a known node id");
-            if self.cool(now, 0, by.from.0.into(), self.state.cluster.timing.lease) {
+            if self.cool(
+                now,
+                kind::TWICE,
+                by.from.0.into(),
+                self.state.cluster.timing.lease,
+            ) {
                 self.output.push(Output::Copies {
                     node: by.from,
                     text,
@@ -300,7 +306,7 @@ impl<A: Application> Member<A> {
         }
         self.copied = Some(now);
         let lease = self.state.cluster.timing.lease;
-        if self.cool(now, 0, self.me.0.into(), lease) {
+        if self.cool(now, kind::TWICE, self.me.0.into(), lease) {
             let text = format!(
                 "this host runs twice: another machine speaks as it, incarnation {life}; this is \
                  incarnation {}. No guest is started here meanwhile",

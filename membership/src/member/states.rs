@@ -1,5 +1,6 @@
 //! What a member does with what the voters say of their states (reading 19).
 
+use super::duties::kind;
 use super::{Member, Output};
 use crate::app::Application;
 use crate::codec;
@@ -11,8 +12,6 @@ use crate::states::{Agreement, RULES, Said, StateWord, compared_at};
 use crate::time::Time;
 use std::time::Duration;
 
-/// Cooldown of what is told of a voter whose state differs; of all of them under the number 0.
-const DIFFERS: u8 = 11;
 /// What lasts is told again after so long.
 const TOLD: Duration = Duration::from_secs(60);
 /// A voter that has so many decided entries still to apply hashes no state on its way, ...
@@ -112,7 +111,7 @@ impl<A: Application> Member<A> {
         }
         let word = StateWord {
             token,
-            hash: codec::digest(&self.state),
+            hash: codec::checksum(&self.state),
             rules: self.state.cluster.rules,
         };
         self.states.said.take(self.me, word);
@@ -147,7 +146,7 @@ impl<A: Application> Member<A> {
                 }
                 let me = self.me;
                 for node in differ.into_iter().filter(|n| *n != me) {
-                    if self.cool(now, DIFFERS, node.0.into(), TOLD) {
+                    if self.cool(now, kind::DIFFERS, node.0.into(), TOLD) {
                         let text = self.differing(at, &[node], &agree);
                         self.output.push(Output::Alert { node, text });
                     }
@@ -170,7 +169,7 @@ impl<A: Application> Member<A> {
             return;
         }
         let text = self.divided(*at, groups);
-        if self.cool(now, DIFFERS, 0, TOLD) {
+        if self.cool(now, kind::DIFFERS, 0, TOLD) {
             let node = self.me;
             self.output.push(Output::Alert { node, text });
         }

@@ -5,15 +5,13 @@
 //! life above all that others have seen, which is admitted like any other boot (reading 20), and it
 //! does so only once no other machine has spoken as this node for T_d.
 
+use super::duties::kind;
 use super::{Member, Output};
 use crate::app::Application;
 use crate::frame::Stream;
 use crate::id::NodeId;
 use crate::mutants::planted;
 use crate::time::Time;
-
-/// The cooldown of one notice for each refused node; kinds below 64 are this crate's.
-const TOLD: u8 = 11;
 
 /// What others said of a later life of this node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +25,7 @@ impl<A: Application> Member<A> {
     /// Tells a node that it is refused for a life of it that was admitted.
     pub(super) fn tell_superseded(&mut self, now: Time, peer: NodeId) {
         let lease = self.cluster().timing.lease;
-        if !self.cool(now, TOLD, peer.0.into(), lease) {
+        if !self.cool(now, kind::SUPERSEDED, peer.0.into(), lease) {
             return;
         }
         let life = self.admitted_life(peer).counter;
@@ -35,10 +33,18 @@ impl<A: Application> Member<A> {
         self.output.push(Output::Stream { peer, message });
     }
 
-    /// Another node refuses this life for one that was admitted.
+    /// Another node refuses this life for one that was admitted. One node's word is heeded only while
+    /// no quorum says otherwise: a life whose lease is renewed is the one that was admitted.
     pub(super) fn superseded_by(&mut self, now: Time, life: u64) {
         if life < self.incarnation.counter || planted("refused-and-not-told") {
             return;
+        }
+        if life == u64::MAX {
+            // No life can begin above it.
+            return self.count("superseded by the last number");
+        }
+        if self.lease_renewed(now) {
+            return self.count("superseded while the lease is renewed");
         }
         let first = self.superseded.by.is_none();
         let (most, since) = self.superseded.by.unwrap_or((life, now));
@@ -56,8 +62,15 @@ impl<A: Application> Member<A> {
         }
     }
 
+    fn lease_renewed(&self, now: Time) -> bool {
+        self.lease.end().is_some_and(|end| end > now)
+    }
+
     /// Begins a life above the one that was admitted, if nobody else lives as this node.
     pub(super) fn begin_above(&mut self, now: Time) {
+        if self.lease_renewed(now) && !self.superseded.begun {
+            self.superseded.by = None;
+        }
         let Some((above, since)) = self.superseded.by.filter(|_| !self.superseded.begun) else {
             return;
         };
