@@ -198,6 +198,12 @@ impl Cluster {
         }
     }
 
+    /// Token of the last entry applied.
+    #[must_use]
+    pub fn at(&self) -> Token {
+        Token::new(self.epoch, self.applied)
+    }
+
     /// Votes needed for a decision.
     #[must_use]
     pub fn quorum(&self) -> usize {

@@ -60,7 +60,7 @@ pub enum Command {
         levels: Vec<Level>,
     },
     /// Bytes for every subscriber of the library.
-    Publish(Vec<u8>),
+    Publish(#[serde(with = "crate::bytes")] Vec<u8>),
     /// The guest is not placed, nor started where its kind of hold bars that, until it is released.
     /// Void unless the record's epoch is the one named.
     Hold {

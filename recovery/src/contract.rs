@@ -8,6 +8,7 @@
 //! 5. A node that cannot renew its lease asks nobody for permission to stop its guests.
 
 pub use crate::event::{Event, EventKind};
+pub use crate::reply::{NotProposed, Reply};
 pub use crate::trials::{DeviceWord, TrialLaunch};
 
 use crate::command::{Command, GuestStatus};
@@ -26,7 +27,6 @@ use quorate_membership::frame::{Frame, Stream};
 use quorate_membership::store::Write;
 use quorate_membership::{Incarnation, LinkId, NodeId, Time, Token};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::time::Duration;
 
 /// A datagram of a guest-protecting cluster.
@@ -223,34 +223,6 @@ pub struct GuestSeen {
     pub paused: bool,
 }
 
-/// What came of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// It is decided and holds; in words.
-    Done(String),
-    /// It was refused, for this reason; nothing was changed.
-    Refused(String),
-    /// It was never proposed, for this reason; nothing was changed, and nothing will be.
-    NotProposed(&'static str),
-    /// It was proposed, and what became of it was not seen: it may have happened already, may
-    /// still happen, or never.
-    Unknown,
-}
-
-impl fmt::Display for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reply::Done(text) | Reply::Refused(text) => f.write_str(text),
-            Reply::NotProposed(why) => write!(f, "nothing was changed: {why}"),
-            Reply::Unknown => f.write_str(
-                "the outcome is unknown: the change was proposed, but no decision on it was seen \
-                 in time; it may have happened, or may still happen. Look before you ask again or \
-                 act by hand",
-            ),
-        }
-    }
-}
-
 /// How a node went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -377,6 +349,16 @@ pub enum Effect {
         token: Token,
         /// What was published.
         bytes: Vec<u8>,
+        /// Read from the store at the start: an earlier life may have told it.
+        replayed: bool,
+    },
+    /// Entries were skipped, since a state that others made of them was taken over: what was published
+    /// by them is never told here.
+    Skipped {
+        /// The last entry before them.
+        after: Token,
+        /// The last of them.
+        upto: Token,
     },
     /// The answer to a request.
     Reply {

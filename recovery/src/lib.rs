@@ -4,6 +4,7 @@
 //! fencing. No I/O, no clock: facts go in, effects come out (see [`contract`]).
 
 mod bounds;
+mod bytes;
 pub mod command;
 pub mod contract;
 pub mod devices;
@@ -24,13 +25,14 @@ pub mod observation;
 pub mod placement;
 mod planner;
 mod policy;
+mod reply;
 mod requests;
 pub mod trials;
 
 pub use contract::{Effect, Fact};
 pub use machine::Guests;
 pub use node::{Node, Setup};
-pub use requests::patience;
+pub use requests::{PUBLISHED, patience};
 
 /// Whether this build can carry planted bugs. The root package asserts that it cannot.
 pub const PLANTED_BUGS: bool =

@@ -51,6 +51,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S10: a node has more proposals in flight than the log remembers, and calls a lost one decided",
     ),
     (
+        "skipped-untold",
+        "S10: a node that takes a state over does not say that it skipped the messages before it",
+    ),
+    (
         "drain-not-waited",
         "S1: a guest is placed at once after a device or a word, with its last writes under way",
     ),

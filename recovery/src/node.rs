@@ -5,6 +5,7 @@ use crate::contract::{Departure, Effect, EventKind, Fact, GuestAction, GuestSeen
 use crate::executor::{Executor, GuestPromise, Surroundings};
 use crate::guest::GuestId;
 use crate::machine::Guests;
+use crate::mutants::planted;
 use crate::planner::Planner;
 use crate::requests::Requests;
 use crate::trials::Trials;
@@ -429,6 +430,8 @@ impl Node {
                     out.push(Effect::Lease { end });
                 }
                 Output::Applied(applied) => self.applied(now, applied, &mut resting, out),
+                Output::Skipped { .. } if planted("skipped-untold") => {}
+                Output::Skipped { after, upto } => out.push(Effect::Skipped { after, upto }),
                 Output::Anew { why, above } => {
                     out.push(Effect::Unmark);
                     if !self.restarted {

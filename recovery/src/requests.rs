@@ -4,7 +4,7 @@
 //! unknown, one that was not proposed is certainly not made.
 
 use crate::command::Command;
-use crate::contract::{Reply, Request};
+use crate::contract::{NotProposed, Reply, Request};
 use crate::guest::Wanted;
 use crate::hold::{HoldKind, HoldReason, RELEASED, Released, ReleasedBy, Words};
 use crate::machine::Guests;
@@ -20,7 +20,7 @@ use std::time::Duration;
 const PATIENCE: u32 = 30;
 
 /// The most bytes published in one entry; feeds and sessions are bounded by it.
-const PUBLISHED: usize = 64 << 10;
+pub const PUBLISHED: usize = 64 << 10;
 
 /// Numbers of this node's proposals that may lie between its oldest request without an answer and
 /// its newest. The log remembers [`PROPOSALS_REMEMBERED`] numbers of each node: a lost proposal that
@@ -78,8 +78,11 @@ impl Requests {
                 });
                 return self.propose(now, member);
             }
-            Ok((Some(_), _)) => Reply::NotProposed("too many requests wait at this node"),
-            Ok((None, done)) => Reply::Done(done),
+            Ok((Some(_), _)) => Reply::NotProposed(NotProposed::Crowded),
+            Ok((None, text)) => Reply::Done {
+                token: Token::NONE,
+                text,
+            },
             Err(why) => Reply::Refused(why),
         };
         self.answered.push((client, reply));
@@ -112,11 +115,17 @@ impl Requests {
         };
         self.due.remove(&(pending.due, entry.id));
         let reply = match outcome {
-            Outcome::Applied => Reply::Done(format!("{} (token {token})", pending.asked.done)),
+            Outcome::Applied => Reply::Done {
+                token,
+                text: format!("{} (token {token})", pending.asked.done),
+            },
             Outcome::Void(why) => Reply::Refused(why.clone()),
             // Its first copy was among entries that were skipped by a state handed over; whether
             // that held, or whether this one was lost and came too late, is not known here.
-            Outcome::Repeat if planted("repeat-called-done") => Reply::Done(pending.asked.done),
+            Outcome::Repeat if planted("repeat-called-done") => Reply::Done {
+                token,
+                text: pending.asked.done,
+            },
             Outcome::Repeat => Reply::Unknown,
         };
         self.answered.push((pending.asked.client, reply));
@@ -140,7 +149,7 @@ impl Requests {
                 member.repropose(now, LogEntry { id, body });
             } else if let Some(p) = self.pending.remove(&id) {
                 let reply = if planted("unknown-told-as-unchanged") {
-                    Reply::NotProposed(NO_QUORUM)
+                    Reply::NotProposed(NotProposed::NoQuorum)
                 } else {
                     Reply::Unknown
                 };
@@ -152,9 +161,9 @@ impl Requests {
             && let Some(asked) = self.waiting.pop_front()
         {
             let why = if reached(now, member) {
-                "too many earlier changes of this node wait for their decision"
+                NotProposed::Behind
             } else {
-                NO_QUORUM
+                NotProposed::NoQuorum
             };
             self.answered.push((asked.client, Reply::NotProposed(why)));
         }
@@ -176,8 +185,6 @@ impl Requests {
 fn reached(now: Time, member: &Member<Guests>) -> bool {
     member.quorate(now) || member.lease_end().is_some_and(|end| now < end)
 }
-
-const NO_QUORUM: &str = "no quorum of voters is reached from here";
 
 /// The log entry a request asks for (none if nothing needs deciding), and the words for success.
 fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Translated, String> {

@@ -12,7 +12,7 @@ mod states;
 
 use quorate_membership::entry::Away;
 use quorate_membership::{HostState, NodeId};
-use quorate_recovery::contract::{EventKind, Reply, Request};
+use quorate_recovery::contract::{EventKind, NotProposed, Reply, Request};
 use rig::Rig;
 
 #[test]
@@ -283,10 +283,8 @@ fn a_change_that_was_proposed_without_a_decision_is_unknown_and_one_never_propos
     let publish = |n: u8| Request::Publish { bytes: vec![n] };
     // Node 1 still believes that it reaches them.
     assert_eq!(rig.ask_long(1, publish(1)), Reply::Unknown);
-    let Reply::NotProposed(why) = rig.ask_long(1, publish(2)) else {
-        panic!("it was proposed without a quorum");
-    };
-    assert!(why.contains("no quorum"), "{why}");
+    let not = rig.ask_long(1, publish(2));
+    assert_eq!(not, Reply::NotProposed(NotProposed::NoQuorum));
 }
 
 #[test]
@@ -294,6 +292,6 @@ fn more_requests_than_the_log_remembers_proposals_are_all_done() {
     let mut rig = Rig::new(3);
     rig.run(3_000);
     let replies = rig.ask_many(2, 1000, || Request::Publish { bytes: vec![7; 8] });
-    let done = |r: &&Reply| matches!(r, Reply::Done(_));
+    let done = |r: &&Reply| matches!(r, Reply::Done { .. });
     assert_eq!(replies.iter().filter(done).count(), 1000);
 }

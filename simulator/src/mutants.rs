@@ -153,6 +153,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ),
     ("unknown-told-as-unchanged", &[Way::Mix("asks")]),
     ("repeat-called-done", &[Way::Mix("asks")]),
+    (
+        "skipped-untold",
+        &[story!("follower-is-handed-a-state.toml")],
+    ),
     ("unadmitted-acknowledged", &[Way::Mix("restart")]),
     ("answer-to-an-old-revoke", &[Way::Mix("return")]),
     ("unarmed-lease-proves", &[Way::Mix("unarmed")]),

@@ -309,14 +309,15 @@ impl Driver {
             }
             Effect::Event(event) => self.tell_event(&event),
             Effect::Copies { node, event } => self.tell_event(&self.foreign.named(node, event)),
-            Effect::Published { token, bytes } => {
+            Effect::Skipped { .. } => {}
+            Effect::Published { token, bytes, .. } => {
                 (self.watcher)(&self.node, Seen::Published(token, &bytes));
             }
             Effect::Reply { client, reply } => {
                 if let Some(answer) = work.clients.remove(&client) {
                     let text = reply.to_string();
                     let _ = answer.send(match reply {
-                        Reply::Done(_) => ApiAnswer::Ok(json!(text)),
+                        Reply::Done { .. } => ApiAnswer::Ok(json!(text)),
                         Reply::Refused(_) | Reply::NotProposed(_) => ApiAnswer::Error(text),
                         Reply::Unknown => ApiAnswer::Unknown(text),
                     });

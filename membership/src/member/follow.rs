@@ -422,6 +422,10 @@ impl<A: Application> Member<A> {
 
     /// Goes on from a state that others applied; it is written as a snapshot.
     pub(super) fn take_state(&mut self, now: Time, applied: u64, state: State<A>, bytes: Vec<u8>) {
+        let (after, upto) = (self.cluster().at(), state.cluster.at());
+        if after < upto {
+            self.output.push(Output::Skipped { after, upto });
+        }
         self.state = state;
         self.snapshot = Snapshots {
             taken: applied,

@@ -58,6 +58,13 @@ pub enum Output<A: Application> {
     Lease(Time),
     /// An entry was applied.
     Applied(Applied<A::Command>),
+    /// Entries were skipped: a state that others made of them was taken over.
+    Skipped {
+        /// The last entry before them.
+        after: Token,
+        /// The last of them.
+        upto: Token,
+    },
     /// This life is over: a new incarnation must begin, without the mark of this boot.
     Anew {
         /// Why.

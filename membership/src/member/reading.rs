@@ -56,6 +56,17 @@ impl<A: Application> Member<A> {
         self.state.cluster.admitted(self.me, self.incarnation)
     }
 
+    /// Why this incarnation will never be admitted, as applied here; `None` if it is, or may still be.
+    #[must_use]
+    pub fn refused_for_good(&self) -> Option<String> {
+        if self.admitted() {
+            return None;
+        }
+        let (me, life) = (self.me, self.incarnation);
+        let admission = self.state.admission(me, life, &self.profile, self.emptied);
+        admission.err().filter(|e| e.lasting).map(|e| e.why)
+    }
+
     /// Until when this node may give orders as coordinator, if it may now (S6).
     #[must_use]
     pub fn acting(&self, now: Time) -> Option<Time> {

@@ -48,10 +48,11 @@ impl Node {
                     resting.push(Effect::Fence(launch));
                 }
             }
-            Entry::App(Command::Publish(bytes)) if !replayed => {
+            Entry::App(Command::Publish(bytes)) => {
                 out.push(Effect::Published {
                     token: *token,
                     bytes: bytes.clone(),
+                    replayed: *replayed,
                 });
             }
             _ => {}

@@ -592,7 +592,7 @@ impl Rig {
                     self.machines.get_mut(&n).expect("known").lease = Some(end);
                 }
                 Effect::Event(e) | Effect::Copies { event: e, .. } => self.said.push(e),
-                Effect::Published { .. } => {}
+                Effect::Published { .. } | Effect::Skipped { .. } => {}
                 Effect::Reply { client, reply } => {
                     self.replies.insert(client, reply);
                 }
@@ -693,7 +693,7 @@ impl Rig {
 
 fn in_words(reply: Reply) -> Result<String, String> {
     match reply {
-        Reply::Done(text) => Ok(text),
+        Reply::Done { text, .. } => Ok(text),
         other => Err(other.to_string()),
     }
 }

@@ -120,6 +120,8 @@ pub struct Audit {
     pub released: Vec<Lock>,
     /// The clients whose messages are published, by the number each message begins with.
     pub published: BTreeSet<u64>,
+    /// The tokens of all messages.
+    pub messages: BTreeSet<Token>,
     /// Fence attempts, revokes and proofs so far, per host.
     pub counts: BTreeMap<NodeId, Counts>,
     policy: ProofPolicy,
@@ -155,6 +157,7 @@ impl Audit {
             holder: None,
             released: Vec::new(),
             published: BTreeSet::new(),
+            messages: BTreeSet::new(),
             counts: BTreeMap::new(),
             policy,
             seen: BTreeMap::new(),

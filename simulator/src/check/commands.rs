@@ -97,6 +97,7 @@ impl Audit {
             }
             Command::Tried { .. } => Plain,
             Command::Publish(bytes) => {
+                self.messages.insert(at);
                 if let Some(client) = bytes.first_chunk() {
                     self.published.insert(u64::from_le_bytes(*client));
                 }

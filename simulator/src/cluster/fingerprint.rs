@@ -41,10 +41,12 @@ impl<N: SimNode> Sim<N> {
                 h.add(7);
                 h.add(e.token.0 << 8 | e.kind as u64);
             }
+            // What is told again, or not told, follows from what was hashed before.
+            Effect::Published { replayed: true, .. } | Effect::Skipped { .. } => {}
             Effect::Published { token, .. } => h.add(12 | token.0 << 8),
             Effect::Reply { client, reply } => {
                 h.add(8);
-                h.add(client << 1 | u64::from(matches!(reply, Reply::Done(_))));
+                h.add(client << 1 | u64::from(matches!(reply, Reply::Done { .. })));
             }
             Effect::Restart { .. } => h.add(9),
             Effect::Unmark => h.add(12),

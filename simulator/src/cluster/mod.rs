@@ -57,6 +57,7 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::s16::S16;
 use crate::check::s17::S17;
+use crate::check::told::Told;
 use crate::check::traffic::Traffic;
 use crate::check::{HostName, Violation};
 use crate::harness::{Counts, Outcome};
@@ -100,6 +101,7 @@ pub struct Sim<N> {
     s6: S6,
     s7: S7,
     s10: S10,
+    told: Told,
     s14: S14,
     traffic: Traffic,
     s16: S16,
@@ -198,6 +200,7 @@ impl<N: SimNode> Sim<N> {
             s6: S6::new(n),
             s7: S7::default(),
             s10: S10::new(n),
+            told: Told::new(n),
             s14: S14::new(n),
             traffic: Traffic::new(plan.voters),
             s16: S16::default(),

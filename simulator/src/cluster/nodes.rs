@@ -138,6 +138,7 @@ impl<N: SimNode> Sim<N> {
         };
         self.world.start(host);
         self.s4.begins(self.world.now(), host);
+        self.told.begins(host);
         self.l1.host(self.world.now(), host);
         mark!(
             self,
@@ -298,7 +299,20 @@ impl<N: SimNode> Sim<N> {
                 mark!(self, host, Note, "says {:?}: {}", e.kind, e.text);
                 self.said(host, &e);
             }
-            Effect::Published { .. } => {}
+            Effect::Published { token, .. } => {
+                let told = self.told.published(self.world.now(), host, token);
+                self.hold(told);
+            }
+            Effect::Skipped { after, upto } => {
+                mark!(
+                    self,
+                    host,
+                    Note,
+                    "skips what comes after {after}, up to {upto}"
+                );
+                let told = self.told.skipped(self.world.now(), host, (after, upto));
+                self.hold(told);
+            }
             Effect::Reply { client, reply } => self.replied(client, &reply),
             Effect::Unmark => {
                 (self.hosts[host].mark, self.hosts[host].marking) = (None, false);

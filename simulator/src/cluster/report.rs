@@ -49,7 +49,7 @@ impl<N: SimNode> Sim<N> {
         };
         let (_, wish) = self.asked.swap_remove(at);
         match (reply, wish) {
-            (Reply::Done(_), wish) => self.acknowledged.push((client, wish)),
+            (Reply::Done { .. }, wish) => self.acknowledged.push((client, wish)),
             // A guest is asked for again and again, so another's asking may bring it.
             (Reply::Refused(_) | Reply::NotProposed(_), Wish::Message) => self.denied.push(client),
             (Reply::Refused(_) | Reply::NotProposed(_), Wish::Guest(_)) | (Reply::Unknown, _) => {}
@@ -266,6 +266,8 @@ impl<N: SimNode> Sim<N> {
             };
             self.hold(kept);
         }
+        let told = self.told.end(now, &self.audit.messages);
+        self.hold(told);
         for client in std::mem::take(&mut self.denied) {
             let denied = S10::denied(now, client, &self.audit);
             self.hold(denied);
