@@ -1,9 +1,11 @@
-//! Three members of one cluster in one process, over real multicast on the loopback interface.
+//! Three members of one cluster in one process, over real multicast on the loopback interface. They
+//! keep everything in memory; a service would give each a directory, with `Cluster::join`.
 //!
 //! Run it with `cargo run --example three_members`.
 
-use quorate::{Cluster, ClusterKey, Interface, LinkConfig, LinkKind, Options, Timing};
+use quorate::{Cluster, ClusterKey, Interface, Item, LinkConfig, LinkKind, Options, Timing};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             ttl: 0,
             loopback: true,
         };
-        Cluster::join(Options {
+        Cluster::in_memory(Options {
             node,
             name: format!("member-{node}"),
             key: key.clone(),
@@ -33,6 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             sessions: sessions.clone(),
             timing: Timing::fast(),
             above: quorate::Token::NONE,
+            patience: Duration::from_secs(30),
         })
     };
     let (a, b, c) = tokio::try_join!(member(1), member(2), member(3))?;
@@ -45,12 +48,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let mut inbox = c.subscribe();
     b.propose(b"hello from member 2".to_vec()).await?;
-    let message = inbox.recv().await?;
-    println!(
-        "member 3 received {:?} under token {}",
-        String::from_utf8_lossy(&message.bytes),
-        message.token
-    );
+    match inbox.recv().await? {
+        Item::Message(message) => println!(
+            "member 3 received {:?} under token {}",
+            String::from_utf8_lossy(&message.bytes),
+            message.token
+        ),
+        Item::Gap(gap) => println!(
+            "member 3 missed what came after {} up to {}",
+            gap.after, gap.upto
+        ),
+    }
     b.leave().await;
     a.views()
         .wait_for(|v| {

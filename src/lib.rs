@@ -18,9 +18,14 @@ pub mod net;
 pub mod ocf;
 pub mod store;
 
-pub use cluster::{Cluster, Options};
-pub use net::{ClusterKey, Interface, LinkConfig, LinkKind};
-pub use quorate_membership::{HostState, Timing, Token, View};
+pub use cluster::{Cluster, ClusterError, Gap, InMemory, Inbox, Item, Message, OnDisk, Options};
+pub use net::{ClusterKey, Interface, KeyError, LinkConfig, LinkError, LinkKind, SessionError};
+pub use quorate_membership::cluster::ViewMember;
+pub use quorate_membership::{
+    ClusterId, Epoch, HostState, NodeId, Timing, TimingError, Token, View,
+};
+pub use quorate_recovery::contract::{Event, EventKind};
+pub use store::StoreError;
 
 // Planted bugs are for the simulator. Neither daemon nor library can be built with them, in any
 // profile: building the whole workspace with the feature fails here.

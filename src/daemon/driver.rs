@@ -2,7 +2,9 @@
 
 use super::alarms::{Alarms, Look};
 use super::api::{Chronicle, Question};
+use super::asking::{Ask, Asker};
 use super::foreign::Foreign;
+use super::network::closed_link;
 use super::waits::{committed, looked, sleep_until};
 use crate::agents::{Agents, run_level};
 use crate::api::{ApiAnswer, ApiRequest, EventLine, Grounds};
@@ -14,16 +16,16 @@ use crate::store::mark::Marker;
 use crate::store::{Committed, Committer};
 use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
-use quorate_membership::{Founding, HostState, Incarnation, LinkId, NodeId, Time, Token};
+use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
 use quorate_recovery::Node;
 use quorate_recovery::contract::{
-    Departure, Effect, Event, EventKind, Fact, GuestOrder, NodeFrame, NodeWrite, Reply, Request,
+    Departure, Effect, Event, EventKind, Fact, GuestOrder, NodeFrame, NodeWrite, Request,
 };
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Facts taken in one go before the timer is looked at again.
 const BURST: usize = 64;
@@ -89,7 +91,9 @@ pub(crate) enum Seen<'a> {
     /// An event.
     Event(&'a Event),
     /// Bytes published into the log.
-    Published(Token, &'a [u8]),
+    Published(Token, Vec<u8>),
+    /// What was published after one token, up to another, is never shown.
+    Skipped { after: Token, upto: Token },
 }
 
 /// Why the loop came back.
@@ -104,18 +108,18 @@ pub(crate) enum Ended {
 struct Work {
     wait: Time,
     memory: Vec<u64>,
-    clients: BTreeMap<u64, oneshot::Sender<ApiAnswer>>,
+    clients: BTreeMap<u64, Asker>,
     next_client: u64,
     ended: Option<Ended>,
     fences: tokio::task::JoinSet<()>,
 }
 
 impl Driver {
-    /// Runs the node until it is done. `leave` asks it to go out of service.
+    /// Runs the node until it is done, or nobody is left who could ask it anything.
     pub(crate) async fn run(
         &mut self,
         questions: &mut mpsc::Receiver<Question>,
-        leave: &mut mpsc::Receiver<Request>,
+        asks: &mut mpsc::Receiver<Ask>,
     ) -> Ended {
         let mut work = Work {
             wait: Time::ZERO,
@@ -180,9 +184,13 @@ impl Driver {
                     self.step(&mut work, fact).await;
                 }
                 Some(q) = questions.recv() => self.question(&mut work, q).await,
-                Some(request) = leave.recv() => {
-                    self.step(&mut work, Fact::Request { client: 0, request }).await;
-                }
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.ask(&mut work, ask.request, ask.reply.map(Asker::Own)).await,
+                    None => {
+                        let why = "nobody holds this node any more".to_owned();
+                        return Ended::Exit(Departure::Unrecorded, why);
+                    }
+                },
                 Some(_) = work.fences.join_next() => {}
                 look = looked(&mut self.looks) => self.look(look),
                 _ = cards.tick() => self.look_at_cards(),
@@ -309,18 +317,15 @@ impl Driver {
             }
             Effect::Event(event) => self.tell_event(&event),
             Effect::Copies { node, event } => self.tell_event(&self.foreign.named(node, event)),
-            Effect::Skipped { .. } => {}
             Effect::Published { token, bytes, .. } => {
-                (self.watcher)(&self.node, Seen::Published(token, &bytes));
+                (self.watcher)(&self.node, Seen::Published(token, bytes));
+            }
+            Effect::Skipped { after, upto } => {
+                (self.watcher)(&self.node, Seen::Skipped { after, upto });
             }
             Effect::Reply { client, reply } => {
-                if let Some(answer) = work.clients.remove(&client) {
-                    let text = reply.to_string();
-                    let _ = answer.send(match reply {
-                        Reply::Done { .. } => ApiAnswer::Ok(json!(text)),
-                        Reply::Refused(_) | Reply::NotProposed(_) => ApiAnswer::Error(text),
-                        Reply::Unknown => ApiAnswer::Unknown(text),
-                    });
+                if let Some(asker) = work.clients.remove(&client) {
+                    asker.tell(reply);
                 }
             }
             Effect::Unmark => {
@@ -384,44 +389,6 @@ impl Driver {
         });
     }
 
-    /// What an operator should know of this host's part of the network.
-    fn remarks(&self) -> Vec<String> {
-        let mut out: Vec<String> = self.alarms.standing().map(str::to_owned).collect();
-        let closed = self.links.not_open();
-        out.extend(closed.map(|(link, why)| closed_link(link, why)));
-        out.extend(self.foreign.words());
-        out.extend(
-            self.sessions
-                .not_listening()
-                .map(|why| format!("no session can come in: {why}")),
-        );
-        let unreached = self.sessions.unreached();
-        let cluster = self.node.member().cluster();
-        for (voter, _) in &cluster.voters {
-            let member = cluster
-                .hosts
-                .get(voter)
-                .is_some_and(|h| h.state() == HostState::Member);
-            if *voter == self.me || !member || self.connected.contains(voter) {
-                continue;
-            }
-            let why = unreached.get(voter).map_or("", String::as_str);
-            out.push(format!(
-                "no session with {}{}{why}: the log does not pass between the two; is TCP blocked?",
-                cluster.name(*voter),
-                if why.is_empty() { "" } else { ": " },
-            ));
-        }
-        let dropped = crate::log::dropped();
-        if dropped > 0 {
-            out.push(format!(
-                "{dropped} lines of the daemon's log were dropped: its reader does not keep up, or \
-                 its disk is full"
-            ));
-        }
-        out
-    }
-
     fn look(&mut self, look: Look) {
         let found = look(&self.node);
         let host = self.node.member().cluster().name(self.me);
@@ -439,6 +406,15 @@ impl Driver {
                 }
             }
         }
+    }
+
+    async fn ask(&mut self, work: &mut Work, request: Request, asker: Option<Asker>) {
+        let client = work.next_client;
+        work.next_client += 1;
+        if let Some(asker) = asker {
+            work.clients.insert(client, asker);
+        }
+        self.step(work, Fact::Request { client, request }).await;
     }
 
     async fn question(&mut self, work: &mut Work, q: Question) {
@@ -478,19 +454,12 @@ impl Driver {
                 ApiAnswer::Error("events are not asked of the loop".into())
             }
             ApiRequest::Ask(request) => {
-                let client = work.next_client;
-                work.next_client += 1;
                 self.left |= matches!(&request, Request::Leave(why) if *why != Away::Stop);
-                work.clients.insert(client, q.answer);
-                return self.step(work, Fact::Request { client, request }).await;
+                return self.ask(work, request, Some(Asker::Api(q.answer))).await;
             }
         };
         let _ = q.answer.send(answer);
     }
-}
-
-fn closed_link(link: &str, why: &str) -> String {
-    format!("link {link} is closed, and is opened as soon as it can be: {why}")
 }
 
 fn named(unreached: BTreeMap<NodeId, String>) -> BTreeMap<String, String> {

@@ -28,7 +28,7 @@ fn file(state_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The file cannot be read or is damaged: what it held must be named by a person then.
-pub(super) fn floor(state_dir: &Path) -> Result<Epoch, DaemonError> {
+pub(crate) fn floor(state_dir: &Path) -> Result<Epoch, DaemonError> {
     let kept = records::read::<Founded>(&file(state_dir)).map_err(|why| {
         DaemonError::input(format!(
             "{why}: it holds the highest epoch of the clusters that this node belonged to. Remove it, and \
@@ -42,7 +42,7 @@ pub(super) fn floor(state_dir: &Path) -> Result<Epoch, DaemonError> {
 ///
 /// # Errors
 /// The file is damaged, or cannot be read or written; it stays as it is then.
-pub(super) fn raise(state_dir: &Path, epoch: Epoch) -> Result<(), DaemonError> {
+pub(crate) fn raise(state_dir: &Path, epoch: Epoch) -> Result<(), DaemonError> {
     let path = file(state_dir);
     if floor(state_dir)? >= epoch {
         return Ok(());

@@ -140,9 +140,9 @@ pub(crate) trait Records {
 }
 
 /// The store of a node, and what lies beside it.
-struct Home<'a> {
-    store: &'a mut Store,
-    state_dir: &'a Path,
+pub(crate) struct Home<'a> {
+    pub(crate) store: &'a mut Store,
+    pub(crate) state_dir: &'a Path,
 }
 
 impl Records for Home<'_> {
@@ -167,7 +167,23 @@ pub(crate) struct Greeting {
     pub(crate) floor: Epoch,
     pub(crate) plan: Option<Plan>,
     pub(crate) names: BTreeMap<NodeId, String>,
+    pub(crate) words: Words,
 }
+
+/// What is to be done about waiting, in the words of whoever waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    /// What to do at those that are waited for.
+    pub(crate) there: &'static str,
+    /// What to do when the patience is over.
+    pub(crate) then: &'static str,
+}
+
+/// For people at a terminal.
+const COMMAND: Words = Words {
+    there: "run `quorate join` there",
+    then: ". The store is kept, run the same command again",
+};
 
 impl Greeting {
     fn of(
@@ -189,6 +205,7 @@ impl Greeting {
                 .iter()
                 .map(|p| (p.node, p.name.clone()))
                 .collect(),
+            words: COMMAND,
         })
     }
 
@@ -277,8 +294,8 @@ impl Greeting {
                 let waiting = self.waiting(&shake, &foreign, links);
                 return cluster.ok_or_else(|| {
                     DaemonError::world(format!(
-                        "no cluster within the time given: {waiting}. The store is kept, run the \
-                         same command again"
+                        "no cluster within the time given: {waiting}{}",
+                        self.words.then
                     ))
                 });
             }
@@ -296,7 +313,7 @@ impl Greeting {
         } else {
             let name = |n: &NodeId| self.names.get(n).cloned().unwrap_or_else(|| n.to_string());
             let names: Vec<String> = shake.missing().iter().map(name).collect();
-            format!("waiting for {}: run `quorate join` there", names.join(", "))
+            format!("waiting for {}: {}", names.join(", "), self.words.there)
         };
         for (link, why) in links.not_open() {
             text.push_str(&format!("; link {link} is closed: {why}"));

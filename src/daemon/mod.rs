@@ -2,10 +2,11 @@
 
 mod alarms;
 mod api;
+mod asking;
 mod devices;
 mod driver;
 mod foreign;
-mod founded;
+pub(crate) mod founded;
 mod guests;
 mod host;
 mod join;
@@ -18,11 +19,12 @@ mod start;
 mod waits;
 
 pub(crate) use alarms::Alarms;
-pub(crate) use api::{Chronicle, Question};
+pub(crate) use api::Chronicle;
+pub(crate) use asking::Ask;
 pub use devices::trial_of_devices;
 pub(crate) use driver::{Driver, Durable, Ended, Seen};
 pub(crate) use foreign::Foreign;
-pub(crate) use join::{Greeting, NUMBERS, Records, random_name};
+pub(crate) use join::{Greeting, Home, NUMBERS, Records, Words, random_name};
 pub use join::{JoinError, Role, join};
 pub(crate) use network::links;
 pub use start::trial;
@@ -43,10 +45,9 @@ use crate::net::{
 use crate::store::mark::Marker;
 use crate::store::{Committer, StoreError};
 use quorate_membership::Token;
-use quorate_membership::entry::Away;
 use quorate_membership::member::SNAPSHOT_EVERY;
 use quorate_membership::vouch::Freshness;
-use quorate_recovery::contract::{Event, EventKind, Request};
+use quorate_recovery::contract::{Event, EventKind};
 use quorate_recovery::{Node, Setup};
 use std::collections::BTreeSet;
 use std::io;
@@ -54,7 +55,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::Level;
 
@@ -195,7 +195,7 @@ async fn run(config: &Config) -> Result<ExitCode, DaemonError> {
     start::tell_reset(config, &chronicle)?;
     let (ask, mut questions) = mpsc::channel(QUESTIONS);
     let (tell_leave, mut leave) = mpsc::channel(4);
-    watch_signals(tell_leave)?;
+    process::watch_signals(tell_leave)?;
     // Two daemons of one node are one too many, however long one waits.
     api::free(&config.socket).map_err(|e| DaemonError::world(e.to_string()))?;
     let mut socket = None;
@@ -477,23 +477,4 @@ impl Life {
             tracing::warn!("the store is left behind: its disk does not finish what it was given");
         }
     }
-}
-
-/// SIGTERM and SIGINT stop the daemon alone: its guests run on until the lease ends, for a daemon
-/// that is back before then.
-fn watch_signals(leave: mpsc::Sender<Request>) -> Result<(), DaemonError> {
-    let mut term = signal(SignalKind::terminate()).map_err(DaemonError::at("SIGTERM"))?;
-    let mut int = signal(SignalKind::interrupt()).map_err(DaemonError::at("SIGINT"))?;
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            if leave.send(Request::Leave(Away::Stop)).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
 }

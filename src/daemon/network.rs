@@ -1,8 +1,9 @@
-//! Links and sessions as the configuration names them.
+//! Links and sessions: as the configuration names them, and what is to be said of them.
 
+use super::driver::Driver;
 use crate::config::{Carrier, Config};
 use crate::net::{Endpoint, Interface, LinkConfig, LinkKind};
-use quorate_membership::NodeId;
+use quorate_membership::{HostState, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -49,4 +50,49 @@ pub(crate) fn links(config: &Config) -> Vec<LinkConfig> {
 pub(crate) fn sessions(config: &Config) -> BTreeMap<NodeId, Endpoint> {
     let peers = config.peers.iter();
     peers.map(|p| (p.node, p.session.clone())).collect()
+}
+
+impl Driver {
+    /// What an operator should know of this host's part of the network.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let mut out: Vec<String> = self.alarms.standing().map(str::to_owned).collect();
+        let closed = self.links.not_open();
+        out.extend(closed.map(|(link, why)| closed_link(link, why)));
+        out.extend(self.foreign.words());
+        out.extend(
+            self.sessions
+                .not_listening()
+                .map(|why| format!("no session can come in: {why}")),
+        );
+        let unreached = self.sessions.unreached();
+        let cluster = self.node.member().cluster();
+        for (voter, _) in &cluster.voters {
+            let member = cluster
+                .hosts
+                .get(voter)
+                .is_some_and(|h| h.state() == HostState::Member);
+            if *voter == self.me || !member || self.connected.contains(voter) {
+                continue;
+            }
+            let why = unreached.get(voter).map_or("", String::as_str);
+            out.push(format!(
+                "no session with {}{}{why}: the log does not pass between the two; is TCP blocked?",
+                cluster.name(*voter),
+                if why.is_empty() { "" } else { ": " },
+            ));
+        }
+        let dropped = crate::log::dropped();
+        if dropped > 0 {
+            out.push(format!(
+                "{dropped} lines of the daemon's log were dropped: its reader does not keep up, or \
+                 its disk is full"
+            ));
+        }
+        out
+    }
+}
+
+/// Says that a link is not open, and why.
+pub(super) fn closed_link(link: &str, why: &str) -> String {
+    format!("link {link} is closed, and is opened as soon as it can be: {why}")
 }

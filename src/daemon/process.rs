@@ -1,8 +1,13 @@
 //! What the daemon asks of the system for its own process.
 
+use super::{Ask, DaemonError};
+use quorate_membership::entry::Away;
+use quorate_recovery::contract::Request;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::io;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Descriptors the daemon wants to be able to hold: sessions, clients, and files of its guests.
 const DESCRIPTORS: u64 = 8192;
@@ -57,4 +62,25 @@ pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
         drop(runtime.spawn_blocking(|| std::thread::sleep(HELD)));
     }
     Ok(runtime)
+}
+
+/// SIGTERM and SIGINT stop the daemon alone: its guests run on until the lease ends, for a daemon
+/// that is back before then.
+pub(super) fn watch_signals(leave: mpsc::Sender<Ask>) -> Result<(), DaemonError> {
+    let mut term = signal(SignalKind::terminate()).map_err(DaemonError::at("SIGTERM"))?;
+    let mut int = signal(SignalKind::interrupt()).map_err(DaemonError::at("SIGINT"))?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            let request = Request::Leave(Away::Stop);
+            let reply = None;
+            if leave.send(Ask { request, reply }).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
 }
