@@ -9,10 +9,9 @@ const PURE: [&str; 3] = ["membership", "fencing", "recovery"];
 
 /// Files that may be longer than [`LINES_MAX`], each with its own bound. A ratchet: bounds only
 /// fall, and a file that fits again leaves the list.
-const LONG: [(&str, usize); 5] = [
+const LONG: [(&str, usize); 4] = [
     ("membership/src/consensus/replica.rs", 580),
     ("membership/src/member.rs", 640),
-    ("membership/src/member/vouch.rs", 600),
     ("simulator/src/world/mod.rs", 580),
     ("src/hypervisor/embedded.rs", 560),
 ];

@@ -343,6 +343,7 @@ fn session_messages_are_numbered_as_the_page_says() {
             ),
             ("Superseded", Stream::Superseded { life: 5 }),
             ("Whole", Stream::Whole),
+            ("Cut", Stream::Cut { first: 5 }),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});

@@ -113,6 +113,17 @@ fn body<T: Serialize>(value: &T) -> Vec<u8> {
     }
 }
 
+/// Bytes of the body of `value`; nothing is kept of them.
+pub fn length<T: Serialize>(value: &T) -> u64 {
+    let mut length = bincode::enc::write::SizeWriter::default();
+    if let Err(e) =
+        bincode::serde::encode_into_writer(value, &mut length, bincode::config::standard())
+    {
+        panic!("our own types always encode: {e}");
+    }
+    length.bytes_written as u64
+}
+
 /// The length of the body of `value`; none if it is longer than its kind may be.
 pub fn size<T: Serialize>(kind: Kind, value: &T) -> Option<usize> {
     Some(body(value).len()).filter(|n| *n <= kind.limit())

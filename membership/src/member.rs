@@ -28,20 +28,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod beats;
+mod cutting;
 mod duties;
 mod follow;
 mod incoming;
 mod outgoing;
 mod parts;
 mod reading;
-mod snapshots;
 mod states;
 mod stops;
 mod superseded;
 mod vouch;
 
-use snapshots::Snapshots;
+use cutting::Snapshots;
 
+pub use cutting::LOG_LIMIT;
 pub use parts::{Applied, MemberSetup, Output};
 use superseded::Superseded;
 
@@ -101,6 +102,7 @@ pub struct Member<A: Application> {
     progress: (u64, Time),
     snapshot: Snapshots,
     snapshot_every: u64,
+    log_limit: u64,
     disk: DiskLag,
     beat_sequence: u64,
     proposal_sequence: u64,
@@ -236,6 +238,7 @@ impl<A: Application> Member<A> {
                 durable: applied,
             },
             snapshot_every: setup.snapshot_every.max(1),
+            log_limit: setup.log_limit.max(1),
             disk: DiskLag::default(),
             beat_sequence: 0,
             proposal_sequence: 0,
@@ -381,6 +384,9 @@ impl<A: Application> Member<A> {
         {
             self.snapshot.durable = applied;
             self.snapshot.pending = None;
+            if let Some(replica) = &mut self.replica {
+                replica.state_kept(applied);
+            }
         }
         if let Some(g) = &mut self.grantor
             && g.persisted(batch)

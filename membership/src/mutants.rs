@@ -118,8 +118,16 @@ pub const BUGS: &[(&str, &str)] = &[
         "S10: a voter keeps its promised round in memory only",
     ),
     (
-        "trim-at-own-snapshot",
-        "S10: a leader cuts the log by its own snapshot, whatever the others hold",
+        "cut-beyond-own-state",
+        "S10: voters cut the log when the leader says so, whatever their own durable state contains",
+    ),
+    (
+        "cut-and-not-told",
+        "L2: nobody tells a voter that the log it lacks is cut",
+    ),
+    (
+        "cut-waits-to-be-vouched-for",
+        "L2: a voter that was left behind wants to be vouched for by several before it takes a state",
     ),
     (
         "one-voter-condemns",

@@ -131,16 +131,18 @@ impl Reports {
         left.get(c.quorum() - 1).copied()
     }
 
-    /// The least state snapshot all voters hold durably; zero while one of them is unheard.
-    pub(crate) fn durable_everywhere(&self, cluster: &Cluster, me: NodeId, own: u64) -> u64 {
-        let of = |v: &NodeId| {
-            if *v == me {
+    /// How many entries the durable state of each voter contains, ascending; none of one unheard.
+    pub(crate) fn kept(&self, cluster: &Cluster, me: NodeId, own: u64) -> Vec<(u64, NodeId)> {
+        let of = |v: NodeId| {
+            if v == me {
                 own
             } else {
-                self.newest(*v).map_or(0, |(_, r)| r.durable)
+                self.newest(v).map_or(0, |(_, r)| r.durable)
             }
         };
-        cluster.voters.iter().map(|(v, _)| of(v)).min().unwrap_or(0)
+        let mut kept: Vec<_> = cluster.voters.iter().map(|(v, _)| (of(*v), *v)).collect();
+        kept.sort();
+        kept
     }
 
     /// This node was paused: what hosts said of themselves before is not what they say now.

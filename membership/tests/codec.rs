@@ -297,6 +297,8 @@ fn consensus() -> (Vec<ElectionMessage>, Vec<LogMessage<Command>>) {
             {
                 replicas[at].trim(to as u64);
             }
+            let decided = replicas[at].decided();
+            replicas[at].state_kept(decided);
             replicas[at].take_writes();
             let from = Slot(at as u8 + 1);
             for (to, message) in replicas[at].take_messages() {

@@ -56,6 +56,8 @@ pub struct Setup {
     pub freshness: Freshness,
     /// Entries applied between two state snapshots.
     pub snapshot_every: u64,
+    /// Bytes of the log beyond which a voter that is away is left behind.
+    pub log_limit: u64,
     /// Names of this node's links, by their numbers.
     pub links: Vec<String>,
 }
@@ -143,6 +145,7 @@ impl Node {
                 guarded: setup.guarded,
                 freshness: setup.freshness,
                 snapshot_every: setup.snapshot_every,
+                log_limit: setup.log_limit,
             },
         )?;
         Ok(Node {

@@ -102,6 +102,15 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("creation-waits-while-its-host-stands-still.toml")],
     ),
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
+    ("cut-beyond-own-state", &[Way::Mix("behind")]),
+    (
+        "cut-and-not-told",
+        &[story!("voter-behind-a-log-that-was-cut.toml")],
+    ),
+    (
+        "cut-waits-to-be-vouched-for",
+        &[story!("voter-behind-a-log-that-was-cut.toml")],
+    ),
     (
         "unmarked-votes-at-once",
         &[story!("store-set-back-within-a-boot.toml")],

@@ -12,7 +12,7 @@ use crate::net::{Links, Opener, Sealer, SessionConfig, Sessions, dials};
 use crate::store::{Committer, NodeIdentity, Store, StoreError};
 use quorate_membership::entry::{Capacity, Profile};
 use quorate_membership::handshake::Plan;
-use quorate_membership::member::SNAPSHOT_EVERY;
+use quorate_membership::member::{LOG_LIMIT, SNAPSHOT_EVERY};
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{
@@ -349,6 +349,7 @@ fn setup(options: &Options, begun: &Begun, image: Image<Command>, links: &Links)
         // A store that was set back takes its mark with it, wherever a library could put one.
         freshness: Freshness::default(),
         snapshot_every: SNAPSHOT_EVERY,
+        log_limit: LOG_LIMIT,
         links: links.counters().into_iter().map(|l| l.name).collect(),
     }
 }

@@ -45,7 +45,7 @@ use crate::net::{
 use crate::store::mark::Marker;
 use crate::store::{Committer, StoreError};
 use quorate_membership::Token;
-use quorate_membership::member::SNAPSHOT_EVERY;
+use quorate_membership::member::{LOG_LIMIT, SNAPSHOT_EVERY};
 use quorate_membership::vouch::Freshness;
 use quorate_recovery::contract::{Event, EventKind};
 use quorate_recovery::{Node, Setup};
@@ -426,6 +426,7 @@ impl Life {
                 waits: config.unvouched_waits,
             },
             snapshot_every: SNAPSHOT_EVERY,
+            log_limit: LOG_LIMIT,
             links: config.links.iter().map(|l| l.name.clone()).collect(),
         };
         let node = Node::new(crate::clock::Clock.now(), setup)

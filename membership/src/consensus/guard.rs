@@ -4,6 +4,7 @@
 //! one that an honest peer sent and the library would act on never is.
 
 use crate::id::{Epoch, Slot};
+use crate::mutants::planted;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::messages::ballot_leader_election::{BLEMessage, HeartbeatMsg};
 use omnipaxos::messages::sequence_paxos::{Compaction, PaxosMessage, PaxosMsg, Prepare, Promise};
@@ -42,14 +43,14 @@ pub enum Refused {
     /// Indexes that contradict each other or what we know to be accepted and decided.
     #[error("the indexes contradict each other or our log")]
     Index,
-    /// The sender lacks entries that every voter had durably: its store was lost or set back.
-    #[error("the sender lacks entries that all voters had: its store was set back")]
-    SetBack,
+    /// The sender lacks entries that are cut here: only a state helps it.
+    #[error("the sender lacks entries that are cut here")]
+    Cut,
     /// A place in the leader's sequence that no leader gives.
     #[error("the sequence number is impossible")]
     Sequence,
-    /// A request to drop entries that is not the leader's or goes beyond what is decided here.
-    #[error("the trim is not the promised leader's or goes beyond what is decided here")]
+    /// A request to drop entries that is not the leader's or that no durable state here contains.
+    #[error("the trim is not the promised leader's or goes beyond the durable state here")]
     Trim,
     /// A snapshot made by the library; they lose entries.
     #[error("library snapshots are not in use")]
@@ -91,6 +92,8 @@ pub(super) struct Standing {
     pub(super) decided: u64,
     /// First index not trimmed.
     pub(super) first: u64,
+    /// Entries that a durable state of ours contains.
+    pub(super) kept: u64,
 }
 
 /// Checks messages; remembers only what no replica state tells.
@@ -294,7 +297,9 @@ impl Guard {
             }
             PaxosMsg::ProposalForward(_) => {}
             PaxosMsg::Compaction(Compaction::Trim(to)) => {
-                if standing.promise.pid != message.from || *to as u64 > standing.decided {
+                let most = standing.decided.min(standing.kept);
+                let beyond = *to as u64 > most && !planted("cut-beyond-own-state");
+                if standing.promise.pid != message.from || beyond {
                     return Err(Refused::Trim);
                 }
             }
@@ -316,7 +321,7 @@ impl Guard {
         }
         // Our answer would have to begin with trimmed entries, and would come out empty.
         if decided < standing.first {
-            return Err(Refused::SetBack);
+            return Err(Refused::Cut);
         }
         // Whoever accepted in a later round holds everything decided in earlier ones.
         if standing.accepted_round > m.n_accepted && decided > standing.accepted {
@@ -345,7 +350,7 @@ impl Guard {
             return Ok(());
         }
         if decided < standing.first {
-            return Err(Refused::SetBack);
+            return Err(Refused::Cut);
         }
         if standing.leads {
             // Our log holds everything decided before our round, and in it nobody has more.

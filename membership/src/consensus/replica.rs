@@ -1,5 +1,7 @@
 //! One voter's replica of the log.
 
+mod cutting;
+
 use super::abdication::Abdication;
 use super::guard::{Guard, Refused, Standing};
 use super::storage::{Mirror, Shared};
@@ -65,6 +67,8 @@ pub struct Replica<C: Command> {
     waiting: usize,
     /// It takes no part: nothing is received, counted or sent.
     held: bool,
+    /// Entries that a durable state of ours contains.
+    kept: u64,
     lives: Lives,
 }
 
@@ -126,6 +130,7 @@ impl<C: Command> Replica<C> {
             stirred: true,
             waiting: 0,
             held: false,
+            kept: image.snapshot.as_ref().map_or(0, |(applied, _)| *applied),
             lives: Lives::default(),
         })
     }
@@ -515,6 +520,7 @@ impl<C: Command> Replica<C> {
             accepted: self.paxos.get_accepted_idx() as u64,
             decided: self.paxos.get_decided_idx() as u64,
             first: mirror.first(),
+            kept: self.kept,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The log as OmniPaxos sees it: in memory, never failing, every change noted for the store.
 
 use super::{Command, Round};
+use crate::codec;
 use crate::entry::LogEntry;
 use crate::store::{Image, Write};
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::storage::{NoSnapshot, StopSign, Storage, StorageOp, StorageResult};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What is accepted and decided, and what the store has not been told yet.
@@ -20,6 +22,10 @@ pub(super) struct Mirror<C> {
     trimmed: u64,
     /// What follows the trimmed entries.
     log: Vec<LogEntry<C>>,
+    /// Encoded bytes of everything up to and with each entry of `log`, counted from any base.
+    ends: VecDeque<u64>,
+    /// The same up to the first entry of `log`.
+    base: u64,
     /// Changes since the last [`Mirror::take_writes`], oldest first.
     writes: Vec<Write<C>>,
 }
@@ -27,15 +33,38 @@ pub(super) struct Mirror<C> {
 impl<C: Command> Mirror<C> {
     /// The mirror of what the store held. Consistency is the caller's to check.
     pub(super) fn new(image: &Image<C>) -> Self {
-        Mirror {
+        let mut mirror = Mirror {
             promise: image.promise.map(|r| r.0),
             accepted_round: image.accepted_round.map(|r| r.0),
             // Trimmed entries were decided, whatever became of the note that said so.
             decided: image.decided.max(image.trimmed),
             trimmed: image.trimmed,
             log: image.log.clone(),
+            ends: VecDeque::new(),
+            base: 0,
             writes: Vec::new(),
+        };
+        mirror.measure();
+        mirror
+    }
+
+    /// Measures the entries that were not measured yet.
+    fn measure(&mut self) {
+        let mut end = self.ends.back().copied().unwrap_or(self.base);
+        for entry in &self.log[self.ends.len()..] {
+            end += codec::length(entry);
+            self.ends.push_back(end);
         }
+    }
+
+    /// Encoded bytes of the entries from index `from` on; of all that are here if it lies below.
+    pub(super) fn bytes_from(&self, from: u64) -> u64 {
+        let end = |entries: usize| match entries.checked_sub(1) {
+            None => self.base,
+            Some(last) => self.ends.get(last).copied().unwrap_or(self.base),
+        };
+        let skipped = usize::try_from(from.saturating_sub(self.trimmed)).unwrap_or(usize::MAX);
+        end(self.log.len()) - end(skipped.min(self.log.len()))
     }
 
     /// The first index not trimmed.
@@ -92,7 +121,9 @@ impl<C: Command> Mirror<C> {
             self.trimmed
         );
         self.log.truncate((from - self.trimmed) as usize);
+        self.ends.truncate(self.log.len());
         self.log.extend(entries.iter().cloned());
+        self.measure();
         if let Some(Write::Append {
             from: f,
             entries: e,
@@ -108,6 +139,7 @@ impl<C: Command> Mirror<C> {
     /// Begins anew behind `at` entries, which are decided.
     pub(super) fn rebase(&mut self, at: u64) {
         self.log.clear();
+        self.ends.clear();
         (self.trimmed, self.decided) = (at, at);
         self.writes.push(Write::Rebase(at));
     }
@@ -120,7 +152,9 @@ impl<C: Command> Mirror<C> {
             self.decided
         );
         if to > self.trimmed {
-            self.log.drain(..(to - self.trimmed) as usize);
+            let count = (to - self.trimmed) as usize;
+            self.log.drain(..count);
+            self.base = self.ends.drain(..count).next_back().unwrap_or(self.base);
             self.trimmed = to;
             self.writes.push(Write::Trim(to));
         }

@@ -19,7 +19,8 @@ pub(super) mod kind {
     pub(super) const RESTORE: u8 = 4;
     pub(super) const EXPIRED: u8 = 5;
     pub(super) const REVOKE: u8 = 6;
-    pub(super) const TRIM: u8 = 7;
+    /// A log that grows for a voter, by that voter.
+    pub(in crate::member) const GROWS: u8 = 7;
     pub(super) const RESIGN: u8 = 8;
     pub(super) const HAND_OVER: u8 = 9;
     pub(super) const COPY: u8 = 10;
@@ -27,6 +28,8 @@ pub(super) mod kind {
     pub(in crate::member) const DIFFERS: u8 = 11;
     /// The notice to a node that it is refused, by its number.
     pub(in crate::member) const SUPERSEDED: u8 = 12;
+    /// The notice to a voter that what it lacks is cut, by its number.
+    pub(in crate::member) const CUT: u8 = 13;
 }
 
 impl<A: Application> Member<A> {
@@ -88,19 +91,8 @@ impl<A: Application> Member<A> {
         } else if leads && undecided && now.since(self.last_append) >= t.election {
             self.propose_as_leader(now, Entry::Noop);
         }
-        if leads && self.cool(now, kind::TRIM, 0, t.heartbeat) {
-            let own = self.snapshot.durable;
-            let least = if planted("trim-at-own-snapshot") {
-                own
-            } else {
-                self.reports
-                    .durable_everywhere(&self.state.cluster, self.me, own)
-            };
-            if let Some(replica) = &mut self.replica
-                && least >= replica.first() + self.snapshot_every
-            {
-                replica.trim(least);
-            }
+        if leads {
+            self.cut_log(now);
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Member, Output, Snapshots};
 use crate::app::Application;
 use crate::apply::State;
 use crate::codec;
-use crate::consensus::Replica;
+use crate::consensus::{Refused, Replica};
 use crate::entry::LogEntry;
 use crate::frame::{Datagram, Frame, Stream};
 use crate::id::{Incarnation, NodeId, Token};
@@ -147,6 +147,7 @@ impl<A: Application> Member<A> {
         match message {
             Stream::Superseded { life } => self.superseded_by(now, life),
             Stream::Statement(statement) => self.stated(now, peer, life, &statement),
+            Stream::Cut { first } => self.cut_told(now, peer, first),
             Stream::Fetch { from } => self.fetch_asked(peer, from),
             Stream::Fetched {
                 claim,
@@ -168,8 +169,13 @@ impl<A: Application> Member<A> {
                     return self.count("log message of another epoch");
                 }
                 let (claim, leads) = (message.claim(epoch), message.leads());
-                if replica.receive_log(slot, *message).is_err() {
-                    return self.count("log message refused");
+                match replica.receive_log(slot, *message) {
+                    Ok(()) => {}
+                    Err(Refused::Cut) => {
+                        self.tell_cut(now, peer);
+                        return self.count("log message of a voter that was left behind");
+                    }
+                    Err(_) => return self.count("log message refused"),
                 }
                 if let Some(claim) = claim {
                     self.claimed(peer, &claim);

@@ -26,6 +26,9 @@ pub struct MemberSetup<C> {
     /// Entries applied between two state snapshots; a restart replays at most about as many, and
     /// the log is cut by as many. See [`super::SNAPSHOT_EVERY`].
     pub snapshot_every: u64,
+    /// Bytes of the log beyond which a voter that keeps it from being cut is left behind. See
+    /// [`super::LOG_LIMIT`].
+    pub log_limit: u64,
 }
 
 /// Something to do.

@@ -1,21 +1,19 @@
 //! What this voter's store may be believed, and what it believes of others' (reading 18).
 
+mod catching_up;
+
 use super::{Member, Output};
 use crate::app::Application;
-use crate::codec;
-use crate::consensus::{NewerLog, Replica};
-use crate::entry::LogEntry;
+use crate::consensus::Replica;
 use crate::frame::Stream;
 use crate::id::{Incarnation, NodeId, Slot};
 use crate::mutants::planted;
 use crate::store::{Image, Write};
 use crate::time::Time;
 use crate::vouch::{Claim, Freshness, PeerRecord, Standing, Statement, Unvouched};
+use catching_up::Fetched;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-/// Entries of the accepted log sent at once; no entry is longer than 128 KiB.
-const FETCH_BATCH: usize = 64;
 /// A voter that nobody may vouch for waits for so many election time-outs before it votes all the
 /// same: sessions are open by then, or nobody is there.
 const PATIENCE: u32 = 4;
@@ -29,6 +27,9 @@ pub(super) struct Vouching<C> {
     alone: Unvouched,
     /// Why it is known to have been newer.
     newer: Option<String>,
+    /// How it stood before it was left behind by a log that others have cut; it seeks until it has
+    /// taken over a state.
+    cut: Option<Standing>,
     /// Votes only when vouched for.
     waits: bool,
     began: Time,
@@ -43,18 +44,6 @@ pub(super) struct Vouching<C> {
     changed: BTreeSet<NodeId>,
     /// Peers whose store was found set back, until it holds again what it had claimed.
     behind: BTreeSet<NodeId>,
-}
-
-/// The newest accepted log among the answers, on its way here.
-#[derive(Clone, Debug)]
-struct Fetched<C> {
-    from: NodeId,
-    asked: Time,
-    first: u64,
-    claim: Option<Claim>,
-    /// The state before `first`, where the log before it is cut.
-    state: Option<Vec<u8>>,
-    entries: Vec<LogEntry<C>>,
 }
 
 impl<C: Clone> Vouching<C> {
@@ -77,6 +66,7 @@ impl<C: Clone> Vouching<C> {
                 compared: BTreeSet::new(),
             }),
             newer,
+            cut: None,
             waits: freshness.waits,
             began: now,
             next: now,
@@ -87,6 +77,19 @@ impl<C: Clone> Vouching<C> {
             changed: BTreeSet::new(),
             behind: BTreeSet::new(),
         }
+    }
+
+    /// What this voter lacks is cut from another's log: it is about to take over a state, in whatever
+    /// standing it has.
+    pub(super) fn left_behind(&mut self, now: Time, standing: Standing) {
+        (self.cut, self.standing) = (Some(standing), Standing::Seeking);
+        self.answers.clear();
+        (self.fetched, self.next) = (None, now);
+    }
+
+    /// Whether the store may lack what it once held.
+    fn doubted(&self) -> bool {
+        self.cut.unwrap_or(self.standing) != Standing::Vouched
     }
 }
 
@@ -111,6 +114,11 @@ impl<A: Application> Member<A> {
                  store is the newest; if it was set back, decided changes may be lost"
                     .into(),
             ),
+            (Standing::Seeking, _) if v.cut.is_some() => Some(
+                "this node does not vote for the moment: other voters have cut the log that it lacks, \
+                 and it takes over the state of one of them"
+                    .into(),
+            ),
             (Standing::Seeking, Some(why)) => Some(format!(
                 "this node does not vote: its store was set back ({why}); it catches up as soon as \
                  enough other voters are reached"
@@ -125,7 +133,8 @@ impl<A: Application> Member<A> {
     /// store may have lost.
     pub(super) fn may_grant(&self) -> bool {
         let v = &self.vouching;
-        v.standing != Standing::Seeking && self.state.cluster.applied >= v.ready_at
+        (v.standing != Standing::Seeking || v.cut.is_some())
+            && self.state.cluster.applied >= v.ready_at
     }
 
     fn statement(&self, peer: NodeId, vouches: Option<u64>) -> Option<Stream<A::Command>> {
@@ -246,9 +255,7 @@ impl<A: Application> Member<A> {
     /// for: until then nothing is said to it that would change what it has heard.
     pub(super) fn uncompared(&self, peer: NodeId) -> bool {
         let v = &self.vouching;
-        v.standing != Standing::Vouched
-            && self.state.cluster.slot(peer).is_some()
-            && !v.alone.compared.contains(&peer)
+        v.doubted() && self.state.cluster.slot(peer).is_some() && !v.alone.compared.contains(&peer)
     }
 
     fn compared(&mut self, peer: NodeId) {
@@ -279,6 +286,7 @@ impl<A: Application> Member<A> {
         });
         self.vouching.newer = Some(why);
         self.vouching.standing = Standing::Seeking;
+        self.vouching.cut = None;
         self.vouching.next = now;
     }
 
@@ -287,6 +295,7 @@ impl<A: Application> Member<A> {
             replica.hold();
         }
         self.vouching.standing = Standing::Seeking;
+        self.vouching.cut = None;
         self.vouching.newer = Some(why.to_owned());
         let (why, above) = (why.to_owned(), 0);
         self.output.push(Output::Anew { why, above });
@@ -326,6 +335,12 @@ impl<A: Application> Member<A> {
         let enough = vouchers.count() >= need || all;
         match v.standing {
             Standing::Vouched => {}
+            // It has forgotten nothing, so any one voter that has what it lacks will do.
+            Standing::Seeking if let Some(before) = v.cut => {
+                if !v.answers.is_empty() && (enough || !planted("cut-waits-to-be-vouched-for")) {
+                    self.catch_up(now, before);
+                }
+            }
             Standing::Seeking if enough => self.catch_up(now, Standing::Vouched),
             Standing::Seeking if v.newer.is_none() || planted("newer-heard-votes-unvouched") => {
                 if !v.waits && now.since(v.began) >= patience {
@@ -346,82 +361,8 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// Takes the highest promise and the newest log of those that answered, then votes.
-    fn catch_up(&mut self, now: Time, to: Standing) {
-        let Some(replica) = &self.replica else { return };
-        let (own, decided) = (replica.claim(), replica.decided());
-        let answers = &self.vouching.answers;
-        let best = answers.values().map(|a| a.claim.log()).max();
-        // Where all have answered and nobody ever heard more of this voter, nothing that was counted
-        // from it is forgotten: it may vote without what others hold beyond that, as anyone may who
-        // lags; whoever holds it may be out of reach. Leases wait all the same: what it applied as a
-        // follower is in no log of its own.
-        let all = answers.len() == self.cluster().voters.len() - 1;
-        let whole = all && self.vouching.newer.is_none() && !planted("whole-store-still-fetches");
-        let lacks = !whole && best.is_some_and(|best| best > own.log());
-        let done = |f: &Fetched<_>| {
-            f.claim.is_some_and(|c| {
-                Some(c.log()) >= best && f.first + f.entries.len() as u64 == c.index
-            })
-        };
-        if lacks && !self.vouching.fetched.as_ref().is_some_and(done) {
-            return self.fetch(now, decided, best);
-        }
-        let mut promise = own.promise;
-        for a in self.vouching.answers.values() {
-            promise = promise.max(a.claim.promise).max(a.heard.promise);
-        }
-        let fetched = self.vouching.fetched.take().filter(|_| lacks);
-        let mut log = None;
-        if let Some(f) = fetched
-            && let Some(claim) = f.claim
-            && let Some(round) = claim.accepted
-        {
-            promise = promise.max(claim.promise);
-            if let Some(bytes) = &f.state {
-                let Some(state) = self.state_of(f.first, bytes) else {
-                    return self.count("state of no use");
-                };
-                if f.first > self.state.cluster.applied {
-                    self.take_state(now, f.first, state, bytes.clone());
-                } else {
-                    // What was applied by following is beyond it.
-                    let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
-                        return self.count("state too long to hand over");
-                    };
-                    let (applied, state) = (self.state.cluster.applied, self.state.clone());
-                    self.take_state(now, applied, state, bytes);
-                }
-            }
-            log = Some(NewerLog {
-                round,
-                from: f.first,
-                rebase: f.state.is_some(),
-                entries: f.entries,
-            });
-        }
-        let Some(replica) = &mut self.replica else {
-            return;
-        };
-        if let Err(why) = replica.adopt(promise, log) {
-            // Not ours to repair: it goes on without a vote.
-            self.vouching.newer = Some(why);
-            return;
-        }
-        let known = best.map_or(0, |(_, _, index)| index);
-        self.vouching.ready_at = replica.claim().index.max(known);
-        let open: Vec<NodeId> = self.sessions.keys().copied().collect();
-        for peer in open {
-            if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica)
-            {
-                replica.session_up(slot);
-            }
-        }
-        self.stand(to);
-    }
-
     fn stand(&mut self, standing: Standing) {
-        self.vouching.standing = standing;
+        (self.vouching.standing, self.vouching.cut) = (standing, None);
         let held = match standing {
             Standing::Unvouched => Some(self.vouching.alone.clone()),
             _ => None,
@@ -442,111 +383,6 @@ impl<A: Application> Member<A> {
                 self.state_to(peer, None);
             }
         }
-    }
-
-    /// Asks for the newest accepted log among the answers, or for the rest of it.
-    fn fetch(
-        &mut self,
-        now: Time,
-        decided: u64,
-        best: Option<(crate::Epoch, Option<crate::consensus::Round>, u64)>,
-    ) {
-        let patience: Duration = self.cluster().timing.election * 2;
-        if let Some(f) = &self.vouching.fetched
-            && now.since(f.asked) < patience
-            && self.sessions.contains_key(&f.from)
-        {
-            return;
-        }
-        let answers = self.vouching.answers.iter();
-        let mut holders = answers.filter(|(_, a)| Some(a.claim.log()) >= best);
-        let open = |n: &NodeId| self.sessions.contains_key(n);
-        let Some(peer) = holders.find(|(n, _)| open(n)).map(|(n, _)| *n) else {
-            return;
-        };
-        self.vouching.fetched = Some(Fetched {
-            from: peer,
-            asked: now,
-            first: decided,
-            claim: None,
-            state: None,
-            entries: Vec::new(),
-        });
-        let message = Stream::Fetch { from: decided };
-        self.output.push(Output::Stream { peer, message });
-    }
-
-    /// Another voter catches up with the accepted log of this one.
-    pub(super) fn fetch_asked(&mut self, peer: NodeId, from: u64) {
-        let voter = self.state.cluster.slot(peer).is_some();
-        let Some(replica) = self.replica.as_ref().filter(|_| voter) else {
-            return self.count("fetch of no use");
-        };
-        let (mut from, mut state) = (from, None);
-        let applied = self.state.cluster.applied;
-        if from < replica.first() {
-            if applied > replica.decided() {
-                // Applied beyond the own log, by following: it cannot be continued from here now.
-                return self.count("fetch of what is cut");
-            }
-            from = applied;
-            let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
-                return self.count("state too long to hand over");
-            };
-            state = Some(bytes);
-        }
-        let message = Stream::Fetched {
-            claim: Box::new(replica.claim()),
-            from,
-            state,
-            entries: replica.read_accepted(from, FETCH_BATCH),
-        };
-        self.output.push(Output::Stream { peer, message });
-    }
-
-    /// A part of another voter's accepted log came.
-    pub(super) fn fetched(
-        &mut self,
-        now: Time,
-        peer: NodeId,
-        claim: Claim,
-        from: u64,
-        state: Option<Vec<u8>>,
-        entries: Vec<LogEntry<A::Command>>,
-    ) {
-        let Some(f) = self.vouching.fetched.as_mut().filter(|f| f.from == peer) else {
-            return self.count("part of a log that nobody asked for");
-        };
-        if self.vouching.standing != Standing::Seeking {
-            return self.count("part of a log that nobody asked for");
-        }
-        if state.is_some() && from > f.first + f.entries.len() as u64 {
-            // The sender has cut what came before: its state stands for it.
-            (f.first, f.claim, f.state) = (from, None, state);
-            f.entries.clear();
-        }
-        let next = f.first + f.entries.len() as u64;
-        if from != next || (entries.is_empty() && from < claim.index) {
-            return self.count("part of a log that nobody asked for");
-        }
-        if f.claim.is_some_and(|c| c.accepted != claim.accepted) {
-            // Another round's log: what came so far may not be part of it.
-            self.vouching.fetched = None;
-            return;
-        }
-        f.asked = now;
-        f.claim = Some(claim);
-        f.entries.extend(entries);
-        let next = f.first + f.entries.len() as u64;
-        if next < claim.index {
-            let message = Stream::Fetch { from: next };
-            return self.output.push(Output::Stream { peer, message });
-        }
-        if next > claim.index {
-            self.vouching.fetched = None;
-            return self.count("log beyond its own claim");
-        }
-        self.judge_standing(now);
     }
 
     fn name(&self, node: NodeId) -> String {

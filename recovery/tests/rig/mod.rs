@@ -257,6 +257,7 @@ impl Rig {
                 waits: false,
             },
             snapshot_every: 32,
+            log_limit: quorate_membership::member::LOG_LIMIT,
             links: vec!["net".into()],
         };
         m.node = Some(Node::new(now, setup).expect("starts"));

@@ -12,6 +12,7 @@ use crate::cluster::Plan;
 use crate::cluster::action::{Action, Ask, Class, DeviceMode, Who};
 use crate::world::{MS, Rng, SECOND, Stream};
 use quorate_membership::entry::Away;
+use quorate_membership::member::LOG_LIMIT;
 use quorate_membership::{ProofPolicy, Timing};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub fn plan(seed: u64) -> Plan {
     plan.create_fails = if rng.chance(300_000) { 50_000 } else { 0 };
     // By the seed alone, so that other seeds keep their plans.
     plan.images = seed % 4 == 3;
+    // A log of few bytes leaves behind who is away for some seconds.
+    plan.log_limit = [LOG_LIMIT, 16_000, 4000, 1000][(seed / 4) as usize % 4];
     trouble(rng, &mut plan);
     ills::add(&mut plan, BEGIN, HEAL);
     twists::add(&mut plan, BEGIN, HEAL);

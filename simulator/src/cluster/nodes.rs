@@ -125,6 +125,7 @@ impl<N: SimNode> Sim<N> {
                 waits: self.plan.waits,
             },
             snapshot_every: self.plan.snapshot_every,
+            log_limit: self.plan.log_limit,
             links: (1..=self.plan.networks)
                 .map(|n| format!("net{n}"))
                 .collect(),

@@ -3,6 +3,7 @@
 use super::action::{Action, DeviceMode, Who};
 use super::triggers::Trigger;
 use crate::world::{MS, SECOND};
+use quorate_membership::member::LOG_LIMIT;
 use quorate_membership::{ProofPolicy, Timing};
 
 /// A whole run.
@@ -54,6 +55,8 @@ pub struct Plan {
     pub images: bool,
     /// Entries a node applies between two snapshots of its state.
     pub snapshot_every: u64,
+    /// Bytes of the log beyond which a voter that is away is left behind.
+    pub log_limit: u64,
     /// What is done, by true time.
     pub timeline: Vec<(u64, Action)>,
     /// What is done when something happens.
@@ -204,6 +207,7 @@ impl Plan {
             images: false,
             // Short enough in most runs for logs to be cut and states to be handed over.
             snapshot_every: [24, 64, 200, 1024][seed as usize % 4],
+            log_limit: LOG_LIMIT,
             timeline: Vec::new(),
             triggers: Vec::new(),
             healed: None,

@@ -6,6 +6,7 @@ use super::words::{DEVICES, value};
 use crate::cluster::Plan;
 use crate::cluster::action::DeviceMode;
 use crate::world::MS;
+use quorate_membership::member::LOG_LIMIT;
 use quorate_membership::{ProofPolicy, Timing};
 use std::time::Duration;
 use toml::Spanned;
@@ -62,6 +63,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     (
         "founded-before = 0",
         "epochs of clusters that a first voter belonged to before",
+    ),
+    (
+        "log-limit",
+        "bytes of the log beyond which a voter that is away is left behind; 8388608",
     ),
     (
         "snapshot-every",
@@ -128,6 +133,9 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     plan.founded = f.whole("founded-before", 0, 65_534)?.unwrap_or(0) as u32;
     if let Some(entries) = f.whole("snapshot-every", 1, 1_000_000)? {
         plan.snapshot_every = entries;
+    }
+    if let Some(bytes) = f.whole("log-limit", 1, LOG_LIMIT)? {
+        plan.log_limit = bytes;
     }
     plan.healed = f.seconds("healed")?;
     f.finish()?;

@@ -98,6 +98,7 @@ fn cluster(text: &mut String, plan: &Plan) {
     f.unless("images", plan.images, false);
     f.unless("founded-before", plan.founded, 0);
     f.unless("snapshot-every", plan.snapshot_every, plain.snapshot_every);
+    f.unless("log-limit", plan.log_limit, plain.log_limit);
     text.push_str(&f.0);
     timing(text, &plan.timing);
 }

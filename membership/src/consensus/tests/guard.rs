@@ -238,8 +238,8 @@ fn indexes_must_fit_what_is_known() {
         (prepare(5, n, far), Refused::Window),
         (prepare(6, Ballot::default(), 6), Refused::Index),
         // It lacks what all voters had: its store was lost.
-        (prepare(0, Ballot::default(), 0), Refused::SetBack),
-        (prepare(1, n, 5), Refused::SetBack),
+        (prepare(0, Ballot::default(), 0), Refused::Cut),
+        (prepare(1, n, 5), Refused::Cut),
     ] {
         refused(&mut net, follower, leader, m, reason);
     }
@@ -256,7 +256,7 @@ fn indexes_must_fit_what_is_known() {
     for (m, reason) in [
         (promise(6, 5, None), Refused::Index),
         (promise(5, 6, None), Refused::Index),
-        (promise(1, 5, None), Refused::SetBack),
+        (promise(1, 5, None), Refused::Cut),
         (promise(5, 5, Some(log_sync(5, 2))), Refused::Index),
         (promise(5, far, None), Refused::Window),
         (

@@ -361,6 +361,11 @@ impl Net {
     /// The leader trims as far as every voter, down or not, has decided durably.
     pub(super) fn trim(&mut self) {
         let to = self.durable();
+        for node in &mut self.nodes {
+            if let Some(replica) = &mut node.replica {
+                replica.state_kept(node.image.decided);
+            }
+        }
         if let Some(leader) = self.leader() {
             let first = self.replica(leader).first();
             if self.replica(leader).trim(to) && to > first {

@@ -1,7 +1,7 @@
 //! One rule at a time.
 
 use super::harness::{Net, config, entry, image};
-use crate::consensus::{Outgoing, Replica, ReplicaConfig, Round};
+use crate::consensus::{NewerLog, Outgoing, Replica, ReplicaConfig, Round};
 use crate::id::{Epoch, Slot};
 use crate::store::Write;
 
@@ -202,6 +202,75 @@ fn only_a_leader_trims_and_only_what_is_decided() {
     assert_eq!(net.replica(leader).first(), 0);
     assert!(net.replica(leader).trim(1));
     assert_eq!(net.replica(leader).first(), 1);
+}
+
+#[test]
+fn who_was_left_behind_takes_the_newer_log_over_and_drops_no_newer_one_of_its_own() {
+    let (mut net, first) = elected(3);
+    let then = follower_of(first);
+    for _ in 0..5 {
+        net.propose(first);
+        net.settle();
+    }
+    net.crash(first, 0);
+    net.run(200);
+    for _ in 0..3 {
+        net.propose(then);
+        net.settle();
+    }
+    net.restart(first);
+    let log_of = |net: &mut Net, slot, from| NewerLog {
+        round: net.replica(slot).claim().accepted.expect("a round"),
+        from,
+        rebase: true,
+        entries: net.replica(slot).read_accepted(from, usize::MAX),
+    };
+    let (older, newer) = (log_of(&mut net, first, 3), log_of(&mut net, then, 3));
+    assert!(older.round < newer.round);
+    let taken = net.replica(first).after_cut(newer.clone()).expect("newer");
+    assert_eq!((taken.round, &taken.entries), (newer.round, &newer.entries));
+    let kept = net.replica(then).after_cut(older).expect("its own");
+    assert_eq!((kept.round, &kept.entries), (newer.round, &newer.entries));
+    let beyond = NewerLog {
+        round: log_of(&mut net, first, 3).round,
+        from: 1000,
+        rebase: true,
+        entries: Vec::new(),
+    };
+    assert!(net.replica(then).after_cut(beyond).is_none());
+}
+
+#[test]
+fn a_leader_cuts_what_an_absent_voter_lacks_and_no_voter_cuts_beyond_its_own_state() {
+    let (mut net, leader) = elected(3);
+    let absent = follower_of(leader);
+    let other = (1..=3)
+        .find(|s| *s != leader && *s != absent)
+        .expect("a third");
+    net.crash(absent, 0);
+    for _ in 0..6 {
+        net.propose(leader);
+        net.settle();
+    }
+    assert!(
+        !net.replica(leader).trim(4),
+        "the library wants every voter"
+    );
+    assert!(!net.replica(leader).cut(4, &[Slot(other)]), "no state");
+    net.replica(leader).state_kept(5);
+    assert!(!net.replica(leader).cut(6, &[]), "beyond the state");
+    let before = net.replica(leader).bytes_from(0);
+    assert!(net.replica(leader).cut(4, &[Slot(other)]));
+    assert_eq!(net.replica(leader).first(), 4);
+    let after = net.replica(leader).bytes_from(0);
+    assert!(0 < after && after < before);
+    assert_eq!(after, net.replica(leader).bytes_from(4));
+    net.settle();
+    assert_eq!(net.replica(other).first(), 0, "it has no such state");
+    net.replica(other).state_kept(6);
+    assert!(net.replica(leader).cut(5, &[Slot(other)]));
+    net.settle();
+    assert_eq!(net.replica(other).first(), 5);
 }
 
 #[test]

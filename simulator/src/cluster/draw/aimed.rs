@@ -16,7 +16,8 @@ use kept::{clone, images, locks, set_back, states, storage, stores};
 use quorate_membership::Timing;
 use std::time::Duration;
 use stories::{
-    asks, bad_hosts, comes_back, creations, deaf, fence, forgets, leave, logs, office, voters_fail,
+    asks, bad_hosts, behind, comes_back, creations, deaf, fence, forgets, leave, logs, office,
+    voters_fail,
 };
 
 /// Name and aim of every mix.
@@ -116,6 +117,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "states",
         "voters whose state is altered, one or too many, while coordinators and hosts are lost",
+    ),
+    (
+        "behind",
+        "voters that are away while the log they lack is cut, and what they find when they are back",
     ),
 ];
 
@@ -256,6 +261,13 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
         }
         "guardian" => guardian(rng, &mut plan),
         "states" => states(rng, &mut plan),
+        "behind" => {
+            plan.log_limit = [600, 2000, 6000][rng.index(3)];
+            every(rng, &mut plan, 9 * SECOND, behind);
+            plan.timeline.push((END, Action::Calm));
+            plan.healed = Some(END);
+            plan.end = END + 40 * SECOND;
+        }
         _ => every(rng, &mut plan, 5 * SECOND, stores),
     }
     plan.timeline.sort_by_key(|(at, _)| *at);

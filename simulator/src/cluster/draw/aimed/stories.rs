@@ -218,6 +218,58 @@ pub(super) fn logs(rng: &mut Rng, plan: &mut Plan, at: u64) {
     plan.timeline.push((at, action));
 }
 
+/// A voter is away while the log grows beyond its limit; another is lost about when it is back.
+pub(super) fn behind(rng: &mut Rng, plan: &mut Plan, at: u64) {
+    let who = voter(rng, plan);
+    let back = at + rng.range(SECOND, 7 * SECOND);
+    let action = match rng.range(0, 3) {
+        0 => Action::Crash {
+            who: who.clone(),
+            restart: Some(back - at),
+        },
+        1 => Action::PowerOff {
+            who: who.clone(),
+            back: Some(back - at),
+        },
+        _ => {
+            plan.timeline.push((back, Action::Reconnect(who.clone())));
+            Action::Isolate(who)
+        }
+    };
+    plan.timeline.push((at, action));
+    for _ in 0..rng.range(2, 12) {
+        let ask = Ask::PublishMany(rng.range(10, 1500) as u32);
+        let when = at + rng.range(0, back + SECOND - at);
+        let publish = Action::Ask(host(rng, plan), ask);
+        plan.timeline.push((when, publish));
+    }
+    let other = voter(rng, plan);
+    let when = back.saturating_sub(SECOND) + rng.range(0, 2 * SECOND);
+    match rng.range(0, 4) {
+        0 => {
+            let delay = (MS, rng.range(20 * MS, 900 * MS));
+            let slow = Action::SlowDisk { who: other, delay };
+            plan.timeline.push((at, slow));
+        }
+        1 => {
+            let restart = Some(rng.range(20 * MS, 4 * SECOND));
+            plan.timeline.push((
+                when,
+                Action::Crash {
+                    who: other,
+                    restart,
+                },
+            ));
+        }
+        2 => {
+            plan.timeline.push((when, Action::Isolate(other.clone())));
+            let again = when + rng.range(SECOND, 5 * SECOND);
+            plan.timeline.push((again, Action::Reconnect(other)));
+        }
+        _ => {}
+    }
+}
+
 /// Guests are started where the lease ends before the creation does.
 pub(super) fn creations(rng: &mut Rng, plan: &mut Plan, at: u64) {
     let guest = rng.index(plan.guests);

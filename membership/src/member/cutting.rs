@@ -1,0 +1,147 @@
+//! The log is cut where states hold its effect, and a voter that lacks what is cut takes over a state.
+//!
+//! A leader cuts what every voter has in a durable state. A voter that is away, or whose disk is slow,
+//! would keep it from cutting for ever, so beyond [`Member::log_limit`] bytes it is left behind. Nothing
+//! decided is lost by that: each voter drops only what a durable state of its own contains. Who is left
+//! behind remembers all that it promised and accepted, so it needs nobody to vouch for it: it takes the
+//! state and log of any one voter whose log is not older than its own, and goes on.
+
+use super::duties::kind;
+use super::{Member, Output};
+use crate::app::Application;
+use crate::codec;
+use crate::consensus::Replica;
+use crate::frame::Stream;
+use crate::id::{NodeId, Slot};
+use crate::mutants::planted;
+use crate::store::Write;
+use crate::time::Time;
+use crate::vouch::Standing;
+use std::time::Duration;
+
+/// Encoded bytes of a log for whoever has no reason to choose. All of it fits one session message,
+/// which brings back a voter that lacks it.
+pub const LOG_LIMIT: u64 = 8 << 20;
+/// A state is written at the latest after so many parts of the limit, and so much is cut at once.
+const PARTS: u64 = 4;
+/// What grows for one voter is told so often.
+const TOLD: Duration = Duration::from_secs(600);
+
+/// Entries contained in the state that was written last, that is on its way (with its batch, once that
+/// is known), and that is durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Snapshots {
+    pub(super) taken: u64,
+    pub(super) pending: Option<(u64, Option<u64>)>,
+    pub(super) durable: u64,
+}
+
+impl<A: Application> Member<A> {
+    /// Every so many entries or bytes the whole state becomes durable, so that the log can be cut.
+    pub(super) fn take_snapshot(&mut self) {
+        let applied = self.state.cluster.applied;
+        let taken = self.snapshot.taken;
+        if self.snapshot.pending.is_some() || applied == taken {
+            return;
+        }
+        let bytes = |r: &Replica<_>| r.bytes_from(taken) >= self.log_limit / PARTS;
+        let long = self.replica.as_ref().is_some_and(bytes);
+        if applied < taken + self.snapshot_every && !long {
+            return;
+        }
+        self.snapshot.taken = applied;
+        match codec::encode(codec::Kind::State, &self.state) {
+            Ok(bytes) => {
+                self.output
+                    .push(Output::Write(Write::Snapshot { applied, bytes }));
+                self.snapshot.pending = Some((applied, None));
+            }
+            // The log is kept instead; it is tried again after as many entries.
+            Err(e) => self.output.push(Output::Alert {
+                node: self.me,
+                text: format!("the state cannot be kept, so the log is not cut: {e}"),
+            }),
+        }
+    }
+
+    /// The leader's part: cuts what every voter has in a durable state, and beyond the limit also what
+    /// some lack that a quorum has.
+    pub(super) fn cut_log(&mut self, now: Time) {
+        let cluster = &self.state.cluster;
+        let kept = self.reports.kept(cluster, self.me, self.snapshot.durable);
+        let Some(replica) = &mut self.replica else {
+            return;
+        };
+        let first = replica.first();
+        let everywhere = kept.first().map_or(0, |(at, _)| *at);
+        let at_quorum = kept[kept.len() - cluster.quorum()].0;
+        let dropped = |at: u64| replica.bytes_from(first) - replica.bytes_from(at);
+        let worth = |at: u64| {
+            at >= first + self.snapshot_every || at > first && dropped(at) >= self.log_limit / PARTS
+        };
+        if worth(everywhere) {
+            replica.trim(everywhere);
+            return;
+        }
+        let length = replica.bytes_from(first);
+        if length > self.log_limit {
+            // The fewest voters are left behind.
+            let fits = |at: &u64| *at <= at_quorum && replica.bytes_from(*at) <= self.log_limit;
+            let cut = kept.iter().map(|(at, _)| *at).find(fits);
+            let mut cut = cut.unwrap_or(at_quorum);
+            if planted("cut-beyond-own-state") {
+                cut = replica.decided();
+            }
+            if cut > first {
+                let has = |at: &u64| *at >= cut || planted("cut-beyond-own-state");
+                let with = kept.iter().filter(|(at, _)| has(at));
+                let with: Vec<Slot> = with.filter_map(|(_, v)| cluster.slot(*v)).collect();
+                replica.cut(cut, &with);
+            }
+        } else if length > self.log_limit / 2 && at_quorum > everywhere {
+            self.tell_growing(now, kept[0].1, length);
+        }
+    }
+
+    fn tell_growing(&mut self, now: Time, node: NodeId, length: u64) {
+        if !self.cool(now, kind::GROWS, node.0.into(), TOLD) {
+            return;
+        }
+        let text = format!(
+            "the log holds {} kB, for {} has not taken it over: beyond {} kB it is cut, and that node then \
+             comes back by a state",
+            length / 1000,
+            self.state.cluster.name(node),
+            self.log_limit / 1000
+        );
+        self.output.push(Output::Alert { node, text });
+    }
+
+    /// What the voter `peer` lacks is cut here: tells it.
+    pub(super) fn tell_cut(&mut self, now: Time, peer: NodeId) {
+        let pause = self.cluster().timing.election;
+        if planted("cut-and-not-told") || !self.cool(now, kind::CUT, peer.0.into(), pause) {
+            return;
+        }
+        let Some(first) = self.replica.as_ref().map(Replica::first) else {
+            return;
+        };
+        let message = Stream::Cut { first };
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// Another voter has cut what this one lacks.
+    pub(super) fn cut_told(&mut self, now: Time, peer: NodeId, first: u64) {
+        let standing = self.vouching.standing;
+        let voter = self.state.cluster.slot(peer).is_some();
+        let Some(replica) = self.replica.as_mut().filter(|_| voter) else {
+            return self.count("cut of no use");
+        };
+        if standing == Standing::Seeking || replica.decided() >= first {
+            return self.count("cut of no use");
+        }
+        // It could be elected, and nobody would follow it.
+        replica.hold();
+        self.vouching.left_behind(now, standing);
+    }
+}

@@ -1,0 +1,217 @@
+//! A voter that seeks takes over the newest log of those that answer it, with the state before it
+//! where that is cut.
+
+use super::super::{Member, Output};
+use crate::app::Application;
+use crate::codec;
+use crate::consensus::{NewerLog, Round};
+use crate::entry::LogEntry;
+use crate::frame::Stream;
+use crate::id::{Epoch, NodeId};
+use crate::mutants::planted;
+use crate::time::Time;
+use crate::vouch::{Claim, Standing};
+use std::time::Duration;
+
+/// Entries of the accepted log sent at once; no entry is longer than 128 KiB.
+const FETCH_BATCH: usize = 64;
+
+/// The newest accepted log among the answers, on its way here.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched<C> {
+    from: NodeId,
+    asked: Time,
+    first: u64,
+    claim: Option<Claim>,
+    /// The state before `first`, where the log before it is cut.
+    state: Option<Vec<u8>>,
+    entries: Vec<LogEntry<C>>,
+}
+
+impl<A: Application> Member<A> {
+    /// Takes the highest promise and the newest log of those that answered, then votes.
+    pub(super) fn catch_up(&mut self, now: Time, to: Standing) {
+        let Some(replica) = &self.replica else { return };
+        let (own, decided) = (replica.claim(), replica.decided());
+        let answers = &self.vouching.answers;
+        let best = answers.values().map(|a| a.claim.log()).max();
+        // Where all have answered and nobody ever heard more of this voter, nothing that was counted
+        // from it is forgotten: it may vote without what others hold beyond that, as anyone may who
+        // lags; whoever holds it may be out of reach. Leases wait all the same: what it applied as a
+        // follower is in no log of its own.
+        let all = answers.len() == self.cluster().voters.len() - 1;
+        let whole = all && self.vouching.newer.is_none() && !planted("whole-store-still-fetches");
+        let cut = self.vouching.cut.is_some();
+        let lacks = cut || !whole && best.is_some_and(|best| best > own.log());
+        let done = |f: &Fetched<_>| {
+            f.claim.is_some_and(|c| {
+                Some(c.log()) >= best && f.first + f.entries.len() as u64 == c.index
+            })
+        };
+        if lacks && !self.vouching.fetched.as_ref().is_some_and(done) {
+            return self.fetch(now, decided, best);
+        }
+        let mut promise = own.promise;
+        for a in self.vouching.answers.values() {
+            promise = promise.max(a.claim.promise).max(a.heard.promise);
+        }
+        let fetched = self.vouching.fetched.take().filter(|_| lacks);
+        let mut log = None;
+        if let Some(f) = fetched
+            && let Some(claim) = f.claim
+            && let Some(round) = claim.accepted
+        {
+            let newer = NewerLog {
+                round,
+                from: f.first,
+                rebase: f.state.is_some(),
+                entries: f.entries,
+            };
+            log = if cut {
+                let log = replica.after_cut(newer);
+                if log.is_none() {
+                    return self.count("log older than the own one and cut behind it");
+                }
+                log
+            } else {
+                Some(newer)
+            };
+            promise = promise.max(claim.promise);
+            if let Some(bytes) = &f.state {
+                let Some(state) = self.state_of(f.first, bytes) else {
+                    return self.count("state of no use");
+                };
+                if f.first > self.state.cluster.applied {
+                    self.take_state(now, f.first, state, bytes.clone());
+                } else {
+                    // What was applied by following is beyond it.
+                    let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+                        return self.count("state too long to hand over");
+                    };
+                    let (applied, state) = (self.state.cluster.applied, self.state.clone());
+                    self.take_state(now, applied, state, bytes);
+                }
+            }
+        }
+        let Some(replica) = &mut self.replica else {
+            return;
+        };
+        if let Err(why) = replica.adopt(promise, log) {
+            // Not ours to repair: it goes on without a vote.
+            self.vouching.newer = Some(why);
+            return;
+        }
+        if !cut {
+            let known = best.map_or(0, |(_, _, index)| index);
+            self.vouching.ready_at = replica.claim().index.max(known);
+        }
+        let open: Vec<NodeId> = self.sessions.keys().copied().collect();
+        for peer in open {
+            if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica)
+            {
+                replica.session_up(slot);
+            }
+        }
+        self.stand(to);
+    }
+
+    /// Asks for the newest accepted log among the answers, or for the rest of it.
+    fn fetch(&mut self, now: Time, decided: u64, best: Option<(Epoch, Option<Round>, u64)>) {
+        let patience: Duration = self.cluster().timing.election * 2;
+        if let Some(f) = &self.vouching.fetched
+            && now.since(f.asked) < patience
+            && self.sessions.contains_key(&f.from)
+        {
+            return;
+        }
+        let answers = self.vouching.answers.iter();
+        let mut holders = answers.filter(|(_, a)| Some(a.claim.log()) >= best);
+        let open = |n: &NodeId| self.sessions.contains_key(n);
+        let Some(peer) = holders.find(|(n, _)| open(n)).map(|(n, _)| *n) else {
+            return;
+        };
+        self.vouching.fetched = Some(Fetched {
+            from: peer,
+            asked: now,
+            first: decided,
+            claim: None,
+            state: None,
+            entries: Vec::new(),
+        });
+        let message = Stream::Fetch { from: decided };
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// Another voter catches up with the accepted log of this one.
+    pub(in crate::member) fn fetch_asked(&mut self, peer: NodeId, from: u64) {
+        let voter = self.state.cluster.slot(peer).is_some();
+        let Some(replica) = self.replica.as_ref().filter(|_| voter) else {
+            return self.count("fetch of no use");
+        };
+        let (mut from, mut state) = (from, None);
+        let applied = self.state.cluster.applied;
+        if from < replica.first() {
+            if applied > replica.decided() {
+                // Applied beyond the own log, by following: it cannot be continued from here now.
+                return self.count("fetch of what is cut");
+            }
+            from = applied;
+            let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+                return self.count("state too long to hand over");
+            };
+            state = Some(bytes);
+        }
+        let message = Stream::Fetched {
+            claim: Box::new(replica.claim()),
+            from,
+            state,
+            entries: replica.read_accepted(from, FETCH_BATCH),
+        };
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// A part of another voter's accepted log came.
+    pub(in crate::member) fn fetched(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        claim: Claim,
+        from: u64,
+        state: Option<Vec<u8>>,
+        entries: Vec<LogEntry<A::Command>>,
+    ) {
+        let Some(f) = self.vouching.fetched.as_mut().filter(|f| f.from == peer) else {
+            return self.count("part of a log that nobody asked for");
+        };
+        if self.vouching.standing != Standing::Seeking {
+            return self.count("part of a log that nobody asked for");
+        }
+        if state.is_some() && from > f.first + f.entries.len() as u64 {
+            // The sender has cut what came before: its state stands for it.
+            (f.first, f.claim, f.state) = (from, None, state);
+            f.entries.clear();
+        }
+        let next = f.first + f.entries.len() as u64;
+        if from != next || (entries.is_empty() && from < claim.index) {
+            return self.count("part of a log that nobody asked for");
+        }
+        if f.claim.is_some_and(|c| c.accepted != claim.accepted) {
+            // Another round's log: what came so far may not be part of it.
+            self.vouching.fetched = None;
+            return;
+        }
+        f.asked = now;
+        f.claim = Some(claim);
+        f.entries.extend(entries);
+        let next = f.first + f.entries.len() as u64;
+        if next < claim.index {
+            let message = Stream::Fetch { from: next };
+            return self.output.push(Output::Stream { peer, message });
+        }
+        if next > claim.index {
+            self.vouching.fetched = None;
+            return self.count("log beyond its own claim");
+        }
+        self.judge_standing(now);
+    }
+}
