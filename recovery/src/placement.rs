@@ -80,7 +80,7 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
     let lost: Vec<Option<NodeId>> = match whole.len() {
         0 => return Ok(()),
         1 => vec![None],
-        _ => one_of_each(&whole).into_iter().map(Some).collect(),
+        _ => worst_to_lose(&whole).into_iter().map(Some).collect(),
     };
     for lost in lost {
         let left = whole.iter().filter(|(n, _)| Some(**n) != lost);
@@ -109,13 +109,17 @@ pub fn survivable(cluster: &Cluster, guests: &Guests) -> Result<(), String> {
     Ok(())
 }
 
-/// The first host of each size: to lose one or another of the same size comes to the same.
-fn one_of_each(whole: &Room) -> Vec<NodeId> {
-    let mut sizes = BTreeSet::new();
-    let mut first = |c: &Capacity| sizes.insert((c.memory_mib, c.vcpus));
-    whole
-        .iter()
-        .filter(|(_, c)| first(c))
-        .map(|(n, _)| *n)
-        .collect()
+/// The hosts whose loss is the worst: no other has at least as much of everything. Where the loss of
+/// such a one is survived, that of a smaller host is too: what would have run there has room on the
+/// larger one, which is still there.
+fn worst_to_lose(whole: &Room) -> Vec<NodeId> {
+    let mut largest_first: Vec<_> = whole.iter().collect();
+    largest_first.sort_by_key(|(n, c)| (Reverse((c.memory_mib, c.vcpus)), **n));
+    let mut most_vcpus = None;
+    let worst = largest_first.into_iter().filter(|(_, c)| {
+        let worst = most_vcpus.is_none_or(|most| c.vcpus > most);
+        most_vcpus = most_vcpus.max(Some(c.vcpus));
+        worst
+    });
+    worst.map(|(n, _)| *n).collect()
 }
