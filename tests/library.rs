@@ -191,6 +191,31 @@ async fn a_subscriber_that_reads_too_slowly_is_told_what_it_missed() {
     ));
 }
 
+/// More than one session message holds, and than the others keep for who is away (core audit, B5).
+#[tokio::test(flavor = "current_thread")]
+async fn a_voter_that_was_away_while_megabytes_were_published_votes_again() {
+    let site = Site::new(3);
+    let [a, b, c] = site.three().await;
+    let before = publish(&c, b"before").await;
+    drop(c);
+    let long = vec![7; 60_000];
+    for _ in 0..10 {
+        futures((0..40).map(|_| publish(&a, &long)).collect()).await;
+    }
+    let c = site.join(3).await;
+    let mut inbox = c.subscribe_after(before).expect("of this cluster");
+    // Only with its vote is there a quorum.
+    b.leave().await;
+    let after = publish(&a, b"after").await;
+    let items = all_up_to(&mut inbox, after).await;
+    assert!(
+        matches!(items[0], Item::Gap(gap) if gap.after == before),
+        "{:?}",
+        items[0]
+    );
+    assert_eq!(texts(&items[items.len() - 1..]), ["after"]);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_member_that_is_dropped_ends_and_gives_up_what_it_held() {
     let site = Site::new(3);
