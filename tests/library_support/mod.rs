@@ -1,12 +1,15 @@
 //! Members of clusters on the loopback interface of this machine, by unicast.
 
+// Each test uses a part of it.
+#![allow(dead_code)]
+
 use quorate::{
     Cluster, ClusterError, ClusterKey, InMemory, Inbox, Item, LinkConfig, LinkKind, NodeId,
     Options, Timing, Token,
 };
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -18,7 +21,8 @@ pub(crate) struct Site {
     pub(crate) key: ClusterKey,
     /// Of each member: where it takes datagrams, and sessions.
     pub(crate) addresses: BTreeMap<u32, (SocketAddr, SocketAddr)>,
-    dir: TempDir,
+    dir: PathBuf,
+    _owned: Option<TempDir>,
 }
 
 /// Waits for what must come.
@@ -41,11 +45,46 @@ impl Site {
             let of = |at: std::io::Result<SocketAddr>| at.expect("bound");
             (n, (of(udp.local_addr()), of(tcp.local_addr())))
         });
+        let dir = TempDir::new().expect("a directory");
         Site {
             key: ClusterKey::generate().expect("random numbers"),
             addresses: addresses.collect(),
-            dir: TempDir::new().expect("a directory"),
+            dir: dir.path().to_owned(),
+            _owned: Some(dir),
         }
+    }
+
+    /// Writes the site down for other processes; gives the file.
+    pub(crate) fn write(&self) -> PathBuf {
+        self.key
+            .write_new(&self.dir().join("key"))
+            .expect("a key file");
+        let each = self.addresses.iter();
+        let text: String = each.map(|(n, (d, s))| format!("{n} {d} {s}\n")).collect();
+        let file = self.dir().join("site");
+        std::fs::write(&file, text).expect("a file");
+        file
+    }
+
+    /// A site that another process wrote down, and cleans up.
+    pub(crate) fn read(file: &Path) -> Site {
+        let text = std::fs::read_to_string(file).expect("a site");
+        let dir = file.parent().expect("a directory").to_owned();
+        let addresses = text.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let at = |i: usize| words[i].parse().expect("an address");
+            (words[0].parse().expect("a number"), (at(1), at(2)))
+        });
+        Site {
+            key: ClusterKey::load(&dir.join("key")).expect("a key"),
+            addresses: addresses.collect(),
+            dir,
+            _owned: None,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) fn options(&self, node: u32) -> Options {
@@ -74,7 +113,7 @@ impl Site {
     }
 
     pub(crate) fn state_dir(&self, node: u32) -> PathBuf {
-        self.dir.path().join(format!("m{node}"))
+        self.dir.join(format!("m{node}"))
     }
 
     pub(crate) async fn join(&self, node: u32) -> Cluster {
