@@ -33,6 +33,8 @@ pub(super) struct Fence {
 
 /// How long a simulated fence level may take.
 const LIMIT: Duration = Duration::from_secs(3);
+/// When a tardy device acts.
+const TARDY: Duration = Duration::from_secs(20);
 
 pub(super) fn outlet(host: usize) -> String {
     format!("outlet-h{}", host + 1)
@@ -157,6 +159,7 @@ impl<N: SimNode> Sim<N> {
             output: output.into(),
         };
         let quick = rng.range(20 * MS, 200 * MS);
+        let next = (host + 1) % self.hosts.len();
         let turned_away = mode == Some(DeviceMode::Busy) && rng.chance(750_000);
         let (takes, end) = match (verb, mode) {
             (_, Some(DeviceMode::Pair | DeviceMode::Returns)) => {
@@ -166,6 +169,18 @@ impl<N: SimNode> Sim<N> {
             (Verb::Status, Some(DeviceMode::Empty)) => (quick, exit(2, "Status: OFF\n")),
             (_, Some(DeviceMode::Empty)) => (quick, exit(0, "")),
             (_, None | Some(DeviceMode::Gone)) => (u64::MAX, AgentEnd::TimedOut),
+            (Verb::Status, Some(DeviceMode::Wrong)) if self.hosts[next].on => {
+                (quick, exit(0, "Status: ON\n"))
+            }
+            (Verb::Status, Some(DeviceMode::Wrong)) => (quick, exit(2, "Status: OFF\n")),
+            (_, Some(DeviceMode::Wrong)) => {
+                let cut = Event::FenceActWrong {
+                    attempt,
+                    host: next,
+                };
+                self.world.after(quick, cut);
+                (quick, exit(0, ""))
+            }
             (Verb::Status, Some(mode)) => {
                 let lies = mode == DeviceMode::Lies && f.told_off;
                 let end = if on && !lies {
@@ -229,6 +244,11 @@ impl<N: SimNode> Sim<N> {
                 self.world.after(act, Event::FenceAct { attempt, host });
                 (u64::MAX, AgentEnd::TimedOut)
             }
+            (_, Some(DeviceMode::Tardy)) => {
+                let act = TARDY.as_nanos() as u64;
+                self.world.after(act, Event::FenceAct { attempt, host });
+                (u64::MAX, AgentEnd::TimedOut)
+            }
         };
         self.fences[at].told_off |= verb == Verb::Off;
         let end_at = now.saturating_add(takes);
@@ -280,6 +300,18 @@ impl<N: SimNode> Sim<N> {
                 self.hold(meant);
             }
         }
+        let back = self.fence_rng.range(200 * MS, 6000 * MS);
+        self.power_off(host, Some(back));
+    }
+
+    /// A device cuts a host that another's attempt was aimed at.
+    pub(super) fn fence_act_wrong(&mut self, attempt: Token, host: usize) {
+        mark!(
+            self,
+            host,
+            Fence,
+            "is CUT in place of another, attempt {attempt}"
+        );
         let back = self.fence_rng.range(200 * MS, 6000 * MS);
         self.power_off(host, Some(back));
     }

@@ -138,7 +138,6 @@ pub(crate) enum Event {
         attempt: Token,
         host: usize,
     },
-    /// A device acts after its word, on the boot it was asked about.
     /// One of two outlets of a host is switched.
     Outlet {
         host: usize,
@@ -147,6 +146,12 @@ pub(crate) enum Event {
         attempt: Token,
         on: bool,
     },
+    /// A fence device cuts another host than the one it is named for.
+    FenceActWrong {
+        attempt: Token,
+        host: usize,
+    },
+    /// A device acts after its word, on the boot it was asked about.
     FenceActLate {
         attempt: Token,
         host: usize,

@@ -370,6 +370,7 @@ impl<N: SimNode> Sim<N> {
                 attempt,
                 on,
             } => self.outlet(host, boot, (feed, on), attempt),
+            Event::FenceActWrong { attempt, host } => self.fence_act_wrong(attempt, host),
             Event::FenceActLate {
                 attempt,
                 host,

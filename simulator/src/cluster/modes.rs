@@ -30,6 +30,10 @@ pub enum DeviceMode {
     Pair,
     /// The same, and an outlet that was switched off alone is on again after a moment.
     Returns,
+    /// It never answers an off, and acts on it long after its limit.
+    Tardy,
+    /// Its cable leads to the next host: it cuts that one, and reads its state.
+    Wrong,
 }
 
 /// What befalls a store.

@@ -89,7 +89,7 @@ pub(super) fn hosts(plan: &Plan) -> Vec<Host> {
                     },
                     capacity: Capacity {
                         vcpus: if witness { 0 } else { guests.max(64) as u32 },
-                        memory_mib: if witness { 0 } else { guests.max(64) << 10 },
+                        memory_mib: if witness { 0 } else { plan.room[h] },
                     },
                 },
                 cuts: 0,

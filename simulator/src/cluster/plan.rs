@@ -5,6 +5,7 @@ use super::triggers::Trigger;
 use crate::world::{MS, SECOND};
 use quorate_membership::member::LOG_LIMIT;
 use quorate_membership::{ProofPolicy, Timing};
+use quorate_recovery::guest::Needs;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,12 @@ pub struct Plan {
     pub images: bool,
     /// Entries a node applies between two snapshots of its state.
     pub snapshot_every: u64,
+    /// Memory of each host for guests, in MiB.
+    pub room: Vec<u64>,
+    /// Memory that each guest needs, in MiB.
+    pub wants: Vec<u64>,
+    /// Priority of each guest.
+    pub priorities: Vec<i32>,
     /// Bytes of the log beyond which a voter that is away is left behind.
     pub log_limit: u64,
     /// What is done, by true time.
@@ -207,6 +214,9 @@ impl Plan {
             images: false,
             // Short enough in most runs for logs to be cut and states to be handed over.
             snapshot_every: [24, 64, 200, 1024][seed as usize % 4],
+            room: vec![(guests.max(64) as u64) << 10; hosts],
+            wants: vec![Needs::default().memory_mib; guests],
+            priorities: vec![0; guests],
             log_limit: LOG_LIMIT,
             timeline: Vec::new(),
             triggers: Vec::new(),

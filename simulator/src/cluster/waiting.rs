@@ -123,12 +123,18 @@ impl<N: SimNode> Sim<N> {
             if g.wanted != Wanted::Running || !g.holds.is_empty() || self.s1.writer(id).is_some() {
                 continue;
             }
+            if !(0..self.plan.hosts).any(|h| self.member(h) && self.has_room(h, id)) {
+                self.l1.guest(now, id);
+                continue;
+            }
+            let g = &self.audit.guests[&id];
             let holder = g.holder.map(|(node, _)| node.0 as usize - 1);
             let since = self.l1.since(id, holder);
             if now < since + ns(bound) || self.excused(id, holder.filter(|_| !g.closed), since) {
                 continue;
             }
-            let Some(able) = (0..self.plan.hosts).find(|h| self.able(*h, since)) else {
+            let able = |h: &usize| self.able(*h, since) && self.has_room(*h, id);
+            let Some(able) = (0..self.plan.hosts).find(able) else {
                 continue;
             };
             let late = l1::late(now, (&g.name, since), able, bound);
@@ -156,16 +162,32 @@ impl<N: SimNode> Sim<N> {
         !armed || hung && h.procs.iter().any(|p| p.writing)
     }
 
+    /// Whether guests may be given to a host.
+    fn member(&self, host: usize) -> bool {
+        let record = self.audit.hosts.get(&nodes::id(host));
+        !self.hosts[host].profile.witness
+            && record.is_some_and(|r| r.armed && !r.away && r.revoke.is_none() && !r.proved)
+    }
+
+    /// Whether a host has room for a guest beside those that belong to it.
+    fn has_room(&self, host: usize, guest: GuestId) -> bool {
+        let wants = |name: &str| {
+            let number = name.strip_prefix('g').and_then(|n| n.parse::<usize>().ok());
+            let known = number.and_then(|n| self.plan.wants.get(n.checked_sub(1)?));
+            known.copied().unwrap_or(0)
+        };
+        let there = self.audit.guests.iter().filter(|(id, g)| {
+            let holder = g.holder.filter(|_| !g.closed).map(|(node, _)| node);
+            **id != guest && holder == Some(nodes::id(host))
+        });
+        let taken: u64 = there.map(|(_, g)| wants(&g.name)).sum();
+        taken + wants(&self.audit.guests[&guest].name) <= self.plan.room[host]
+    }
+
     /// Whether a host could have run any guest since then.
     fn able(&self, host: usize, since: u64) -> bool {
         let h = &self.hosts[host];
-        let member = self
-            .audit
-            .hosts
-            .get(&nodes::id(host))
-            .is_some_and(|r| r.armed && !r.away && r.revoke.is_none() && !r.proved);
-        member
-            && !h.profile.witness
+        self.member(host)
             && h.storage_gone_until <= since
             && h.silent_until <= since
             && h.slow_create == 0

@@ -135,6 +135,8 @@ impl<N: SimNode> Sim<N> {
                     DeviceMode::Busy => "lets most wait who come",
                     DeviceMode::Pair => "is two outlets of one strip",
                     DeviceMode::Returns => "is two outlets, and one alone comes on again",
+                    DeviceMode::Tardy => "acts long after it was given up",
+                    DeviceMode::Wrong => "cuts the next host",
                 };
                 format!("the fence device of {} {how}", name(who))
             }

@@ -43,6 +43,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "networks = 1, multicast = false, delay-ms = [0.1, 2]",
         "shortest delay, and what is added at random",
     ),
+    (
+        "room-mib, wants-mib, priorities",
+        "memory of hosts, needs of guests, their priorities; one number for all, or a list",
+    ),
     ("clock-ppm = [0, 50]", "rate errors, from the first host on"),
     (
         "stall, create-hangs, create-fails",
@@ -113,6 +117,15 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     }
     if let Some(on) = f.each("agents", guests, "guest", |v| truth(v, "agents"))? {
         plan.agents = on;
+    }
+    if let Some(room) = f.each("room-mib", hosts, "host", |v| amount(v, "room-mib"))? {
+        plan.room = room;
+    }
+    if let Some(wants) = f.each("wants-mib", guests, "guest", |v| amount(v, "wants-mib"))? {
+        plan.wants = wants;
+    }
+    if let Some(all) = f.each("priorities", guests, "guest", |v| amount(v, "priorities"))? {
+        plan.priorities = all;
     }
     clocks(&mut f, &mut plan)?;
     if let Some([base, jitter]) = f.all_millis("delay-ms")? {
@@ -257,4 +270,15 @@ pub(super) fn lengths(t: &mut Timing) -> [(&'static str, &mut Duration); 12] {
         ("election", &mut t.election),
         ("coordinator-lease", &mut t.coordinator_lease),
     ]
+}
+
+/// A whole number of up to nine digits.
+fn amount<T: TryFrom<u64>>(v: &Spanned<DeValue<'_>>, key: &str) -> Result<T, Bad> {
+    let number = match v.get_ref() {
+        DeValue::Integer(i) => i.to_string().parse::<u64>().ok(),
+        _ => None,
+    };
+    let small = number.filter(|n| *n < 1_000_000_000);
+    let fits = small.and_then(|n| T::try_from(n).ok());
+    fits.ok_or_else(|| wrong(v, key, v.get_ref(), "a whole number from 0 to 999999999"))
 }

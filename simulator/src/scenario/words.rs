@@ -22,6 +22,8 @@ pub(super) const DEVICES: Words<DeviceMode> = &[
     ("busy", DeviceMode::Busy),
     ("pair", DeviceMode::Pair),
     ("returns", DeviceMode::Returns),
+    ("tardy", DeviceMode::Tardy),
+    ("wrong", DeviceMode::Wrong),
 ];
 
 pub(super) const WATCHDOGS: Words<WatchdogMode> = &[

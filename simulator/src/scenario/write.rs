@@ -77,6 +77,15 @@ fn cluster(text: &mut String, plan: &Plan) {
     if plan.agents != plain.agents {
         f.put("agents", all(&plan.agents, bool::to_string));
     }
+    if plan.room != plain.room {
+        f.put("room-mib", all(&plan.room, u64::to_string));
+    }
+    if plan.wants != plain.wants {
+        f.put("wants-mib", all(&plan.wants, u64::to_string));
+    }
+    if plan.priorities != plain.priorities {
+        f.put("priorities", all(&plan.priorities, i32::to_string));
+    }
     if plan.rates != plain.rates {
         let ppm = |ppb: &i64| {
             let sign = if *ppb < 0 { "-" } else { "" };
