@@ -8,7 +8,7 @@ help:
 	@echo "make test    everything that must hold"
 	@echo "make lab     the same with libvirt, QEMU and IPMI (root, Debian 12; CASE=name for one, NUMBERS=1)"
 	@echo "make soak    real daemons under faults for as long as you say (SECONDS=600 SEED=1 GUESTS=12)"
-	@echo "make bench   how fast the harness is; BENCHMARKS.md has the other figures"
+	@echo "make bench   how fast the harness is, what an entry costs, how soon a host is empty (root)"
 	@echo "make fuzz    the decoders under a fuzzer (comes with a later part)"
 
 setup:
@@ -39,6 +39,8 @@ soak: setup
 bench: setup
 	@cargo build --quiet --profile hunt --package quorate-simulator
 	@target/hunt/quorate-sim bench
+	@cargo bench --quiet --profile hunt --package quorate --bench apply
+	@cargo bench --quiet --profile hunt --package quorate --bench lease_end
 
 fuzz:
 	@echo "make $@ comes with a later part of the project; there is nothing to run yet." >&2

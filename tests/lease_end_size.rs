@@ -25,7 +25,7 @@ fn plays_a_host() {
 /// guests, whoever's the processes are.
 #[test]
 fn the_lease_ends_with_300_guests_and_6000_processes() {
-    let _turn = common::Turn::take();
+    let _turn = common::Turn::alone();
     for whose in [Whose::Grouped, Whose::Strangers] {
         let name = format!("the_lease_ends_with_300_guests_and_6000_processes ({whose:?})");
         let host = Host {

@@ -37,21 +37,44 @@ pub fn skipped(test: &str) -> bool {
     true
 }
 
-/// One heavy test at a time, whichever program it is in: a rack takes most of a small machine, and
-/// a starved daemon loses its lease, as it should.
-pub struct Turn(File);
+/// Racks that may be at work at once, whichever programs they are in. A rack of a few hosts mostly
+/// waits; more of them would starve daemons of a small machine, which lose their leases then, as they
+/// should.
+const RACKS: usize = 2;
+
+/// The right to have a rack at work.
+pub struct Turn(Vec<File>);
 
 impl Turn {
-    pub fn take() -> Turn {
-        let path = std::env::temp_dir().join("quorate-tests.turn");
+    fn place(number: usize) -> File {
+        let path = std::env::temp_dir().join(format!("quorate-tests.turn-{number}"));
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path);
-        let file = file.expect("the lock file of heavy tests");
-        file.lock().expect("a turn");
-        Turn(file)
+        file.expect("the lock file of heavy tests")
+    }
+
+    /// Waits for a place beside another rack.
+    pub fn take() -> Turn {
+        let places: Vec<File> = (0..RACKS).map(Turn::place).collect();
+        if let Some(free) = places.iter().position(|place| place.try_lock().is_ok()) {
+            return Turn(places.into_iter().skip(free).take(1).collect());
+        }
+        // None is free: one of them will be.
+        let place = Turn::place(std::process::id() as usize % RACKS);
+        place.lock().expect("a turn");
+        Turn(vec![place])
+    }
+
+    /// Waits for all places: what takes the whole machine for itself.
+    pub fn alone() -> Turn {
+        let places: Vec<File> = (0..RACKS).map(Turn::place).collect();
+        for place in &places {
+            place.lock().expect("a turn");
+        }
+        Turn(places)
     }
 }
 
@@ -69,7 +92,10 @@ pub struct Lab {
 impl Lab {
     /// Hosts with power and files; no store, no daemon.
     pub fn bare(nodes: &[&str]) -> Lab {
-        let turn = Turn::take();
+        Lab::at(Turn::take(), nodes)
+    }
+
+    fn at(turn: Turn, nodes: &[&str]) -> Lab {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/fence_quorate_demo");
         let site = Site::build(dir.path(), Path::new(PROGRAM), &agent, nodes).expect("a rack");

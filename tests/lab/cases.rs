@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 13] = [
+pub const CASES: [Case; 14] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -77,6 +77,12 @@ pub const CASES: [Case; 13] = [
         text: "a host's storage hangs with its network cut and its controller dead",
         fresh: true,
         play: super::storage::play,
+    },
+    Case {
+        name: "stranger",
+        text: "a program whose memory map is locked, on a host whose lease ends",
+        fresh: true,
+        play: super::storage::stranger,
     },
     Case {
         name: "snapshot",

@@ -1,7 +1,8 @@
 //! The storage of a host hangs and its network is cut at the same moment, as when one switch carries
-//! both: no signal ends what waits for it, so the guardian resets the host.
+//! both: no signal ends what waits for it, so the guardian resets the host. So it does where looking
+//! through the processes hangs as well, on a program that is no guest at all.
 
-use super::cases::{fail_over, power_back};
+use super::cases::{fail_over, other_host, power_back};
 use super::domain::Kit;
 use super::lab::Lab;
 use super::site::HOSTS;
@@ -13,11 +14,75 @@ use std::time::Duration;
 
 pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let played = hangs(lab);
-    // However it went: nothing may wait for ever.
+    let_go(lab);
+    played
+}
+
+/// A program beside the guests, whose address space is locked, is in the way of every look through the
+/// processes of its host.
+pub fn stranger(lab: &mut Lab<'_>) -> Result<(), DemoError> {
+    let played = locked(lab);
+    let_go(lab);
+    played
+}
+
+/// However a case went: nothing may wait for ever.
+fn let_go(lab: &Lab<'_>) {
     for host in HOSTS {
         let _ = fs::remove_file(flag(lab, host));
     }
-    played
+}
+
+fn locked(lab: &mut Lab<'_>) -> Result<(), DemoError> {
+    let (victim, guests) = other_host(lab)?;
+    lab.begin(
+        "stranger",
+        &format!("on {victim} a program beside the guests maps a file of storage that can hang"),
+    );
+    mount(lab, &victim)?;
+    let file = lab.site.shared().join("mapped");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/mapped.py");
+    let mut stranger = lab.site.command(&victim, "/usr/bin/python3")?;
+    stranger
+        .arg(program)
+        .args([&file, &flag(lab, &victim)])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped());
+    let mut stranger = stranger.spawn().map_err(|e| format!("{program}: {e}"))?;
+    let mut word = [0; 6];
+    let pipe = stranger
+        .stdout
+        .as_mut()
+        .ok_or_else(|| "no pipe".to_owned())?;
+    std::io::Read::read_exact(pipe, &mut word).map_err(|e| format!("{program}: {e}"))?;
+    std::thread::spawn(move || stranger.wait());
+    lab.site.unplug_controller(&victim)?;
+    lab.mark(&format!(
+        "{victim}'s storage hangs, its network is cut and its controller is dead; {} run there",
+        guests.join(", ")
+    ));
+    let hangs = flag(lab, &victim);
+    fs::write(&hangs, "").map_err(|e| format!("{}: {e}", hangs.display()))?;
+    lab.wait("the program to wait in the kernel", || {
+        let stuck = stuck(lab, &victim, "python3")?;
+        stuck.then_some(()).ok_or("it does not".into())
+    })?;
+    lab.step("stuck", now(), "its command line cannot be read");
+    lab.site.cable(&victim, false)?;
+    // Its guests are ended first, or it is reset: what hangs counts as a guest that is left.
+    fail_over(lab, &victim, &guests, false)?;
+    let how = if lab.site.alive(&victim) {
+        "has power"
+    } else {
+        "was reset"
+    };
+    lab.step("fail-over", now(), &format!("{victim} {how}"));
+    fs::remove_file(&hangs).map_err(|e| format!("{}: {e}", hangs.display()))?;
+    if lab.site.alive(&victim) {
+        lab.site.power_off(&victim)?;
+    }
+    lab.site.plug_controller(&victim)?;
+    power_back(lab, &victim)
 }
 
 fn hangs(lab: &mut Lab<'_>) -> Result<(), DemoError> {
@@ -41,7 +106,7 @@ fn hangs(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     fs::write(&file, "").map_err(|e| format!("{}: {e}", file.display()))?;
     lab.site.cable(&victim, false)?;
     lab.wait("QEMU to wait in the kernel, ended or not", || {
-        let stuck = stuck(lab, &victim)?;
+        let stuck = stuck(lab, &victim, "qemu-system-x86")?;
         stuck.then_some(()).ok_or("none does".into())
     })?;
     lab.step("stuck", now(), &format!("{guest}: no signal ends it"));
@@ -107,9 +172,9 @@ fn mount(lab: &Lab<'_>, host: &str) -> Result<(), DemoError> {
     })
 }
 
-/// Whether a task of a QEMU there waits in the kernel where no signal reaches it.
-fn stuck(lab: &Lab<'_>, host: &str) -> Result<bool, String> {
-    for pid in lab.site.processes(host, "qemu-system-x86")? {
+/// Whether a task of a program there waits in the kernel where no signal reaches it.
+fn stuck(lab: &Lab<'_>, host: &str, called: &str) -> Result<bool, String> {
+    for pid in lab.site.processes(host, called)? {
         let tasks = fs::read_dir(format!("/proc/{pid}/task"));
         for task in tasks.into_iter().flatten().flatten() {
             let text = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
