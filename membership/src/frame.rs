@@ -126,7 +126,7 @@ pub struct Hello {
 }
 
 /// The acknowledgement of one beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The host whose beat it was. The frame of an acknowledgement is addressed to that host, and to
     /// the voter that relayed the beat, if one did, which passes it on.
@@ -139,6 +139,11 @@ pub struct Ack {
     pub slot: Slot,
     /// The epoch it acknowledges under.
     pub epoch: Epoch,
+    /// The acknowledging voter's incarnation: its counter.
+    pub life: u64,
+    /// Voters that it vouched for, each with the counter of its newest such incarnation: what an earlier
+    /// one acknowledges counts no more.
+    pub lives: Vec<(Slot, u64)>,
 }
 
 /// What one voter sees.

@@ -8,7 +8,7 @@ use crate::id::{Epoch, Slot};
 use crate::mutants::planted;
 use crate::time::Time;
 use crate::timing::Timing;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a host knows about its own lease.
@@ -16,7 +16,10 @@ use std::time::Duration;
 pub(crate) struct HostLease {
     /// Send stamps of beats that may still be acknowledged.
     sent: BTreeMap<u64, Time>,
-    acks: BTreeMap<(u64, Epoch), BTreeSet<Slot>>,
+    /// Of each beat the voters that acknowledged it, with the counters of their incarnations.
+    acks: BTreeMap<(u64, Epoch), BTreeMap<Slot, u64>>,
+    /// Of each voter the newest incarnation that another vouched for; an earlier one counts no more.
+    vouched: BTreeMap<Slot, u64>,
     heard_from: BTreeMap<Slot, Time>,
     end: Option<Time>,
     renewed: Time,
@@ -28,6 +31,7 @@ impl HostLease {
         HostLease {
             sent: BTreeMap::new(),
             acks: BTreeMap::new(),
+            vouched: BTreeMap::new(),
             heard_from: BTreeMap::new(),
             end,
             renewed: now,
@@ -71,9 +75,18 @@ impl HostLease {
         } else {
             ack.sequence
         };
+        for (slot, life) in &ack.lives {
+            let known = self.vouched.entry(*slot).or_default();
+            *known = (*known).max(*life);
+        }
         let acks = self.acks.entry((beat, ack.epoch)).or_default();
-        acks.insert(ack.slot);
-        if acks.len() < quorum {
+        let life = acks.entry(ack.slot).or_default();
+        *life = (*life).max(ack.life);
+        let counts = acks.iter().filter(|(slot, life)| {
+            let vouched = self.vouched.get(slot).copied().unwrap_or(0);
+            **life >= vouched || planted("earlier-life-acknowledges")
+        });
+        if counts.count() < quorum {
             return None;
         }
         let from = sent.min(bound?);

@@ -516,7 +516,11 @@ impl<A: Application> Member<A> {
                 .snapshot
                 .durable
                 .min(self.replica.as_ref().map_or(0, Replica::decided)),
-            answers: grantor.answers(now, c),
+            answers: if self.may_grant() || planted("answers-while-it-seeks") {
+                grantor.answers(now, c)
+            } else {
+                Vec::new()
+            },
             state: self.state_word(),
         };
         self.next_report = now + c.timing.heartbeat;

@@ -118,8 +118,24 @@ pub const BUGS: &[(&str, &str)] = &[
         "S10: a voter keeps its promised round in memory only",
     ),
     (
+        "earlier-life-acknowledges",
+        "S14 S1: a host counts what an earlier life of a voter acknowledges beside the one vouched for",
+    ),
+    (
+        "answer-stands-unsaid",
+        "S14 S1: the answer of a voter counts though its newest report does not hold it",
+    ),
+    (
+        "answers-while-it-seeks",
+        "S14 S1: a voter that nobody vouches for yet answers revokes",
+    ),
+    (
         "cut-beyond-own-state",
         "S10: voters cut the log when the leader says so, whatever their own durable state contains",
+    ),
+    (
+        "untrusted-state-handed-over",
+        "S17: a voter that was left behind is given a state that no quorum is known to have made",
     ),
     (
         "cut-and-not-told",

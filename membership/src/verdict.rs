@@ -108,10 +108,30 @@ impl Reports {
         } else {
             cluster.quorum()
         };
-        let over = |(received, age): &(Time, Duration)| now.since(*received) + *age >= g;
+        let over = |voter: &NodeId, (received, age): &(Time, Duration)| {
+            now.since(*received) + *age >= g && self.still_says(now, cluster, *voter, (host, rv))
+        };
         self.answers
             .get(&answered(host, rv))
-            .is_some_and(|a| a.values().filter(|a| over(a)).count() >= enough)
+            .is_some_and(|a| a.iter().filter(|(v, a)| over(v, a)).count() >= enough)
+    }
+
+    /// Whether a voter's newest report, just now, holds its answer still: one that was reverted, or a
+    /// copy that spoke as it, has forgotten what it promised.
+    fn still_says(
+        &self,
+        now: Time,
+        cluster: &Cluster,
+        voter: NodeId,
+        (host, revoke): (NodeId, Token),
+    ) -> bool {
+        let fresh = cluster.timing.heartbeat * 3;
+        let says =
+            |a: &Answer| a.host == host && answered(host, a.revoke) == answered(host, revoke);
+        planted("answer-stands-unsaid")
+            || self
+                .said_of(voter, host)
+                .is_some_and(|(at, r)| now.since(*at) <= fresh && r.answers.iter().any(says))
     }
 
     /// How long until the lease of `host` is over for certain, as far as the answers tell.

@@ -74,6 +74,11 @@ impl Grantor {
             })
     }
 
+    /// Others vouch for this incarnation from now on: up to now an earlier one may have acknowledged.
+    pub(crate) fn vouched(&mut self, now: Time) {
+        self.began = now;
+    }
+
     /// Notes that a beat of `host` is being acknowledged.
     pub(crate) fn acknowledge(&mut self, now: Time, host: NodeId) {
         self.acknowledged.insert(host, now);

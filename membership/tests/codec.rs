@@ -295,7 +295,7 @@ fn consensus() -> (Vec<ElectionMessage>, Vec<LogMessage<Command>>) {
             if let Some(to) = turn.checked_sub(90)
                 && to < 5
             {
-                replicas[at].trim(to as u64);
+                replicas[at].cut(to as u64, &[Slot(1), Slot(2), Slot(3)]);
             }
             let decided = replicas[at].decided();
             replicas[at].state_kept(decided);
@@ -350,6 +350,8 @@ fn frames() -> Vec<Frame<Status>> {
             sequence: 1 << 60,
             slot: Slot(2),
             epoch: Epoch(1),
+            life: 1 << 40,
+            lives: vec![(Slot(1), 1 << 40)],
         }),
         Datagram::Observation(Observation {
             slot: Slot(1),

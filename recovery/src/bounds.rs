@@ -1,7 +1,7 @@
 //! How much the replicated state holds. A bound refuses only what clients add: what recovery notes
 //! about a guest later was reserved when the guest was accepted.
 
-use crate::guest::GuestSpec;
+use crate::guest::{GuestId, GuestSpec};
 use crate::machine::Guests;
 use quorate_fencing::{Device, Level};
 use quorate_membership::NodeId;
@@ -23,9 +23,23 @@ impl Guests {
         if self.guests.len() >= GUESTS {
             return Err(format!("there are {GUESTS} guests, which is the most"));
         }
+        self.bytes_allow(0, spec)
+    }
+
+    /// Refuses a longer description of a guest for which there is no space.
+    pub(crate) fn has_space_instead(&self, guest: GuestId, spec: &GuestSpec) -> Result<(), String> {
+        let old = self.guests.get(&guest).map_or(0, |r| r.spec.size());
+        if spec.size() <= old {
+            return Ok(());
+        }
+        self.bytes_allow(old + RESERVED, spec)
+    }
+
+    /// Whether `spec` still fits when so many bytes are given up for it.
+    fn bytes_allow(&self, freed: usize, spec: &GuestSpec) -> Result<(), String> {
         let of = |spec: &GuestSpec| spec.size() + RESERVED;
         let used: usize = self.guests.values().map(|r| of(&r.spec)).sum();
-        if used + of(spec) > GUEST_BYTES {
+        if (used + of(spec)).saturating_sub(freed) > GUEST_BYTES {
             return Err(format!(
                 "the descriptions of all guests take {used} bytes, and at most {GUEST_BYTES} are kept"
             ));

@@ -166,7 +166,7 @@ impl GuestSpec {
         };
         let words = |w: &[String]| -> usize { w.iter().map(|w| w.len() + 4).sum() };
         let definition = match &self.definition {
-            Definition::Command { argv, env, .. } => words(argv) + pairs(env),
+            Definition::Command { argv, env, images } => words(argv) + pairs(env) + words(images),
             Definition::Domain { xml, .. } => xml.len(),
             Definition::Ocf {
                 agent, parameters, ..

@@ -203,6 +203,7 @@ impl Guests {
 
     /// Gives a guest another description, which must not take what another guest has.
     pub(crate) fn redefine(&mut self, guest: GuestId, spec: GuestSpec) -> Result<(), String> {
+        self.has_space_instead(guest, &spec)?;
         self.domains.check(&self.guests, &spec, Some(guest))?;
         self.record(guest)?.spec = spec;
         Ok(())

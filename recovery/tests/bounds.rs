@@ -97,6 +97,17 @@ fn descriptions_of_all_guests_together_are_bounded_and_what_is_there_goes_on() {
     let state = quorate_membership::codec::encode(quorate_membership::codec::Kind::State, &guests)
         .expect("fits");
     assert!(state.len() < 16 << 20, "{} bytes", state.len());
+    // Paths of images count as well.
+    let mut long = spec(5000, 0);
+    let images = (0..64).map(|n| format!("/{n:02}{}", "a".repeat(4000)));
+    long.definition = Definition::Command {
+        argv: vec!["/bin/true".into()],
+        env: Default::default(),
+        images: images.collect(),
+    };
+    let add = Command::AddGuest(Box::new(long));
+    let why = guests.apply(at(4999), &cluster, &add);
+    assert!(why.expect_err("no space for it").contains("bytes"));
     // Only what clients add is refused.
     let (guest, _) = guests.named("g0").expect("there");
     let wanted = Wanted::Stopped;

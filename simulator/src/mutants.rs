@@ -104,6 +104,24 @@ const WAYS: &[(&str, &[Way])] = &[
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
     ("cut-beyond-own-state", &[Way::Mix("behind")]),
     (
+        "untrusted-state-handed-over",
+        &[story!("voter-behind-is-given-no-doubtful-state.toml")],
+    ),
+    (
+        "earlier-life-acknowledges",
+        &[story!(
+            "copy-is-vouched-for-while-its-original-grants-leases.toml"
+        )],
+    ),
+    (
+        "answer-stands-unsaid",
+        &[story!("answer-of-a-voter-that-was-reverted.toml")],
+    ),
+    (
+        "answers-while-it-seeks",
+        &[story!("answer-of-a-copy-that-may-not-vote.toml")],
+    ),
+    (
         "cut-and-not-told",
         &[story!("voter-behind-a-log-that-was-cut.toml")],
     ),

@@ -80,6 +80,8 @@ pub(crate) fn ack() -> Ack {
         sequence: 300,
         slot: Slot(3),
         epoch: Epoch(1),
+        life: 4,
+        lives: vec![(Slot(1), 300)],
     }
 }
 

@@ -12,7 +12,7 @@ pub use guard::Refused;
 pub use replica::{NewerLog, Outgoing, Replica, ReplicaConfig};
 
 use crate::entry::LogEntry;
-use crate::id::Epoch;
+use crate::id::{Epoch, Slot};
 use crate::vouch::Claim;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::messages::ballot_leader_election::BLEMessage;
@@ -48,6 +48,14 @@ impl Round {
     /// A round of the library; its default stands for none.
     fn some(ballot: Ballot) -> Option<Round> {
         (ballot != Ballot::default()).then_some(Round(ballot))
+    }
+}
+
+impl ElectionMessage {
+    /// The voter that it is for.
+    #[must_use]
+    pub fn to(&self) -> Slot {
+        Slot(u8::try_from(self.0.to).unwrap_or(u8::MAX))
     }
 }
 

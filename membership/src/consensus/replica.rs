@@ -465,17 +465,6 @@ impl<C: Command> Replica<C> {
         Some(Slot(pid as u8))
     }
 
-    /// Drops the first `to` entries, here and at the others. `to` must be durably decided, and
-    /// its effect durable in a snapshot, at *every* voter, absent ones included. False if we do
-    /// not lead, `to` is not decided, or a voter has not yet reported to us as leader.
-    pub fn trim(&mut self, to: u64) -> bool {
-        if !self.leads() || to > self.decided() {
-            return false;
-        }
-        self.stirred = true;
-        to <= self.first() || self.paxos.trim(Some(to as usize)).is_ok()
-    }
-
     /// Whether `count` proposals may be given to the library now.
     fn admit(&mut self, count: usize) -> bool {
         let waits = match self.paxos.get_current_leader() {

@@ -57,7 +57,7 @@ impl<A: Application> Member<A> {
         let (me, incarnation) = (self.me, self.incarnation);
         let admitted = Some(incarnation);
         self.ears.hear(now, me, incarnation, beat.clone(), admitted);
-        let may_grant = self.may_grant();
+        let (may_grant, lives) = (self.may_grant(), self.lives_vouched());
         let Some(grantor) = self.grantor.as_mut().filter(|_| may_grant) else {
             return;
         };
@@ -75,6 +75,8 @@ impl<A: Application> Member<A> {
                     sequence,
                     slot,
                     epoch,
+                    life: incarnation.counter,
+                    lives,
                 },
             );
         }

@@ -4,7 +4,7 @@
 //! would keep it from cutting for ever, so beyond [`Member::log_limit`] bytes it is left behind. Nothing
 //! decided is lost by that: each voter drops only what a durable state of its own contains. Who is left
 //! behind remembers all that it promised and accepted, so it needs nobody to vouch for it: it takes the
-//! state and log of any one voter whose log is not older than its own, and goes on.
+//! state and log of the voter that told it so, and goes on.
 
 use super::duties::kind;
 use super::{Member, Output};
@@ -79,8 +79,12 @@ impl<A: Application> Member<A> {
         let worth = |at: u64| {
             at >= first + self.snapshot_every || at > first && dropped(at) >= self.log_limit / PARTS
         };
+        let voters = |lacks_nothing: &dyn Fn(u64) -> bool| -> Vec<Slot> {
+            let them = kept.iter().filter(|(at, _)| lacks_nothing(*at));
+            them.filter_map(|(_, v)| cluster.slot(*v)).collect()
+        };
         if worth(everywhere) {
-            replica.trim(everywhere);
+            replica.cut(everywhere, &voters(&|_| true));
             return;
         }
         let length = replica.bytes_from(first);
@@ -93,10 +97,8 @@ impl<A: Application> Member<A> {
                 cut = replica.decided();
             }
             if cut > first {
-                let has = |at: &u64| *at >= cut || planted("cut-beyond-own-state");
-                let with = kept.iter().filter(|(at, _)| has(at));
-                let with: Vec<Slot> = with.filter_map(|(_, v)| cluster.slot(*v)).collect();
-                replica.cut(cut, &with);
+                let has = |at: u64| at >= cut || planted("cut-beyond-own-state");
+                replica.cut(cut, &voters(&has));
             }
         } else if length > self.log_limit / 2 && at_quorum > everywhere {
             self.tell_growing(now, kept[0].1, length);
@@ -142,6 +144,8 @@ impl<A: Application> Member<A> {
         }
         // It could be elected, and nobody would follow it.
         replica.hold();
-        self.vouching.left_behind(now, standing);
+        self.vouching.left_behind(standing, peer);
+        let from = replica.decided();
+        self.fetch_from(now, peer, from);
     }
 }

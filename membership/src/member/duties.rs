@@ -30,6 +30,8 @@ pub(super) mod kind {
     pub(in crate::member) const SUPERSEDED: u8 = 12;
     /// The notice to a voter that what it lacks is cut, by its number.
     pub(in crate::member) const CUT: u8 = 13;
+    /// A voter whose store was set back, by its number.
+    pub(in crate::member) const SET_BACK: u8 = 14;
 }
 
 impl<A: Application> Member<A> {

@@ -473,11 +473,16 @@ impl<A: Application> Member<A> {
 
 /// The message that hands a state over.
 fn whole_state<A: Application>(state: &State<A>) -> Result<Stream<A::Command>, &'static str> {
-    let bytes = codec::encode(codec::Kind::State, state);
-    let bytes = bytes.ok().filter(|b| b.len() < MESSAGE);
     Ok(Stream::State {
         epoch: state.cluster.epoch,
         applied: state.cluster.applied,
-        bytes: bytes.ok_or("state too long to hand over")?,
+        bytes: state_bytes(state)?,
     })
+}
+
+/// A state as one session message can hand it over.
+pub(super) fn state_bytes<A: Application>(state: &State<A>) -> Result<Vec<u8>, &'static str> {
+    let bytes = codec::encode(codec::Kind::State, state);
+    let bytes = bytes.ok().filter(|b| b.len() < MESSAGE);
+    bytes.ok_or("state too long to hand over")
 }

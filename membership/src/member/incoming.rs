@@ -76,6 +76,10 @@ impl<A: Application> Member<A> {
                 to_incarnation,
                 message,
             } => {
+                // On a multicast link everybody hears what is said to one.
+                if self.cluster().slot(self.me) != Some(message.to()) {
+                    return;
+                }
                 let slot = self.cluster().slot(header.from);
                 let parted = slot.is_some() && self.without_log(now, header.from);
                 let (Some(slot), Some(replica)) = (slot, &mut self.replica) else {
@@ -197,7 +201,7 @@ impl<A: Application> Member<A> {
         let record = self.state.cluster.hosts.get(&by.from);
         let admitted = record.map(|h| h.incarnation);
         self.ears.hear(now, by.from, by.incarnation, beat, admitted);
-        let may_grant = self.may_grant();
+        let (may_grant, lives) = (self.may_grant(), self.lives_vouched());
         let Some(grantor) = self.grantor.as_mut().filter(|_| may_grant) else {
             return;
         };
@@ -213,6 +217,8 @@ impl<A: Application> Member<A> {
                 sequence,
                 slot,
                 epoch: cluster.epoch,
+                life: self.incarnation.counter,
+                lives,
             };
             // At once, resting on no write; to the relay as well, if there is one: the way back to the
             // host may be cut where the way to the relay is not, and the other way round.
@@ -262,6 +268,10 @@ impl<A: Application> Member<A> {
             || header.epoch != self.cluster().epoch
         {
             return self.count("report outside the epoch's voters");
+        }
+        let earlier = header.incarnation.counter < self.vouched_life(header.from);
+        if earlier && !planted("earlier-life-acknowledges") {
+            return self.count("report of an incarnation that counts no more");
         }
         self.state_heard(now, header.from, report.state);
         self.reports.report(now, header.from, report);

@@ -20,11 +20,7 @@ impl<A: Application> Member<A> {
         };
         let writes = writes.into_iter().filter(|w| !lost(w));
         self.output.extend(writes.map(Output::Write));
-        let cluster = &self.state.cluster;
-        let vouched = self.vouching.peers.iter().filter(|(_, r)| r.life > 0);
-        let lives: Vec<_> = vouched
-            .filter_map(|(node, r)| Some((cluster.slot(*node)?, r.life)))
-            .collect();
+        let lives = self.lives_vouched();
         for (slot, message) in messages {
             let Some(peer) = self.state.cluster.voter(slot) else {
                 continue;

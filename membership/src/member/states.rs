@@ -219,6 +219,15 @@ impl<A: Application> Member<A> {
             || matches!(&self.states.agreement, Agreement::Agreed { agree, .. } if agree.contains(&self.me))
     }
 
+    /// Whether the state applied here may be handed to the voter `peer`: a quorum made the same; or
+    /// nothing is known, and without that voter there is no quorum that could tell.
+    pub(super) fn may_hand_over(&self, peer: NodeId) -> bool {
+        let open = |v: &NodeId| *v != peer && self.sessions.contains_key(v);
+        let with = 1 + self.other_voters().iter().filter(|v| open(v)).count();
+        let unknown = matches!(self.states.agreement, Agreement::Unknown);
+        self.state_trusted() || unknown && with < self.cluster().quorum() && !self.left_log()
+    }
+
     /// The voters that this node may follow now; the others have no right state for it.
     pub(super) fn followable(&self, voters: Vec<NodeId>) -> Vec<NodeId> {
         let Some(left) = self.states.left.as_ref().filter(|left| !left.whole) else {

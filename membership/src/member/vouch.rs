@@ -2,6 +2,7 @@
 
 mod catching_up;
 
+use super::duties::kind;
 use super::{Member, Output};
 use crate::app::Application;
 use crate::consensus::Replica;
@@ -27,9 +28,9 @@ pub(super) struct Vouching<C> {
     alone: Unvouched,
     /// Why it is known to have been newer.
     newer: Option<String>,
-    /// How it stood before it was left behind by a log that others have cut; it seeks until it has
-    /// taken over a state.
-    cut: Option<Standing>,
+    /// How it stood before it was left behind by the log of this voter, which has cut it; it seeks
+    /// until it has taken over that one's state.
+    cut: Option<(Standing, NodeId)>,
     /// Votes only when vouched for.
     waits: bool,
     began: Time,
@@ -81,15 +82,16 @@ impl<C: Clone> Vouching<C> {
 
     /// What this voter lacks is cut from another's log: it is about to take over a state, in whatever
     /// standing it has.
-    pub(super) fn left_behind(&mut self, now: Time, standing: Standing) {
-        (self.cut, self.standing) = (Some(standing), Standing::Seeking);
+    pub(super) fn left_behind(&mut self, standing: Standing, by: NodeId) {
+        (self.cut, self.standing) = (Some((standing, by)), Standing::Seeking);
         self.answers.clear();
-        (self.fetched, self.next) = (None, now);
+        self.fetched = None;
     }
 
     /// Whether the store may lack what it once held.
     fn doubted(&self) -> bool {
-        self.cut.unwrap_or(self.standing) != Standing::Vouched
+        let standing = self.cut.map_or(self.standing, |(before, _)| before);
+        standing != Standing::Vouched
     }
 }
 
@@ -229,7 +231,10 @@ impl<A: Application> Member<A> {
         }
         let known = self.peer(peer).claim;
         if known.newer_than(&s.claim) {
-            if self.vouching.behind.insert(peer) {
+            let lease = self.cluster().timing.lease;
+            if self.vouching.behind.insert(peer)
+                && self.cool(now, kind::SET_BACK, peer.0.into(), lease)
+            {
                 let text = format!(
                     "the store of {} was set back: it lacks what that node said it held; its vote \
                      does not count until it has caught up",
@@ -336,9 +341,9 @@ impl<A: Application> Member<A> {
         match v.standing {
             Standing::Vouched => {}
             // It has forgotten nothing, so any one voter that has what it lacks will do.
-            Standing::Seeking if let Some(before) = v.cut => {
-                if !v.answers.is_empty() && (enough || !planted("cut-waits-to-be-vouched-for")) {
-                    self.catch_up(now, before);
+            Standing::Seeking if let Some((before, by)) = v.cut => {
+                if enough || !planted("cut-waits-to-be-vouched-for") {
+                    self.take_over_from(now, before, by);
                 }
             }
             Standing::Seeking if enough => self.catch_up(now, Standing::Vouched),
@@ -349,7 +354,7 @@ impl<A: Application> Member<A> {
             }
             Standing::Seeking => {}
             // Every other voter has been asked, and nobody ever heard more of this one.
-            Standing::Unvouched if all => self.stand(Standing::Vouched),
+            Standing::Unvouched if all => self.stand(now, Standing::Vouched),
             Standing::Unvouched if enough => {
                 if let Some(replica) = &mut self.replica {
                     replica.hold();
@@ -361,7 +366,13 @@ impl<A: Application> Member<A> {
         }
     }
 
-    fn stand(&mut self, standing: Standing) {
+    fn stand(&mut self, now: Time, standing: Standing) {
+        let forgot_nothing = self.vouching.cut.is_some();
+        if let Some(grantor) = &mut self.grantor
+            && !forgot_nothing
+        {
+            grantor.vouched(now);
+        }
         (self.vouching.standing, self.vouching.cut) = (standing, None);
         let held = match standing {
             Standing::Unvouched => Some(self.vouching.alone.clone()),
@@ -383,6 +394,15 @@ impl<A: Application> Member<A> {
                 self.state_to(peer, None);
             }
         }
+    }
+
+    /// The voters that this one vouched for, each with the counter of its newest such incarnation.
+    pub(super) fn lives_vouched(&self) -> Vec<(Slot, u64)> {
+        let vouched = self.vouching.peers.iter().filter(|(_, r)| r.life > 0);
+        let cluster = &self.state.cluster;
+        vouched
+            .filter_map(|(node, r)| Some((cluster.slot(*node)?, r.life)))
+            .collect()
     }
 
     fn name(&self, node: NodeId) -> String {

@@ -6,6 +6,7 @@
 //! elsewhere by now. What a host promised is read from its disk.
 
 use super::{HostName, Violation};
+use quorate_membership::frame::Ack;
 use quorate_membership::{Slot, Time, Token};
 use quorate_recovery::contract::{GuestAction, GuestOrder};
 use quorate_recovery::executor::GuestPromise;
@@ -14,13 +15,44 @@ use std::time::Duration;
 
 const REMEMBERED: usize = 64;
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Slots that can vote.
+const SLOTS: usize = 8;
+
+#[derive(Clone, Debug, Default)]
 struct BeatSent {
     incarnation: u64,
     sequence: u64,
     at: u64,
     /// Voters that acknowledged it, bit slot−1.
     by: u32,
+    /// The newest life of each that did.
+    lives: [u64; SLOTS],
+    /// Lives below which another's acknowledgement does not count, by whoever said so: bit slot−1, then
+    /// whose they are, and the least that counts.
+    named: Vec<(u32, Slot, u64)>,
+}
+
+impl BeatSent {
+    /// Whether a quorum among the voters `of` acknowledged it, of which none says that another's life
+    /// counts no more. A message may be lost, so any part of them may be what a host knows.
+    fn granted(&self, of: u32, quorum: u32) -> bool {
+        let by = self.by & of;
+        if by.count_ones() < quorum {
+            return false;
+        }
+        let against = |(who, slot, least): &(u32, Slot, u64)| {
+            let index = usize::from(slot.0) - 1;
+            let whose = 1u32 << index;
+            (by & who != 0 && by & whose != 0 && self.lives[index] < *least).then_some(who | whose)
+        };
+        let pairs: Vec<u32> = self.named.iter().filter_map(against).collect();
+        pairs.is_empty()
+            || (0..1u32 << SLOTS).any(|part| {
+                part & !by == 0
+                    && part.count_ones() >= quorum
+                    && pairs.iter().all(|pair| part & pair != *pair)
+            })
+    }
 }
 
 /// True lease bounds.
@@ -30,7 +62,7 @@ pub struct S3 {
     quorum: u32,
     /// The bit of each host's own vote, which no message carries.
     own: Vec<u32>,
-    beats: Vec<[BeatSent; REMEMBERED]>,
+    beats: Vec<Vec<BeatSent>>,
     bounds: Vec<u64>,
     /// The same without the host's own vote, and the incarnation it belongs to.
     certain: Vec<(u64, u64)>,
@@ -48,7 +80,7 @@ impl S3 {
                 .into_iter()
                 .map(|s| s.map_or(0, |s| 1 << (s.0 - 1)))
                 .collect(),
-            beats: vec![[BeatSent::default(); REMEMBERED]; hosts],
+            beats: vec![vec![BeatSent::default(); REMEMBERED]; hosts],
             bounds: vec![0; hosts],
             certain: vec![(0, 0); hosts],
         }
@@ -66,30 +98,49 @@ impl S3 {
             sequence,
             at: at.0,
             by: self.own[host],
+            // Its own vote is of the life that it lives.
+            lives: [u64::MAX; SLOTS],
+            named: Vec::new(),
         };
         // A cluster of one voter is its own quorum.
         self.grant(host, sequence);
     }
 
     /// A voter sends an acknowledgement.
-    pub fn acknowledged(&mut self, host: usize, incarnation: u64, sequence: u64, slot: Slot) {
+    pub fn acknowledged(&mut self, host: usize, ack: &Ack) {
         let Some(beats) = self.beats.get_mut(host) else {
             return;
         };
-        let beat = &mut beats[sequence as usize % REMEMBERED];
-        if (beat.incarnation, beat.sequence) == (incarnation, sequence) && slot.0 > 0 {
-            beat.by |= 1 << (slot.0 - 1);
-            self.grant(host, sequence);
+        let beat = &mut beats[ack.sequence as usize % REMEMBERED];
+        let index = usize::from(ack.slot.0).wrapping_sub(1);
+        let of = (ack.incarnation.counter, ack.sequence);
+        if (beat.incarnation, beat.sequence) != of || index >= SLOTS {
+            return;
         }
+        let bit = 1 << index;
+        let known = beat.by & bit != 0 && self.own[host] != bit;
+        beat.lives[index] = if known {
+            beat.lives[index].max(ack.life)
+        } else {
+            ack.life
+        };
+        beat.by |= bit;
+        let slots = 1..=SLOTS;
+        let named = ack
+            .lives
+            .iter()
+            .filter(|(s, _)| slots.contains(&usize::from(s.0)));
+        beat.named
+            .extend(named.map(|(slot, life)| (bit, *slot, *life)));
+        self.grant(host, ack.sequence);
     }
 
     fn grant(&mut self, host: usize, sequence: u64) {
         let beat = &self.beats[host][sequence as usize % REMEMBERED];
-        if beat.by.count_ones() >= self.quorum {
+        if beat.granted(u32::MAX, self.quorum) {
             self.bounds[host] = self.bounds[host].max(beat.at + self.lease);
         }
-        let others = beat.by & !self.own[host];
-        if others.count_ones() >= self.quorum {
+        if beat.granted(!self.own[host], self.quorum) {
             let c = &mut self.certain[host];
             *c = (c.0.max(beat.at + self.lease), beat.incarnation);
         }
@@ -279,8 +330,42 @@ fn broken(now: u64, host: usize, order: &GuestOrder, second: String) -> Violatio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_membership::Epoch;
+    use quorate_membership::{Epoch, Incarnation, NodeId};
     use quorate_recovery::guest::GuestId;
+
+    fn ack(incarnation: u64, sequence: u64, slot: u8, life: u64, lives: &[(Slot, u64)]) -> Ack {
+        Ack {
+            host: NodeId(1),
+            incarnation: Incarnation {
+                counter: incarnation,
+                random: 0,
+            },
+            sequence,
+            slot: Slot(slot),
+            epoch: Epoch(1),
+            life,
+            lives: lives.to_vec(),
+        }
+    }
+
+    #[test]
+    fn an_earlier_life_counts_only_beside_voters_that_vouched_for_no_later_one() {
+        let mut s = S3::new(vec![None], Duration::from_secs(3), 3);
+        s.beat(0, 1, 1, Time(10));
+        let later = [(Slot(1), 5)];
+        s.acknowledged(0, &ack(1, 1, 1, 4, &[]));
+        s.acknowledged(0, &ack(1, 1, 2, 1, &later));
+        s.acknowledged(0, &ack(1, 1, 3, 1, &[]));
+        assert_eq!(s.bound(0), Time::ZERO, "two that agree are no quorum");
+        s.acknowledged(0, &ack(1, 1, 4, 1, &[]));
+        assert_ne!(s.bound(0), Time::ZERO, "three of them do agree");
+        s.beat(0, 1, 2, Time(20));
+        s.acknowledged(0, &ack(1, 2, 2, 1, &later));
+        s.acknowledged(0, &ack(1, 2, 3, 1, &later));
+        let before = s.bound(0);
+        s.acknowledged(0, &ack(1, 2, 1, 5, &[]));
+        assert!(s.bound(0) > before, "the later life itself");
+    }
 
     #[test]
     fn the_bound_is_the_newest_beat_of_a_quorum() {
@@ -289,21 +374,21 @@ mod tests {
         let t = |s: u64| Time(s * 1_000_000_000);
         assert!(s.claims(0, 0, t(1)).is_err());
         s.beat(0, 1, 1, t(10));
-        s.acknowledged(0, 1, 1, Slot(1));
+        s.acknowledged(0, &ack(1, 1, 1, 1, &[]));
         assert_eq!(s.bound(0), Time::ZERO, "its own voice twice is one voice");
-        s.acknowledged(0, 2, 1, Slot(2));
+        s.acknowledged(0, &ack(2, 1, 2, 1, &[]));
         assert_eq!(s.bound(0), Time::ZERO, "another incarnation's beat");
-        s.acknowledged(0, 1, 1, Slot(2));
+        s.acknowledged(0, &ack(1, 1, 2, 1, &[]));
         s.claims(0, 0, t(13)).expect("exactly");
         assert_eq!(s.claims(0, 0, t(14)).expect_err("more").property, "S3");
         s.runs(0, 0, t(14), Duration::from_secs(1)).expect("K");
         assert!(s.runs(0, 0, t(15), Duration::from_secs(1)).is_err());
         s.beat(1, 1, 1, t(10));
-        s.acknowledged(1, 1, 1, Slot(1));
+        s.acknowledged(1, &ack(1, 1, 1, 1, &[]));
         assert_eq!(s.bound(1), Time::ZERO, "a follower needs two voters");
         let wait = Duration::from_secs(2);
         s.proved_over(0, 1, 1, t(10), wait).expect("never had one");
-        s.acknowledged(1, 1, 1, Slot(2));
+        s.acknowledged(1, &ack(1, 1, 2, 1, &[]));
         let early = s.proved_over(0, 1, 1, t(14), wait);
         assert_eq!(early.expect_err("until 15").property, "S14");
         s.proved_over(0, 1, 1, t(15), wait).expect("over");

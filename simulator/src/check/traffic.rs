@@ -207,10 +207,12 @@ mod tests {
             sequence: 7,
             slot: Slot(1),
             epoch: Epoch(1),
+            life: 1,
+            lives: Vec::new(),
         };
         traffic.sends(1, &frame(Datagram::Beat(beat))).expect("one");
         for _ in 0..6 {
-            let sent = traffic.sends(2, &frame(Datagram::Ack(ack)));
+            let sent = traffic.sends(2, &frame(Datagram::Ack(ack.clone())));
             sent.expect("three voters, twice");
         }
         let broken = traffic.sends(3, &frame(Datagram::Ack(ack)));

@@ -8,7 +8,7 @@ use crate::check::s9::{self, Mood, Sight};
 use crate::world::{MS, SECOND};
 use quorate_membership::Time;
 use quorate_recovery::contract::{Event as Said, EventKind, Fact, GuestOrder};
-use quorate_recovery::guest::{GuestId, GuestSpec, Needs, Policy, Probe, Wanted};
+use quorate_recovery::guest::{GuestId, GuestSpec, Policy, Probe, Wanted};
 use quorate_recovery::observation::{Agent, Cause, GuestEvent, Held, Observation, Sample};
 
 /// The operating system in a guest's process.
@@ -132,10 +132,7 @@ impl<N: SimNode> Sim<N> {
                     },
                 }
             },
-            needs: Needs {
-                memory_mib: self.plan.wants[guest],
-                ..Needs::default()
-            },
+            needs: self.plan.needs(guest),
             priority: self.plan.priorities[guest],
             policy: Self::policy(guest),
             probe: (guest % 3 == 2).then_some(probe),

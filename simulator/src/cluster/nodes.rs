@@ -358,9 +358,7 @@ impl<N: SimNode> Sim<N> {
                 let lives = |m: &usize| self.hosts[*m].image.incarnation == ack.incarnation;
                 let of = self.machines_of(ack.host).into_iter().find(lives);
                 let of = of.unwrap_or((ack.host.0 as usize).wrapping_sub(1));
-                let incarnation = ack.incarnation.counter;
-                self.s3
-                    .acknowledged(of, incarnation, ack.sequence, ack.slot);
+                self.s3.acknowledged(of, ack);
                 self.note_lease(of);
                 Class::Ack
             }

@@ -186,6 +186,15 @@ pub enum Expected {
 }
 
 impl Plan {
+    /// What a guest needs of its host.
+    #[must_use]
+    pub fn needs(&self, guest: usize) -> Needs {
+        Needs {
+            memory_mib: self.wants[guest],
+            ..Needs::default()
+        }
+    }
+
     /// A quiet run of a small cluster of the fast profile.
     #[must_use]
     pub fn new(seed: u64, hosts: usize, voters: usize, guests: usize) -> Plan {

@@ -171,17 +171,16 @@ impl<N: SimNode> Sim<N> {
 
     /// Whether a host has room for a guest beside those that belong to it.
     fn has_room(&self, host: usize, guest: GuestId) -> bool {
-        let wants = |name: &str| {
-            let number = name.strip_prefix('g').and_then(|n| n.parse::<usize>().ok());
-            let known = number.and_then(|n| self.plan.wants.get(n.checked_sub(1)?));
-            known.copied().unwrap_or(0)
+        let wants = |guest: GuestId| {
+            let known = self.index_of(guest);
+            known.map_or(0, |index| self.plan.wants[index])
         };
         let there = self.audit.guests.iter().filter(|(id, g)| {
             let holder = g.holder.filter(|_| !g.closed).map(|(node, _)| node);
             **id != guest && holder == Some(nodes::id(host))
         });
-        let taken: u64 = there.map(|(_, g)| wants(&g.name)).sum();
-        taken + wants(&self.audit.guests[&guest].name) <= self.plan.room[host]
+        let taken: u64 = there.map(|(id, _)| wants(*id)).sum();
+        taken + wants(guest) <= self.plan.room[host]
     }
 
     /// Whether a host could have run any guest since then.

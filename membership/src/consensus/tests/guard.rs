@@ -24,7 +24,10 @@ pub(super) fn stand() -> (Net, u8, u8, Ballot) {
         net.propose(leader);
     }
     net.settle();
-    assert!(net.replica(leader).trim(2));
+    for slot in 1..=3 {
+        net.replica(slot).state_kept(2);
+    }
+    assert!(net.replica(leader).cut(2, &[Slot(1), Slot(2), Slot(3)]));
     net.settle();
     let round = net.node(leader).image.promise.expect("promised").0;
     (net, leader, leader % 3 + 1, round)

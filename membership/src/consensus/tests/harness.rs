@@ -368,7 +368,8 @@ impl Net {
         }
         if let Some(leader) = self.leader() {
             let first = self.replica(leader).first();
-            if self.replica(leader).trim(to) && to > first {
+            let all: Vec<Slot> = (1..=self.slots).map(Slot).collect();
+            if to > first && self.replica(leader).cut(to, &all) {
                 self.trims += 1;
             }
         }

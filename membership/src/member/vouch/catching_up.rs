@@ -1,6 +1,7 @@
 //! A voter that seeks takes over the newest log of those that answer it, with the state before it
 //! where that is cut.
 
+use super::super::follow::state_bytes;
 use super::super::{Member, Output};
 use crate::app::Application;
 use crate::codec;
@@ -28,6 +29,20 @@ pub(super) struct Fetched<C> {
     entries: Vec<LogEntry<C>>,
 }
 
+impl<C> Fetched<C> {
+    /// What its sender claims, its log, and the state before that.
+    fn log(self) -> Option<(Claim, NewerLog<C>, Option<Vec<u8>>)> {
+        let claim = self.claim?;
+        let log = NewerLog {
+            round: claim.accepted?,
+            from: self.first,
+            rebase: self.state.is_some(),
+            entries: self.entries,
+        };
+        Some((claim, log, self.state))
+    }
+}
+
 impl<A: Application> Member<A> {
     /// Takes the highest promise and the newest log of those that answered, then votes.
     pub(super) fn catch_up(&mut self, now: Time, to: Standing) {
@@ -41,8 +56,7 @@ impl<A: Application> Member<A> {
         // follower is in no log of its own.
         let all = answers.len() == self.cluster().voters.len() - 1;
         let whole = all && self.vouching.newer.is_none() && !planted("whole-store-still-fetches");
-        let cut = self.vouching.cut.is_some();
-        let lacks = cut || !whole && best.is_some_and(|best| best > own.log());
+        let lacks = !whole && best.is_some_and(|best| best > own.log());
         let done = |f: &Fetched<_>| {
             f.claim.is_some_and(|c| {
                 Some(c.log()) >= best && f.first + f.entries.len() as u64 == c.index
@@ -57,62 +71,92 @@ impl<A: Application> Member<A> {
         }
         let fetched = self.vouching.fetched.take().filter(|_| lacks);
         let mut log = None;
-        if let Some(f) = fetched
-            && let Some(claim) = f.claim
-            && let Some(round) = claim.accepted
-        {
-            let newer = NewerLog {
-                round,
-                from: f.first,
-                rebase: f.state.is_some(),
-                entries: f.entries,
-            };
-            log = if cut {
-                let log = replica.after_cut(newer);
-                if log.is_none() {
-                    return self.count("log older than the own one and cut behind it");
-                }
-                log
-            } else {
-                Some(newer)
-            };
+        if let Some((claim, newer, state)) = fetched.and_then(Fetched::log) {
             promise = promise.max(claim.promise);
-            if let Some(bytes) = &f.state {
-                let Some(state) = self.state_of(f.first, bytes) else {
-                    return self.count("state of no use");
-                };
-                if f.first > self.state.cluster.applied {
-                    self.take_state(now, f.first, state, bytes.clone());
-                } else {
-                    // What was applied by following is beyond it.
-                    let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
-                        return self.count("state too long to hand over");
-                    };
-                    let (applied, state) = (self.state.cluster.applied, self.state.clone());
-                    self.take_state(now, applied, state, bytes);
+            if !self.take_state_before(now, newer.from, state) {
+                return;
+            }
+            log = Some(newer);
+        }
+        if !self.adopt(promise, log) {
+            return;
+        }
+        let known = best.map_or(0, |(_, _, index)| index);
+        let own = self.replica.as_ref().map_or(0, |r| r.claim().index);
+        self.vouching.ready_at = own.max(known);
+        self.stand(now, to);
+    }
+
+    /// Takes over state and log of the voter `by`, which has cut what this one lacks, then votes as
+    /// before. If that voter is gone, it votes as it is: whoever has cut the log will say so.
+    pub(super) fn take_over_from(&mut self, now: Time, before: Standing, by: NodeId) {
+        let patience = self.cluster().timing.election * 4;
+        let Some(replica) = &self.replica else { return };
+        let done = |f: &Fetched<_>| {
+            let whole = |c: Claim| f.first + f.entries.len() as u64 == c.index;
+            f.from == by && f.state.is_some() && f.claim.is_some_and(whole)
+        };
+        if !self.vouching.fetched.as_ref().is_some_and(done) {
+            let asked = self.vouching.fetched.as_ref().map(|f| f.asked);
+            let late = asked.is_none_or(|at| now.since(at) >= patience);
+            if late || !self.sessions.contains_key(&by) {
+                let promise = replica.claim().promise;
+                if self.adopt(promise, None) {
+                    self.stand(now, before);
                 }
             }
-        }
-        let Some(replica) = &mut self.replica else {
             return;
+        }
+        let fetched = self.vouching.fetched.take().and_then(Fetched::log);
+        let Some((claim, newer, state)) = fetched else {
+            return;
+        };
+        let promise = replica.claim().promise.max(claim.promise);
+        let Some(log) = replica.after_cut(newer) else {
+            return self.count("log older than the own one and cut behind it");
+        };
+        if self.take_state_before(now, log.from, state) && self.adopt(promise, Some(log)) {
+            self.stand(now, before);
+        }
+    }
+
+    /// Takes over the state before entry `from`; gives whether it could be.
+    fn take_state_before(&mut self, now: Time, from: u64, state: Option<Vec<u8>>) -> bool {
+        let Some(bytes) = state else { return true };
+        let Some(state) = self.state_of(from, &bytes) else {
+            self.count("state of no use");
+            return false;
+        };
+        if from > self.state.cluster.applied {
+            self.take_state(now, from, state, bytes);
+            return true;
+        }
+        // What was applied by following is beyond it.
+        let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
+            self.count("state too long to hand over");
+            return false;
+        };
+        let (applied, state) = (self.state.cluster.applied, self.state.clone());
+        self.take_state(now, applied, state, bytes);
+        true
+    }
+
+    /// Takes part in the log again, with these; gives whether it does.
+    fn adopt(&mut self, promise: Option<Round>, log: Option<NewerLog<A::Command>>) -> bool {
+        let Some(replica) = &mut self.replica else {
+            return false;
         };
         if let Err(why) = replica.adopt(promise, log) {
             // Not ours to repair: it goes on without a vote.
             self.vouching.newer = Some(why);
-            return;
+            return false;
         }
-        if !cut {
-            let known = best.map_or(0, |(_, _, index)| index);
-            self.vouching.ready_at = replica.claim().index.max(known);
-        }
-        let open: Vec<NodeId> = self.sessions.keys().copied().collect();
-        for peer in open {
-            if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica)
-            {
+        for peer in self.sessions.keys() {
+            if let Some(slot) = self.state.cluster.slot(*peer) {
                 replica.session_up(slot);
             }
         }
-        self.stand(to);
+        true
     }
 
     /// Asks for the newest accepted log among the answers, or for the rest of it.
@@ -130,6 +174,11 @@ impl<A: Application> Member<A> {
         let Some(peer) = holders.find(|(n, _)| open(n)).map(|(n, _)| *n) else {
             return;
         };
+        self.fetch_from(now, peer, decided);
+    }
+
+    /// Asks a voter for its accepted log from `decided` on, or for its state and what follows.
+    pub(in crate::member) fn fetch_from(&mut self, now: Time, peer: NodeId, decided: u64) {
         self.vouching.fetched = Some(Fetched {
             from: peer,
             asked: now,
@@ -151,21 +200,26 @@ impl<A: Application> Member<A> {
         let (mut from, mut state) = (from, None);
         let applied = self.state.cluster.applied;
         if from < replica.first() {
+            if !self.may_hand_over(peer) && !planted("untrusted-state-handed-over") {
+                return self.count("state that no quorum is known to have made");
+            }
             if applied > replica.decided() {
                 // Applied beyond the own log, by following: it cannot be continued from here now.
                 return self.count("fetch of what is cut");
             }
             from = applied;
-            let Ok(bytes) = codec::encode(codec::Kind::State, &self.state) else {
-                return self.count("state too long to hand over");
-            };
-            state = Some(bytes);
+            match state_bytes(&self.state) {
+                Ok(bytes) => state = Some(bytes),
+                Err(why) => return self.count(why),
+            }
         }
+        // A state may fill the message; what follows is asked for by the next.
+        let batch = if state.is_some() { 1 } else { FETCH_BATCH };
         let message = Stream::Fetched {
             claim: Box::new(replica.claim()),
             from,
             state,
-            entries: replica.read_accepted(from, FETCH_BATCH),
+            entries: replica.read_accepted(from, batch),
         };
         self.output.push(Output::Stream { peer, message });
     }
