@@ -72,8 +72,11 @@ impl<A: Application> State<A> {
     pub fn apply(&mut self, entry: &LogEntry<A::Command>) -> (Token, Outcome) {
         self.cluster.applied += 1;
         let at = Token::new(self.cluster.epoch, self.cluster.applied);
-        let proposals = self.cluster.proposals.entry(entry.id.node).or_default();
-        let fresh = proposals.fresh(entry.id.incarnation, entry.id.sequence);
+        let id = entry.id;
+        let host = self.cluster.hosts.get(&id.node);
+        let admitted = host.map_or(0, |h| h.incarnation.counter);
+        let proposals = self.cluster.proposals.entry(id.node).or_default();
+        let fresh = proposals.fresh(admitted, id.incarnation, id.sequence);
         if !fresh && !planted("repeat-applied") {
             return (at, Outcome::Repeat);
         }

@@ -145,33 +145,51 @@ impl Host {
 /// applied too.
 pub const PROPOSALS_REMEMBERED: usize = 256;
 
-/// Proposals of one node already applied.
+/// Lives of one node whose proposals the log tells apart. A life takes a start of the daemon, or of a
+/// copy, that came as far as the log.
+const LIVES_REMEMBERED: usize = 8;
+
+/// Proposals of one node already applied, by the counters of its lives. One that was never admitted
+/// takes nothing away from the one that is: anybody with a copy of a store can live above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Proposals {
-    incarnation: u64,
+pub(crate) struct Proposals(BTreeMap<u64, Numbers>);
+
+/// Numbers of the proposals of one life: those seen, and the highest that are no longer told apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Numbers {
     floor: u64,
     seen: BTreeSet<u64>,
 }
 
 impl Proposals {
-    /// Whether (incarnation, sequence) is new; remembers it.
-    pub(crate) fn fresh(&mut self, incarnation: u64, sequence: u64) -> bool {
-        if incarnation < self.incarnation {
+    /// Whether (life, sequence) is new; remembers it. A life counts for nothing more once a later one
+    /// has spoken that is, or was before, the `admitted` one.
+    pub(crate) fn fresh(&mut self, admitted: u64, life: u64, sequence: u64) -> bool {
+        let counted = if planted("heard-life-outranks-in-the-log") {
+            u64::MAX
+        } else {
+            admitted
+        };
+        let spoken = self.0.range(..=counted).next_back().map(|(life, _)| *life);
+        if spoken.is_some_and(|spoken| life < spoken) {
             return false;
         }
-        if incarnation > self.incarnation {
-            *self = Proposals {
-                incarnation,
-                ..Proposals::default()
-            };
-        }
-        if sequence <= self.floor || !self.seen.insert(sequence) {
+        let numbers = self.0.entry(life).or_default();
+        if sequence <= numbers.floor || !numbers.seen.insert(sequence) {
             return false;
         }
-        while self.seen.len() > PROPOSALS_REMEMBERED {
-            if let Some(lowest) = self.seen.pop_first() {
-                self.floor = lowest;
+        while numbers.seen.len() > PROPOSALS_REMEMBERED {
+            if let Some(lowest) = numbers.seen.pop_first() {
+                numbers.floor = lowest;
             }
+        }
+        // What a spoken life has replaced is refused unseen.
+        let spoken = spoken.max(Some(life).filter(|life| *life <= counted));
+        self.0
+            .retain(|of, _| spoken.is_none_or(|spoken| *of >= spoken));
+        while self.0.len() > LIVES_REMEMBERED {
+            let oldest = self.0.keys().copied().find(|of| Some(*of) != spoken);
+            oldest.map(|oldest| self.0.remove(&oldest));
         }
         true
     }

@@ -102,6 +102,11 @@ impl<S> Ears<S> {
         self.heard.insert(node, (heard, now));
     }
 
+    /// The newest life of `node` is no more: another is heard as if it had never been.
+    pub(crate) fn forget_newest(&mut self, node: NodeId) {
+        self.heard.remove(&node);
+    }
+
     pub(crate) fn get(&self, node: NodeId) -> Option<&Heard<S>> {
         self.heard.get(&node).map(|(h, _)| h)
     }

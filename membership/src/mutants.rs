@@ -118,6 +118,18 @@ pub const BUGS: &[(&str, &str)] = &[
         "S10: a voter keeps its promised round in memory only",
     ),
     (
+        "outvoted-and-stays",
+        "L2 S4: a voter whose copy was vouched for neither votes nor begins a life above it",
+    ),
+    (
+        "only-heard-life-is-kept",
+        "L1 L2: a life that was only heard outranks the admitted one for good, though it is gone",
+    ),
+    (
+        "heard-life-outranks-in-the-log",
+        "L2: a proposal of a life that was never admitted makes those of the admitted one repeats",
+    ),
+    (
         "earlier-life-acknowledges",
         "S14 S1: a host counts what an earlier life of a voter acknowledges beside the one vouched for",
     ),

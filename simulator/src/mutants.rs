@@ -104,6 +104,18 @@ const WAYS: &[(&str, &[Way])] = &[
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
     ("cut-beyond-own-state", &[Way::Mix("behind")]),
     (
+        "heard-life-outranks-in-the-log",
+        &[story!("original-asks-after-its-copy-asked.toml")],
+    ),
+    (
+        "only-heard-life-is-kept",
+        &[story!("original-speaks-after-its-copy-ran.toml")],
+    ),
+    (
+        "outvoted-and-stays",
+        &[story!("original-votes-after-its-copy-was-vouched-for.toml")],
+    ),
+    (
         "untrusted-state-handed-over",
         &[story!("voter-behind-is-given-no-doubtful-state.toml")],
     ),

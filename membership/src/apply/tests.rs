@@ -2,7 +2,7 @@
 
 use super::{Outcome, State};
 use crate::app::{Application, Ended};
-use crate::cluster::{Cluster, HostState};
+use crate::cluster::{Cluster, HostState, Proposals};
 use crate::entry::{
     Armed, ArmedClass, AttemptEnd, Capacity, Entry, Ground, LogEntry, Machine, Profile, Proof,
     ProposalId,
@@ -361,27 +361,36 @@ fn another_store_or_name_is_refused_and_so_is_a_lower_life() {
 }
 
 #[test]
-fn a_proposal_is_applied_once_and_never_after_its_successor_life_spoke() {
-    let mut log = Log::new(ProofPolicy::Device);
-    let entry = |incarnation, sequence| LogEntry {
-        id: ProposalId {
-            node: NodeId(2),
-            incarnation,
-            sequence,
-        },
-        body: Entry::Noop,
+fn a_proposal_is_applied_once_and_never_after_its_successor_life_was_admitted_and_spoke() {
+    use Outcome::{Applied, Repeat};
+    let mut proposals = Proposals::default();
+    let mut put = |admitted, life, sequence| match proposals.fresh(admitted, life, sequence) {
+        true => Applied,
+        false => Repeat,
     };
-    for (incarnation, sequence, expected) in [
-        (1, 1, Outcome::Applied),
-        (1, 1, Outcome::Repeat),
-        (1, 3, Outcome::Applied),
-        (1, 2, Outcome::Applied),
-        (2, 1, Outcome::Applied),
-        (1, 4, Outcome::Repeat),
+    for (admitted, life, sequence, expected) in [
+        (1, 1, 1, Applied),
+        (1, 1, 1, Repeat),
+        (1, 1, 3, Applied),
+        (1, 1, 2, Applied),
+        (1, 2, 1, Applied),
+        // The later life is not admitted, nor is a copy's.
+        (1, 9, 1, Applied),
+        (1, 1, 4, Applied),
+        (2, 2, 1, Repeat),
+        (2, 2, 2, Applied),
+        (2, 1, 5, Repeat),
+        (2, 9, 1, Repeat),
+        (2, 2, 3, Applied),
     ] {
-        let (_, outcome) = log.state.apply(&entry(incarnation, sequence));
-        assert_eq!(outcome, expected, "{incarnation} {sequence}");
+        assert_eq!(put(admitted, life, sequence), expected, "{life} {sequence}");
     }
+    // However many copies come as far as the log, the admitted life is told apart.
+    for copy in 10..100 {
+        assert_eq!(put(2, copy, 1), Applied, "{copy}");
+    }
+    assert_eq!(put(2, 2, 3), Repeat);
+    assert_eq!(put(2, 2, 4), Applied);
 }
 
 /// The admission with another machine behind it.

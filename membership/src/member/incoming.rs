@@ -1,12 +1,13 @@
 //! What comes in from other nodes.
 
 use super::duties::kind;
-use super::{Doubles, Member, Output};
+use super::{Doubles, Member, Output, Windows};
 use crate::app::Application;
 use crate::bulletin::{Part, Told};
 use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation, Words};
 use crate::id::{Incarnation, NodeId, StoreId};
 use crate::mutants::planted;
+use crate::replay::ReplayWindow;
 use crate::time::Time;
 
 impl<A: Application> Member<A> {
@@ -33,6 +34,7 @@ impl<A: Application> Member<A> {
             return self.count("set back or cloned");
         }
         let admitted = self.admitted_life(header.from);
+        self.forget_only_heard(now, header.from, header.incarnation);
         let windows = self.windows.entry(header.from).or_default();
         if !windows.fresh(header.incarnation, header.number, admitted) {
             return self.count("repeat or older incarnation");
@@ -269,10 +271,6 @@ impl<A: Application> Member<A> {
         {
             return self.count("report outside the epoch's voters");
         }
-        let earlier = header.incarnation.counter < self.vouched_life(header.from);
-        if earlier && !planted("earlier-life-acknowledges") {
-            return self.count("report of an incarnation that counts no more");
-        }
         self.state_heard(now, header.from, report.state);
         self.reports.report(now, header.from, report);
     }
@@ -288,6 +286,31 @@ impl<A: Application> Member<A> {
     pub(super) fn admitted_life(&self, node: NodeId) -> Incarnation {
         let host = self.state.cluster.hosts.get(&node);
         host.map(|h| h.incarnation).unwrap_or_default()
+    }
+
+    /// A life of `node` that was only heard, never admitted, stands above no other any more once it has
+    /// been silent for T_d: it was a copy that is gone, or a start that came to nothing.
+    fn forget_only_heard(&mut self, now: Time, node: NodeId, life: Incarnation) {
+        let Some(windows) = self.windows.get(&node) else {
+            return;
+        };
+        let (newest, admitted) = (windows.newer.incarnation(), self.admitted_life(node));
+        let gone = self.ears.silent(now, node) >= self.cluster().timing.silence();
+        if !gone || [life, admitted].contains(&newest) || planted("only-heard-life-is-kept") {
+            return;
+        }
+        let before = windows.older;
+        let kept = before.incarnation() == admitted;
+        let newer = if kept {
+            before
+        } else {
+            ReplayWindow::default()
+        };
+        let older = ReplayWindow::default();
+        self.windows.insert(node, Windows { newer, older });
+        self.ears.forget_newest(node);
+        self.told.remove(&node);
+        self.doubles.remove(&node);
     }
 
     /// A life of `node` is heard: a new one, or an older one beside it.

@@ -18,6 +18,8 @@ use crate::time::Time;
 pub(super) struct Superseded {
     /// The highest counter named, and when one was named first.
     by: Option<(u64, Time)>,
+    /// A voter has vouched for that life, so that it counts no vote of this one any more.
+    vouched: bool,
     begun: bool,
 }
 
@@ -33,6 +35,13 @@ impl<A: Application> Member<A> {
         self.output.push(Output::Stream { peer, message });
     }
 
+    /// Another voter has vouched for a later life of this node: this one votes no more, whatever its
+    /// lease as a host.
+    pub(super) fn outvoted_by(&mut self, now: Time, life: u64) {
+        self.superseded.vouched = !planted("outvoted-and-stays");
+        self.superseded_by(now, life);
+    }
+
     /// Another node refuses this life for one that was admitted. One node's word is heeded only while
     /// no quorum says otherwise: a life whose lease is renewed is the one that was admitted.
     pub(super) fn superseded_by(&mut self, now: Time, life: u64) {
@@ -43,7 +52,7 @@ impl<A: Application> Member<A> {
             // No life can begin above it.
             return self.count("superseded by the last number");
         }
-        if self.lease_renewed(now) {
+        if self.lease_renewed(now) && !self.superseded.vouched {
             return self.count("superseded while the lease is renewed");
         }
         let first = self.superseded.by.is_none();
@@ -68,7 +77,7 @@ impl<A: Application> Member<A> {
 
     /// Begins a life above the one that was admitted, if nobody else lives as this node.
     pub(super) fn begin_above(&mut self, now: Time) {
-        if self.lease_renewed(now) && !self.superseded.begun {
+        if self.lease_renewed(now) && !self.superseded.vouched && !self.superseded.begun {
             self.superseded.by = None;
         }
         let Some((above, since)) = self.superseded.by.filter(|_| !self.superseded.begun) else {

@@ -448,7 +448,7 @@ impl<A: Application> Member<A> {
                 if self.vouching.newer.is_none() {
                     self.stop_voting(now, "a later incarnation of this node votes".to_owned());
                 }
-                self.superseded_by(now, *life);
+                self.outvoted_by(now, *life);
             }
         }
     }

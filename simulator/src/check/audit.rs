@@ -125,9 +125,9 @@ pub struct Audit {
     /// Fence attempts, revokes and proofs so far, per host.
     pub counts: BTreeMap<NodeId, Counts>,
     policy: ProofPolicy,
-    /// Per node its newest incarnation in the log, the sequences seen of it, and the highest one
-    /// that is no longer told apart from a repeat.
-    seen: BTreeMap<NodeId, (u64, BTreeSet<u64>, u64)>,
+    /// Per node and life the sequences seen of it, and the highest one that is no longer told apart
+    /// from a repeat.
+    seen: BTreeMap<(NodeId, u64), (BTreeSet<u64>, u64)>,
 }
 
 /// What befell a host.
@@ -186,13 +186,13 @@ impl Audit {
     /// late word of an incarnation whose successor has spoken.
     fn known(&mut self, id: ProposalId) -> Option<&'static str> {
         const TOLD_APART: usize = 256;
-        let (newest, seen, floor) = self.seen.entry(id.node).or_default();
-        if id.incarnation < *newest {
+        let host = self.hosts.get(&id.node);
+        let admitted = host.map_or(0, |h| h.incarnation.counter);
+        let later = (id.node, id.incarnation.saturating_add(1))..=(id.node, admitted);
+        if id.incarnation < admitted && self.seen.range(later).next().is_some() {
             return Some("of an incarnation whose successor has spoken");
         }
-        if id.incarnation > *newest {
-            (*newest, *seen, *floor) = (id.incarnation, BTreeSet::new(), 0);
-        }
+        let (seen, floor) = self.seen.entry((id.node, id.incarnation)).or_default();
         if id.sequence <= *floor || !seen.insert(id.sequence) {
             return Some("a repeat");
         }
