@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Shows a directory in its own place, as a mount of a storage network does.
 
-held_fs.py DIRECTORY FLAG
+held_fs.py DIRECTORY FLAG [cached]
 
 While the file FLAG is there, whoever reads or writes in a file waits, and no signal ends that: a
-mount that is hard. What waited is done once FLAG is gone. It all ends with this process.
+mount that is hard. What waited is done once FLAG is gone. It all ends with this process. Files can be
+mapped to be written only where the kernel may cache them.
 """
 import os
 import sys
@@ -12,7 +13,8 @@ import time
 
 import fusepy as fuse
 
-directory, flag = sys.argv[1:]
+directory, flag = sys.argv[1:3]
+cached = sys.argv[3:] == ["cached"]
 # What lies below the mount is reached by this.
 below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -78,4 +80,6 @@ class Shown(fuse.Operations):
         os.close(handle)
 
 
-fuse.FUSE(Shown(), directory, foreground=True, allow_other=True, direct_io=True, use_ino=True, nonempty=True)
+fuse.FUSE(
+    Shown(), directory, foreground=True, allow_other=True, direct_io=not cached, use_ino=True, nonempty=True
+)

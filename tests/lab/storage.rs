@@ -9,7 +9,7 @@ use super::site::HOSTS;
 use quorate::demo::DemoError;
 use quorate::demo::record::now;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
@@ -39,8 +39,10 @@ fn locked(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         "stranger",
         &format!("on {victim} a program beside the guests maps a file of storage that can hang"),
     );
-    mount(lab, &victim)?;
-    let file = lab.site.shared().join("mapped");
+    let directory = lab.directory().join("mapped");
+    fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    mount(lab, &victim, &directory, &["cached"])?;
+    let file = directory.join("mapped");
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/mapped.py");
     let mut stranger = lab.site.command(&victim, "/usr/bin/python3")?;
     stranger
@@ -91,7 +93,7 @@ fn hangs(lab: &mut Lab<'_>) -> Result<(), DemoError> {
         "a guest is added whose disk lies on storage that can hang",
     );
     for host in HOSTS {
-        mount(lab, host)?;
+        mount(lab, host, &lab.site.shared(), &[])?;
     }
     let guest = lab.add_guest(6, Kit::BARE, "")?;
     let record = lab.runs(&guest)?;
@@ -137,19 +139,17 @@ fn flag(lab: &Lab<'_>, host: &str) -> PathBuf {
     lab.directory().join(format!("{host}-storage-hangs"))
 }
 
-/// Puts a file system that can hang in front of what all hosts share. It ends with its host.
-fn mount(lab: &Lab<'_>, host: &str) -> Result<(), DemoError> {
+/// Puts a file system that can hang in front of a directory. It ends with its host.
+fn mount(lab: &Lab<'_>, host: &str, directory: &Path, how: &[&str]) -> Result<(), DemoError> {
     let tools = lab.setting.tools.lab.join("tools");
-    let (shared, log) = (
-        lab.site.shared(),
-        lab.directory().join(format!("{host}-storage.log")),
-    );
+    let log = lab.directory().join(format!("{host}-storage.log"));
     let log = fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/held_fs.py");
     let mut server = lab.site.command(host, "/usr/bin/python3")?;
     server
         .arg(program)
-        .args([&shared, &flag(lab, host)])
+        .args([directory, &flag(lab, host)])
+        .args(how)
         .env("PYTHONPATH", tools.join("usr/lib/python3/dist-packages"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env(
@@ -161,7 +161,7 @@ fn mount(lab: &Lab<'_>, host: &str) -> Result<(), DemoError> {
     let mut server = server.spawn().map_err(|e| format!("{program}: {e}"))?;
     // It ends with its host, and somebody has to take note.
     std::thread::spawn(move || server.wait());
-    let path = shared.display().to_string();
+    let path = directory.display().to_string();
     lab.wait("the file system to be mounted", || {
         let text = lab.site.run(host, &["cat", "/proc/mounts"])?;
         let there = text.lines().any(|l| {
