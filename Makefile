@@ -30,10 +30,10 @@ test: setup
 lab:
 	@scripts/lab.sh $(if $(NUMBERS),numbers) $(CASE) $(if $(JSON),--json)
 
-# SECONDS=7200 SEED=1 GUESTS=12: how long at least, which faults, how many guests.
+# SECONDS=7200 SEED=1 GUESTS=8: how long at least, which faults, how many guests.
 soak: setup
 	@QUORATE_SOAK_SECONDS=$(or $(SECONDS),600) QUORATE_SOAK_SEED=$(or $(SEED),1) \
-	QUORATE_SOAK_GUESTS=$(or $(GUESTS),12) \
+	QUORATE_SOAK_GUESTS=$(or $(GUESTS),8) \
 	cargo test --quiet --profile hunt --test soak -- --nocapture
 
 bench: setup

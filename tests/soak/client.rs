@@ -74,10 +74,11 @@ impl Client {
         }
     }
 
-    pub(crate) fn report(&self) {
-        if let Some(hand) = &self.hand {
-            println!("changes: {:?}", hand.outcomes);
-        }
+    /// Tells what became of the changes; gives how many were acknowledged.
+    pub(crate) fn report(&self) -> u32 {
+        let Some(hand) = &self.hand else { return 0 };
+        println!("changes: {:?}", hand.outcomes);
+        hand.outcomes.get(&Outcome::Done).copied().unwrap_or(0)
     }
 }
 
