@@ -150,6 +150,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S17: a voter that was left behind is given a state that no quorum is known to have made",
     ),
     (
+        "cut-told-by-leaders-only",
+        "S4 L1: a voter that reaches no leader hears of no follower that the log it lacks is cut",
+    ),
+    (
         "cut-and-not-told",
         "L2: nobody tells a voter that the log it lacks is cut",
     ),

@@ -104,6 +104,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
     ("cut-beyond-own-state", &[Way::Mix("behind")]),
     (
+        "cut-told-by-leaders-only",
+        &[story!("voter-behind-reaches-a-follower-only.toml")],
+    ),
+    (
         "heard-life-outranks-in-the-log",
         &[story!("original-asks-after-its-copy-asked.toml")],
     ),

@@ -114,8 +114,9 @@ impl<A: Application> Member<A> {
         }
         let again = match &frame.body {
             // It came by a link as well, and was acknowledged.
+            // So did a newer one, which makes it say nothing.
             Datagram::Beat(beat) => self.ears.get(peer).is_some_and(|h| {
-                (h.incarnation, h.beat.sequence) == (header.incarnation, beat.sequence)
+                h.incarnation == header.incarnation && h.beat.sequence >= beat.sequence
             }),
             // To be passed on: it came by a link, or the host has a session of its own.
             Datagram::Ack(ack) => ack.host != self.me,
@@ -343,6 +344,7 @@ impl<A: Application> Member<A> {
         let Some(replica) = &self.replica else { return };
         let applied = self.state.cluster.applied;
         let epoch = self.state.cluster.epoch;
+        let mut behind = Vec::new();
         for (peer, next) in &mut self.feeds {
             // Beyond our own log there are no entries to read: a voter has to find them elsewhere,
             // since no state is taken by one.
@@ -350,6 +352,10 @@ impl<A: Application> Member<A> {
             let beyond = (replica.decided()..applied).contains(next)
                 && !voter
                 && !planted("follower-keeps-it-to-itself");
+            if voter && *next < replica.first() && !planted("cut-told-by-leaders-only") {
+                // A voter with a log takes no state that is fed to it; one without, whose store failed, does.
+                behind.push(*peer);
+            }
             if *next < replica.first() || beyond {
                 let message = if trusted {
                     whole_state(&self.state)
@@ -386,6 +392,9 @@ impl<A: Application> Member<A> {
                     message,
                 });
             }
+        }
+        for peer in behind {
+            self.tell_cut(self.last_step, peer);
         }
     }
 

@@ -219,13 +219,14 @@ impl<A: Application> Member<A> {
             || matches!(&self.states.agreement, Agreement::Agreed { agree, .. } if agree.contains(&self.me))
     }
 
-    /// Whether the state applied here may be handed to the voter `peer`: a quorum made the same; or
-    /// nothing is known, and without that voter there is no quorum that could tell.
-    pub(super) fn may_hand_over(&self, peer: NodeId) -> bool {
-        let open = |v: &NodeId| *v != peer && self.sessions.contains_key(v);
-        let with = 1 + self.other_voters().iter().filter(|v| open(v)).count();
+    /// Answers whether the state applied here may be handed to a voter that was left behind: a quorum
+    /// made the same; or nothing is known of the others' states, and the log has stood still for so long
+    /// that no comparison will come without that voter.
+    pub(super) fn may_hand_over(&self, now: Time) -> bool {
+        let patience = self.cluster().timing.election * 2;
+        let still = now.since(self.progress.1) >= patience;
         let unknown = matches!(self.states.agreement, Agreement::Unknown);
-        self.state_trusted() || unknown && with < self.cluster().quorum() && !self.left_log()
+        self.state_trusted() || unknown && still && !self.left_log()
     }
 
     /// The voters that this node may follow now; the others have no right state for it.

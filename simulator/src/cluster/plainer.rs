@@ -174,10 +174,13 @@ pub(super) fn simpler(plan: &Plan) -> Vec<Plan> {
 fn fewer_guests(plan: &mut Plan, guests: usize) {
     plan.guests = guests;
     plan.agents.truncate(guests);
+    plan.wants.truncate(guests);
+    plan.priorities.truncate(guests);
 }
 
 fn fewer_hosts(plan: &mut Plan, hosts: usize) {
     plan.hosts = hosts;
+    plan.room.truncate(hosts);
     plan.rates.truncate(hosts);
     plan.watchdogs.truncate(hosts);
     plan.devices.truncate(hosts);

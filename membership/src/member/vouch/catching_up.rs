@@ -200,7 +200,7 @@ impl<A: Application> Member<A> {
         let (mut from, mut state) = (from, None);
         let applied = self.state.cluster.applied;
         if from < replica.first() {
-            if !self.may_hand_over(peer) && !planted("untrusted-state-handed-over") {
+            if !self.may_hand_over(self.last_step) && !planted("untrusted-state-handed-over") {
                 return self.count("state that no quorum is known to have made");
             }
             if applied > replica.decided() {
