@@ -1,4 +1,4 @@
-//! What one entry costs at every node that applies it, and what hashing the state costs, by hosts and
+//! Costs of one entry at every node that applies it, and of hashing the state, by hosts and
 //! guests. `apply HOSTS GUESTS` for one size.
 #![allow(missing_docs)]
 
@@ -94,7 +94,7 @@ fn life(counter: u64) -> Incarnation {
     Incarnation { counter, random: 7 }
 }
 
-/// What a host offers: all the same, or more of one thing and less of the other, so that none is the
+/// Room that a host offers: all the same, or more of one thing and less of the other, so that none is the
 /// largest.
 fn capacity(host: u32, alike: bool) -> Capacity {
     let host = if alike { 0 } else { host };

@@ -1,4 +1,4 @@
-//! What the library promises to the author of a service.
+//! Promises of the library to the author of a service.
 
 mod library_support;
 

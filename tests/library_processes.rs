@@ -43,7 +43,7 @@ fn token(word: &str) -> Token {
     Token(word.parse().expect("a token"))
 }
 
-/// What one member wrote down: messages by token, gaps, and how far it has come.
+/// Notes of one member: messages by token, gaps, and how far it has come.
 #[derive(Default)]
 struct History {
     messages: BTreeMap<Token, String>,

@@ -66,16 +66,16 @@ mod qemu {
         const EACH: Duration = Duration::from_secs(20);
         for _ in 0..TRIES {
             tell(Tell::Reset);
-            let give_up = Instant::now() + EACH;
-            while Instant::now() < give_up {
-                match told.try_recv() {
-                    Ok(Notice::Seen(_, _, Observation::Event(GuestEvent::Rebooted))) => return,
-                    Ok(Notice::Seen(_, _, Observation::Event(event))) => {
-                        println!("told: {event:?}; wanted: Rebooted");
-                    }
-                    Ok(other) => panic!("{other:?} before a reset"),
-                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            let told_now = house.within(EACH, || match told.try_recv() {
+                Ok(Notice::Seen(_, _, Observation::Event(event))) => {
+                    println!("told: {event:?}; wanted: Rebooted");
+                    event == GuestEvent::Rebooted
                 }
+                Ok(other) => panic!("{other:?} before a reset"),
+                Err(_) => false,
+            });
+            if told_now {
+                return;
             }
             tell(Tell::Nothing);
             works(house, driver);

@@ -162,7 +162,7 @@ struct Numbers {
 }
 
 impl Proposals {
-    /// Whether (life, sequence) is new; remembers it. A life counts for nothing more once a later one
+    /// Remembers (life, sequence) and gives whether it is new. A life counts for nothing more once a later one
     /// has spoken that is, or was before, the `admitted` one.
     pub(crate) fn fresh(&mut self, admitted: u64, life: u64, sequence: u64) -> bool {
         let counted = if planted("heard-life-outranks-in-the-log") {

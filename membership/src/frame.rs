@@ -270,7 +270,7 @@ pub enum Stream<C: Command> {
     },
     /// The sender's state is wrong: it wants the receiver's, and then every decided entry.
     Whole,
-    /// What the receiver lacks is cut from the sender's log: it must take over a state.
+    /// Notice that the receiver lacks what is cut from the sender's log: it must take over a state.
     Cut {
         /// The first index that the sender's log still has.
         first: u64,

@@ -116,7 +116,7 @@ impl Reports {
             .is_some_and(|a| a.iter().filter(|(v, a)| over(v, a)).count() >= enough)
     }
 
-    /// Whether a voter's newest report, just now, holds its answer still: one that was reverted, or a
+    /// Says whether a voter's newest report, just now, holds its answer still: one that was reverted, or a
     /// copy that spoke as it, has forgotten what it promised.
     fn still_says(
         &self,
@@ -151,7 +151,7 @@ impl Reports {
         left.get(c.quorum() - 1).copied()
     }
 
-    /// How many entries the durable state of each voter contains, ascending; none of one unheard.
+    /// Entries that the durable state of each voter contains, ascending; none of one unheard.
     pub(crate) fn kept(&self, cluster: &Cluster, me: NodeId, own: u64) -> Vec<(u64, NodeId)> {
         let of = |v: NodeId| {
             if v == me {

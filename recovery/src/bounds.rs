@@ -35,7 +35,7 @@ impl Guests {
         self.bytes_allow(old + RESERVED, spec)
     }
 
-    /// Whether `spec` still fits when so many bytes are given up for it.
+    /// Refuses `spec` if it does not fit when so many bytes are given up for it.
     fn bytes_allow(&self, freed: usize, spec: &GuestSpec) -> Result<(), String> {
         let of = |spec: &GuestSpec| spec.size() + RESERVED;
         let used: usize = self.guests.values().map(|r| of(&r.spec)).sum();

@@ -20,7 +20,7 @@ pub struct Devices {
     pub said: BTreeMap<String, bool>,
 }
 
-/// Why the word of a level is not relied on.
+/// Reason for which the word of a level is not relied on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRelied {
     /// The device said off while its host ran.
@@ -44,7 +44,7 @@ pub enum NotRelied {
         name: String,
         /// The other host.
         other: NodeId,
-        /// What the other host calls it.
+        /// Name of it at the other host.
         twin: String,
     },
 }
@@ -113,7 +113,7 @@ impl Guests {
     /// Whether the word of this level of a host is relied on.
     ///
     /// # Errors
-    /// Which of its devices is not, and why.
+    /// The device that is not, and the reason.
     pub fn relied_on(&self, host: NodeId, level: &Level) -> Result<(), NotRelied> {
         if planted("device-not-tried") {
             return Ok(());

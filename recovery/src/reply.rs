@@ -1,28 +1,28 @@
-//! What a client is told.
+//! Replies to clients.
 
 use quorate_membership::Token;
 use std::fmt;
 
-/// What came of a request.
+/// Outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It is decided and holds.
+    /// Decided, and it holds.
     Done {
         /// Token of the entry; [`Token::NONE`] if nothing needed deciding.
         token: Token,
         /// In words.
         text: String,
     },
-    /// It was refused, for this reason; nothing was changed.
+    /// Refused, for this reason; nothing was changed.
     Refused(String),
-    /// It was never proposed, for this reason; nothing was changed, and nothing will be.
+    /// Never proposed, for this reason; nothing was changed, and nothing will be.
     NotProposed(NotProposed),
-    /// It was proposed, and what became of it was not seen: it may have happened already, may
+    /// Proposed, and what became of it was not seen: it may have happened already, may
     /// still happen, or never.
     Unknown,
 }
 
-/// Why a request was never proposed.
+/// Reason for which a request was never proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotProposed {
     /// No quorum of voters was reached for as long as the client has patience.

@@ -1,19 +1,19 @@
-//! What can go wrong for a member, each kind by its own name.
+//! Errors of a member, each kind by its own name.
 
 use crate::net::{LinkError, SessionError};
 use crate::store::StoreError;
 use std::io;
 
-/// Why a member could not start, or what became of a request.
+/// Reason for which a member could not start, or for which a request came to nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterError {
     /// An option is wrong. Nothing was opened and nothing was changed.
     #[error("{place}: {why}")]
     Options {
-        /// Which one.
+        /// The option.
         place: String,
-        /// What was found, and what is allowed.
+        /// The value found, and the ones allowed.
         why: String,
     },
     /// A link cannot be opened.
@@ -28,9 +28,9 @@ pub enum ClusterError {
     /// The system refused something else.
     #[error("{action}: {source}")]
     System {
-        /// What was tried.
+        /// The call.
         action: String,
-        /// Why it failed.
+        /// Its error.
         source: io::Error,
     },
     /// The cluster does not take this member or this change, and no time changes that.
@@ -46,7 +46,7 @@ pub enum ClusterError {
     /// Too many earlier changes of this member wait: nothing was changed, and nothing will be.
     #[error("nothing was changed: too many earlier changes of this member wait for a decision")]
     Busy,
-    /// It was proposed and no decision was seen: it may have happened, or may still happen.
+    /// Proposed, and no decision was seen: it may have happened, or may still happen.
     #[error("the outcome is unknown: it may have happened, or may still happen")]
     Unknown,
     /// The message is longer than may be published at once: nothing was changed.
@@ -75,7 +75,7 @@ impl ClusterError {
         move |source| ClusterError::System { action, source }
     }
 
-    /// Whether somebody else holds what is needed; it may be a member of this process that is just
+    /// Says whether somebody else holds what is needed; it may be a member of this process that is just
     /// ending.
     pub(super) fn in_use(&self) -> bool {
         match self {

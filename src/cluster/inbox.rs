@@ -17,7 +17,7 @@ pub const KEPT_BYTES: usize = 16 << 20;
 pub struct Message {
     /// Its place in the one order of all messages of this cluster. Tokens rise; they are not dense.
     pub token: Token,
-    /// What was published.
+    /// The bytes published.
     pub bytes: Arc<[u8]>,
 }
 
@@ -31,7 +31,7 @@ pub struct Gap {
     pub upto: Token,
 }
 
-/// What comes out of an [`Inbox`].
+/// Item of an [`Inbox`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// The next message.
@@ -59,7 +59,7 @@ impl Item {
     }
 }
 
-/// What a member keeps for its subscribers.
+/// Messages that a member keeps for its subscribers.
 #[derive(Debug)]
 pub(super) struct Feed {
     kept: Mutex<Kept>,
@@ -79,7 +79,7 @@ struct Kept {
     /// Number of the first item, counted from the beginning.
     first: u64,
     bytes: usize,
-    /// Why nothing more comes.
+    /// Reason for which nothing more comes.
     ended: Option<String>,
 }
 
@@ -161,7 +161,7 @@ impl Feed {
     }
 }
 
-/// What one subscriber receives: every message once, in the order of tokens, and a [`Gap`] in the
+/// Messages for one subscriber: every message once, in the order of tokens, and a [`Gap`] in the
 /// place of those that it does not receive. It keeps no member from ending.
 #[derive(Debug)]
 pub struct Inbox {

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 /// Facts of its own that may wait for the loop.
 const FACTS: usize = 64;
 
-/// Where a member keeps what it must not forget.
+/// Place where a member keeps what it must not forget.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     /// In this directory.
@@ -38,7 +38,7 @@ pub(super) enum Place {
     Memory,
 }
 
-/// What a life starts from.
+/// Start of a life.
 struct Begun {
     store: Option<Store>,
     id: StoreId,
@@ -129,7 +129,7 @@ fn right_store(options: &Options, dir: &Path, found: &NodeIdentity) -> Result<()
     Ok(())
 }
 
-/// What the cluster was founded with stands, whatever a member is given later.
+/// Checks options against the founding: what that says stands, whatever a member is given later.
 fn right_cluster(options: &Options, founding: &Founding) -> Result<(), ClusterError> {
     let voters: BTreeSet<u32> = options.voters.iter().copied().collect();
     let founded: BTreeSet<u32> = founding.voters.iter().map(|(n, _)| n.0).collect();
@@ -144,12 +144,12 @@ fn right_cluster(options: &Options, founding: &Founding) -> Result<(), ClusterEr
     Ok(())
 }
 
-/// What a handshake keeps: first of all nothing that is not this member's cluster.
+/// Rules of a handshake: first of all nothing that is not this member's cluster.
 struct Keeping<'a> {
     options: &'a Options,
     home: Option<Home<'a>>,
     founding: Option<Founding>,
-    /// What went wrong here, before it became words.
+    /// Error that came up here, before it became words.
     wrong: Option<ClusterError>,
 }
 
@@ -329,7 +329,7 @@ pub(super) async fn begin(
     })
 }
 
-/// What the node starts from: it runs no guests, so nothing has to end them.
+/// Set-up of the node: it runs no guests, so nothing has to end them.
 fn setup(options: &Options, begun: &Begun, image: Image<Command>, links: &Links) -> Setup {
     Setup {
         image,

@@ -125,7 +125,7 @@ impl<P> fmt::Debug for Cluster<P> {
     }
 }
 
-/// What the member's own thread writes to.
+/// Outlets that the member's own thread writes to.
 #[derive(Debug)]
 struct Outlets {
     views: watch::Sender<View>,
@@ -136,7 +136,7 @@ struct Outlets {
     joining: Mutex<Joining>,
 }
 
-/// Who waits for the member to belong to a cluster.
+/// Caller that waits for the member to belong to a cluster.
 #[derive(Debug)]
 struct Joining {
     waits: Option<oneshot::Sender<Result<ClusterId, ClusterError>>>,
@@ -267,7 +267,7 @@ impl<P> Cluster<P> {
         self.id
     }
 
-    /// This member's number.
+    /// Number of this member.
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.node
@@ -290,7 +290,7 @@ impl<P> Cluster<P> {
             .map(|(term, _)| term)
     }
 
-    /// What happens from now on, in words. One that falls 1,024 behind loses the oldest, and is told
+    /// Events from now on, in words. One that falls 1,024 behind loses the oldest, and is told
     /// how many.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {

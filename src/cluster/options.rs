@@ -1,4 +1,4 @@
-//! How a member takes part, and what is wrong with it before anything is opened.
+//! Options of a member, checked before anything is opened.
 
 use super::ClusterError;
 use crate::net::{ClusterKey, LinkConfig, LinkKind};
@@ -13,10 +13,10 @@ const VOTERS: RangeInclusive<usize> = 3..=7;
 /// The longest name.
 const NAME: usize = 64;
 
-/// How a member takes part.
+/// Options of a member.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// This member's number, its own in the cluster, from 1. It belongs to one store for ever: a
+    /// Number of this member, its own in the cluster, from 1. It belongs to one store for ever: a
     /// member whose store is gone, or that keeps none, comes back under another number.
     pub node: u32,
     /// Its name for people, its own in the cluster as well: 1 to 64 of `a-z A-Z 0-9 . _ -`.
@@ -28,9 +28,9 @@ pub struct Options {
     pub voters: Vec<u32>,
     /// The networks between the members.
     pub links: Vec<LinkConfig>,
-    /// Where this member accepts sessions.
+    /// Address at which this member accepts sessions.
     pub listen: SocketAddr,
-    /// Where the voters accept sessions; every other voter must be among them.
+    /// Addresses at which the voters accept sessions; every other voter must be among them.
     pub sessions: BTreeMap<u32, SocketAddr>,
     /// The timing, the same at every member.
     pub timing: Timing,
@@ -38,12 +38,12 @@ pub struct Options {
     /// [`Token::NONE`] if there was none. A cluster that is founded anew begins above what any of its
     /// first voters names here.
     pub above: Token,
-    /// How long joining may take; a minute is a good choice where members are started together.
+    /// Longest that joining may take; a minute is a good choice where members are started together.
     pub patience: Duration,
 }
 
 impl Options {
-    /// Whether they can be used. Joining asks this first.
+    /// Checks whether they can be used. Joining does this first.
     ///
     /// # Errors
     /// [`ClusterError::Options`]: the first fault, with its place, what was found and what is allowed.

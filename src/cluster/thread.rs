@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long an address or a store that is in use is waited for: a member of this process that is
+/// Longest wait for an address or a store that is in use: a member of this process that is
 /// just ending may hold it.
 const RELEASE: Duration = Duration::from_secs(3);
 /// Time between two looks.

@@ -13,12 +13,12 @@ pub(crate) struct Ask {
     pub(crate) reply: Option<oneshot::Sender<Reply>>,
 }
 
-/// Who waits for a reply. One that is dropped was not seen: the request may have been proposed.
+/// Caller that waits for a reply. One that is dropped was not seen: the request may have been proposed.
 #[derive(Debug)]
 pub(super) enum Asker {
     /// A client of the API.
     Api(oneshot::Sender<ApiAnswer>),
-    /// This very process.
+    /// Caller in this very process.
     Own(oneshot::Sender<Reply>),
 }
 

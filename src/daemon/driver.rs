@@ -92,7 +92,7 @@ pub(crate) enum Seen<'a> {
     Event(&'a Event),
     /// Bytes published into the log.
     Published(Token, Vec<u8>),
-    /// What was published after one token, up to another, is never shown.
+    /// Notes that what was published after one token, up to another, is never shown.
     Skipped { after: Token, upto: Token },
 }
 

@@ -170,12 +170,12 @@ pub(crate) struct Greeting {
     pub(crate) words: Words,
 }
 
-/// What is to be done about waiting, in the words of whoever waits.
+/// Advice about waiting, in the words of whoever waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Words {
-    /// What to do at those that are waited for.
+    /// Advice for those that are waited for.
     pub(crate) there: &'static str,
-    /// What to do when the patience is over.
+    /// Advice when the patience is over.
     pub(crate) then: &'static str,
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn sessions(config: &Config) -> BTreeMap<NodeId, Endpoint> {
 }
 
 impl Driver {
-    /// What an operator should know of this host's part of the network.
+    /// Remarks on this host's part of the network, for an operator.
     pub(super) fn remarks(&self) -> Vec<String> {
         let mut out: Vec<String> = self.alarms.standing().map(str::to_owned).collect();
         let closed = self.links.not_open();

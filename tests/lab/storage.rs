@@ -172,7 +172,7 @@ fn mount(lab: &Lab<'_>, host: &str, directory: &Path, how: &[&str]) -> Result<()
     })
 }
 
-/// Whether a task of a program there waits in the kernel where no signal reaches it.
+/// Looks whether a task of a program there waits in the kernel where no signal reaches it.
 fn stuck(lab: &Lab<'_>, host: &str, called: &str) -> Result<bool, String> {
     for pid in lab.site.processes(host, called)? {
         let tasks = fs::read_dir(format!("/proc/{pid}/task"));

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long anything may take that is waited for.
+/// Longest that anything may take that is waited for.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A site: addresses, a key and directories for members 1 to `n`, of which the first three vote.

@@ -336,12 +336,20 @@ impl House {
     }
 
     /// Waits for something that must come.
-    pub fn until(&self, what: &str, mut there: impl FnMut() -> bool) {
-        let give_up = Instant::now() + PATIENCE;
+    pub fn until(&self, what: &str, there: impl FnMut() -> bool) {
+        assert!(self.within(PATIENCE, there), "not in time: {what}");
+    }
+
+    /// Waits for something that may come within so long; gives whether it did.
+    pub fn within(&self, most: Duration, mut there: impl FnMut() -> bool) -> bool {
+        let give_up = Instant::now() + most;
         while !there() {
-            assert!(Instant::now() < give_up, "not in time: {what}");
+            if Instant::now() >= give_up {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
+        true
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-/// Whether the round is over.
+/// End of a round, once it is set.
 #[derive(Debug, Default)]
 pub(crate) struct Over {
     over: Mutex<bool>,

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub const LOG_LIMIT: u64 = 8 << 20;
 /// A state is written at the latest after so many parts of the limit, and so much is cut at once.
 const PARTS: u64 = 4;
-/// What grows for one voter is told so often.
+/// Pause between two alerts that the log grows for one voter.
 const TOLD: Duration = Duration::from_secs(600);
 
 /// Entries contained in the state that was written last, that is on its way (with its batch, once that
@@ -119,7 +119,7 @@ impl<A: Application> Member<A> {
         self.output.push(Output::Alert { node, text });
     }
 
-    /// What the voter `peer` lacks is cut here: tells it.
+    /// Tells the voter `peer` that what it lacks is cut here.
     pub(super) fn tell_cut(&mut self, now: Time, peer: NodeId) {
         let pause = self.cluster().timing.election;
         if planted("cut-and-not-told") || !self.cool(now, kind::CUT, peer.0.into(), pause) {

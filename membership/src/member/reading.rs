@@ -56,7 +56,8 @@ impl<A: Application> Member<A> {
         self.state.cluster.admitted(self.me, self.incarnation)
     }
 
-    /// Why this incarnation will never be admitted, as applied here; `None` if it is, or may still be.
+    /// Reason for which this incarnation will never be admitted, as applied here; `None` if it is, or
+    /// may still be.
     #[must_use]
     pub fn refused_for_good(&self) -> Option<String> {
         if self.admitted() {

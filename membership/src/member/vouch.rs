@@ -28,7 +28,7 @@ pub(super) struct Vouching<C> {
     alone: Unvouched,
     /// Why it is known to have been newer.
     newer: Option<String>,
-    /// How it stood before it was left behind by the log of this voter, which has cut it; it seeks
+    /// Standing before it was left behind by the log of this voter, which has cut it; it seeks
     /// until it has taken over that one's state.
     cut: Option<(Standing, NodeId)>,
     /// Votes only when vouched for.
@@ -80,7 +80,7 @@ impl<C: Clone> Vouching<C> {
         }
     }
 
-    /// What this voter lacks is cut from another's log: it is about to take over a state, in whatever
+    /// Notes that what this voter lacks is cut from another's log: it takes over a state, in whatever
     /// standing it has.
     pub(super) fn left_behind(&mut self, standing: Standing, by: NodeId) {
         (self.cut, self.standing) = (Some((standing, by)), Standing::Seeking);
@@ -88,7 +88,7 @@ impl<C: Clone> Vouching<C> {
         self.fetched = None;
     }
 
-    /// Whether the store may lack what it once held.
+    /// Doubt in the store: it may lack what it once held.
     fn doubted(&self) -> bool {
         let standing = self.cut.map_or(self.standing, |(before, _)| before);
         standing != Standing::Vouched

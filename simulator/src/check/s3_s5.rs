@@ -33,7 +33,7 @@ struct BeatSent {
 }
 
 impl BeatSent {
-    /// Whether a quorum among the voters `of` acknowledged it, of which none says that another's life
+    /// Says whether a quorum among the voters `of` acknowledged it, of which none says that another's life
     /// counts no more. A message may be lost, so any part of them may be what a host knows.
     fn granted(&self, of: u32, quorum: u32) -> bool {
         let by = self.by & of;

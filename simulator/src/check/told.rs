@@ -5,7 +5,7 @@ use super::{HostName, Violation};
 use quorate_membership::Token;
 use std::collections::BTreeSet;
 
-/// What each node told since its start.
+/// Messages that each node told since its start.
 #[derive(Debug)]
 pub struct Told {
     /// Everything up to here was told, or named as skipped.

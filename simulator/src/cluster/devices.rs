@@ -33,7 +33,7 @@ pub(super) struct Fence {
 
 /// How long a simulated fence level may take.
 const LIMIT: Duration = Duration::from_secs(3);
-/// When a tardy device acts.
+/// Delay after which a tardy device acts.
 const TARDY: Duration = Duration::from_secs(20);
 
 pub(super) fn outlet(host: usize) -> String {

@@ -30,9 +30,9 @@ pub enum DeviceMode {
     Pair,
     /// The same, and an outlet that was switched off alone is on again after a moment.
     Returns,
-    /// It never answers an off, and acts on it long after its limit.
+    /// Never answers an off, and acts on it long after its limit.
     Tardy,
-    /// Its cable leads to the next host: it cuts that one, and reads its state.
+    /// Cuts the next host, to which its cable leads, and reads its state.
     Wrong,
 }
 

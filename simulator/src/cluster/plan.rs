@@ -186,7 +186,7 @@ pub enum Expected {
 }
 
 impl Plan {
-    /// What a guest needs of its host.
+    /// Needs of a guest.
     #[must_use]
     pub fn needs(&self, guest: usize) -> Needs {
         Needs {

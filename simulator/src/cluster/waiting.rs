@@ -162,14 +162,14 @@ impl<N: SimNode> Sim<N> {
         !armed || hung && h.procs.iter().any(|p| p.writing)
     }
 
-    /// Whether guests may be given to a host.
+    /// Says whether guests may be given to a host.
     fn member(&self, host: usize) -> bool {
         let record = self.audit.hosts.get(&nodes::id(host));
         !self.hosts[host].profile.witness
             && record.is_some_and(|r| r.armed && !r.away && r.revoke.is_none() && !r.proved)
     }
 
-    /// Whether a host has room for a guest beside those that belong to it.
+    /// Says whether a host has room for a guest beside those that belong to it.
     fn has_room(&self, host: usize, guest: GuestId) -> bool {
         let wants = |guest: GuestId| {
             let known = self.index_of(guest);

@@ -45,7 +45,7 @@ impl<C: Command> Replica<C> {
         self.mirror.lock().bytes_from(from)
     }
 
-    /// What a voter that was left behind takes over: the log that was fetched, or behind its state
+    /// Log that a voter that was left behind takes over: the one that was fetched, or behind its state
     /// the own one if that is newer. None if the own one is newer and does not reach so far, which no
     /// honest log of another brings about.
     #[must_use]

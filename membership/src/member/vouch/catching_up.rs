@@ -30,7 +30,7 @@ pub(super) struct Fetched<C> {
 }
 
 impl<C> Fetched<C> {
-    /// What its sender claims, its log, and the state before that.
+    /// Claim of its sender, the log, and the state before that.
     fn log(self) -> Option<(Claim, NewerLog<C>, Option<Vec<u8>>)> {
         let claim = self.claim?;
         let log = NewerLog {
