@@ -150,6 +150,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S17: a voter that was left behind is given a state that no quorum is known to have made",
     ),
     (
+        "compared-in-memory-only",
+        "L2: a voter that seeks forgets over a start with whom it compared its store, and takes it for set back",
+    ),
+    (
         "cut-told-by-leaders-only",
         "S4 L1: a voter that reaches no leader hears of no follower that the log it lacks is cut",
     ),

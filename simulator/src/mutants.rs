@@ -104,6 +104,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("set-back-by-counter-only", &[Way::Mix("setbacks")]),
     ("cut-beyond-own-state", &[Way::Mix("behind")]),
     (
+        "compared-in-memory-only",
+        &[story!("starts-twice-before-it-is-vouched-for.toml")],
+    ),
+    (
         "cut-told-by-leaders-only",
         &[story!("voter-behind-reaches-a-follower-only.toml")],
     ),

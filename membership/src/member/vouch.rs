@@ -26,6 +26,8 @@ pub(super) struct Vouching<C> {
     /// What the store held when the voter first stood alone with it, and whose memory of it was
     /// compared with that.
     alone: Unvouched,
+    /// The store holds that.
+    alone_kept: bool,
     /// Why it is known to have been newer.
     newer: Option<String>,
     /// Standing before it was left behind by the log of this voter, which has cut it; it seeks
@@ -66,6 +68,7 @@ impl<C: Clone> Vouching<C> {
                 held: own,
                 compared: BTreeSet::new(),
             }),
+            alone_kept: image.unvouched.is_some(),
             newer,
             cut: None,
             waits: freshness.waits,
@@ -265,13 +268,17 @@ impl<A: Application> Member<A> {
 
     fn compared(&mut self, peer: NodeId) {
         self.vouching.alone.compared.insert(peer);
-        if self.vouching.standing != Standing::Unvouched {
-            return;
+        let votes = self.vouching.standing == Standing::Unvouched;
+        // From here on that voter hears what is held now, so the next start must not compare it again
+        // with what was held then.
+        if self.vouching.alone_kept && (votes || !planted("compared-in-memory-only")) {
+            let alone = self.vouching.alone.clone();
+            self.output
+                .push(Output::Write(Write::Unvouched(Some(alone))));
         }
-        let alone = self.vouching.alone.clone();
-        self.output
-            .push(Output::Write(Write::Unvouched(Some(alone))));
-        if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica) {
+        if votes
+            && let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica)
+        {
             replica.session_up(slot);
         }
     }
@@ -388,6 +395,7 @@ impl<A: Application> Member<A> {
                 text: text.to_owned(),
             });
         }
+        self.vouching.alone_kept = held.is_some();
         self.output.push(Output::Write(Write::Unvouched(held)));
         for peer in self.other_voters() {
             if self.sessions.contains_key(&peer) {
