@@ -154,6 +154,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L2: a voter that seeks forgets over a start with whom it compared its store, and takes it for set back",
     ),
     (
+        "vouched-for-leads-no-more",
+        "L2: a leader that voted unvouched drops its lead when it is vouched for, though it learns nothing",
+    ),
+    (
         "cut-told-by-leaders-only",
         "S4 L1: a voter that reaches no leader hears of no follower that the log it lacks is cut",
     ),

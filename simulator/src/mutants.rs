@@ -108,6 +108,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("starts-twice-before-it-is-vouched-for.toml")],
     ),
     (
+        "vouched-for-leads-no-more",
+        &[story!("leader-is-vouched-for-at-last.toml")],
+    ),
+    (
         "cut-told-by-leaders-only",
         &[story!("voter-behind-reaches-a-follower-only.toml")],
     ),

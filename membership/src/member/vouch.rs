@@ -363,10 +363,9 @@ impl<A: Application> Member<A> {
             // Every other voter has been asked, and nobody ever heard more of this one.
             Standing::Unvouched if all => self.stand(now, Standing::Vouched),
             Standing::Unvouched if enough => {
-                if let Some(replica) = &mut self.replica {
-                    replica.hold();
+                if planted("vouched-for-leads-no-more") {
+                    self.seek();
                 }
-                self.vouching.standing = Standing::Seeking;
                 self.catch_up(now, Standing::Vouched);
             }
             Standing::Unvouched => {}

@@ -63,6 +63,7 @@ impl<A: Application> Member<A> {
             })
         };
         if lacks && !self.vouching.fetched.as_ref().is_some_and(done) {
+            self.seek();
             return self.fetch(now, decided, best);
         }
         let mut promise = own.promise;
@@ -120,6 +121,14 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// Votes no more, for the others hold a log that this voter may have forgotten.
+    pub(super) fn seek(&mut self) {
+        if let Some(replica) = &mut self.replica {
+            replica.hold();
+        }
+        self.vouching.standing = Standing::Seeking;
+    }
+
     /// Takes over the state before entry `from`; gives whether it could be.
     fn take_state_before(&mut self, now: Time, from: u64, state: Option<Vec<u8>>) -> bool {
         let Some(bytes) = state else { return true };
@@ -146,9 +155,15 @@ impl<A: Application> Member<A> {
         let Some(replica) = &mut self.replica else {
             return false;
         };
+        // One that voted unvouched and learns nothing goes on: made anew, it would lead no more.
+        let learns = log.is_some() || promise != replica.claim().promise;
+        if !learns && !replica.held() {
+            return true;
+        }
         if let Err(why) = replica.adopt(promise, log) {
             // Not ours to repair: it goes on without a vote.
             self.vouching.newer = Some(why);
+            self.seek();
             return false;
         }
         for peer in self.sessions.keys() {
