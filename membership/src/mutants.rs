@@ -158,6 +158,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L2: a leader that voted unvouched drops its lead when it is vouched for, though it learns nothing",
     ),
     (
+        "state-handed-on-only-once-compared",
+        "L2: a leader hands no state to voters behind it before they have compared theirs with it, which they cannot",
+    ),
+    (
         "cut-told-by-leaders-only",
         "S4 L1: a voter that reaches no leader hears of no follower that the log it lacks is cut",
     ),

@@ -112,6 +112,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("leader-is-vouched-for-at-last.toml")],
     ),
     (
+        "state-handed-on-only-once-compared",
+        &[story!("leads-by-a-state-that-nobody-compared.toml")],
+    ),
+    (
         "cut-told-by-leaders-only",
         &[story!("voter-behind-reaches-a-follower-only.toml")],
     ),

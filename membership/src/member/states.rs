@@ -220,13 +220,20 @@ impl<A: Application> Member<A> {
     }
 
     /// Answers whether the state applied here may be handed to a voter that was left behind: a quorum
-    /// made the same; or nothing is known of the others' states, and the log has stood still for so long
-    /// that no comparison will come without that voter.
+    /// made the same; or nobody compared it with theirs, and the log has stood still for so long that no
+    /// comparison will come without that voter.
     pub(super) fn may_hand_over(&self, now: Time) -> bool {
         let patience = self.cluster().timing.election * 2;
         let still = now.since(self.progress.1) >= patience;
-        let unknown = matches!(self.states.agreement, Agreement::Unknown);
-        self.state_trusted() || unknown && still && !self.left_log()
+        let uncompared = match &self.states.agreement {
+            Agreement::Unknown => true,
+            // It took its state over behind the entry after which they compared theirs.
+            Agreement::Agreed { differ, .. } => {
+                !differ.contains(&self.me) && !planted("state-handed-on-only-once-compared")
+            }
+            Agreement::Divided { .. } => false,
+        };
+        self.state_trusted() || uncompared && still && !self.left_log()
     }
 
     /// The voters that this node may follow now; the others have no right state for it.

@@ -4,16 +4,17 @@
 //! relay and on from it) for each voter it was relayed to. Nobody else says anything about it, however
 //! many nodes overhear it on a multicast link.
 //!
-//! Twice as much is allowed, for a voter that starts anew and hears an old beat again.
+//! A voter that hears a beat both by datagram and by session answers both; one that starts anew and hears
+//! it again answers it again.
 //!
 //! N3. On a session nobody answers answers: what one node sends another in a second is bounded.
 
 use super::{At, HostName, Violation};
 use crate::world::SECOND;
 use quorate_membership::frame::Datagram;
-use quorate_membership::{NodeId, codec};
+use quorate_membership::{NodeId, Slot, codec};
 use quorate_recovery::contract::NodeFrame;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Beats that are remembered; acknowledgements of older ones are not counted.
 const REMEMBERED: usize = 512;
@@ -25,9 +26,11 @@ const MESSAGES: u32 = 2_000;
 const FOR_A_REQUEST: u32 = 20;
 
 /// What was sent about one beat.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Cost {
     acknowledgements: usize,
+    /// Voters that answered, each with its life.
+    by: BTreeSet<(Slot, u64)>,
     /// Voters that a relay was addressed to.
     relayed_to: usize,
 }
@@ -128,7 +131,9 @@ impl Traffic {
                     return Ok(());
                 };
                 cost.acknowledgements += 1;
-                let most = 2 * (self.voters + 2 * cost.relayed_to);
+                cost.by.insert((ack.slot, ack.life));
+                let voters = self.voters.max(cost.by.len());
+                let most = 2 * (voters + 2 * cost.relayed_to);
                 if cost.acknowledgements > most {
                     let what = format!(
                         "beat {} of {} is answered too often",
@@ -140,8 +145,8 @@ impl Traffic {
                         At(now)
                     );
                     let may = format!(
-                        "{} voters and {} relays may send {most} at most",
-                        self.voters, cost.relayed_to
+                        "{voters} lives of voters and {} relays may send {most} at most",
+                        cost.relayed_to
                     );
                     return Err(Violation::new("N1", now, what, [sent, may]));
                 }
@@ -185,10 +190,8 @@ mod tests {
         traffic.streams(SECOND, 0, 1).expect("the next second");
     }
 
-    #[test]
-    fn answers_to_answers_are_too_many() {
-        let mut traffic = Traffic::new(3);
-        let beat = Beat {
+    fn beat() -> Datagram<quorate_recovery::command::GuestStatus> {
+        Datagram::Beat(Beat {
             sequence: 7,
             hello: None,
             lease_left: Duration::ZERO,
@@ -200,17 +203,40 @@ mod tests {
             hears: 3,
             applied: 0,
             status: Default::default(),
-        };
-        let ack = Ack {
+        })
+    }
+
+    fn ack(slot: u8, life: u64) -> Ack {
+        Ack {
             host: NodeId(4),
             incarnation: Incarnation::default(),
             sequence: 7,
-            slot: Slot(1),
+            slot: Slot(slot),
             epoch: Epoch(1),
-            life: 1,
+            life,
             lives: Vec::new(),
-        };
-        traffic.sends(1, &frame(Datagram::Beat(beat))).expect("one");
+        }
+    }
+
+    #[test]
+    fn a_voter_that_starts_anew_may_answer_again() {
+        let mut traffic = Traffic::new(3);
+        traffic.sends(1, &frame(beat())).expect("one");
+        for (slot, life) in [(1, 1), (2, 1), (3, 1), (1, 2)] {
+            for _ in 0..2 {
+                let sent = traffic.sends(2, &frame(Datagram::Ack(ack(slot, life))));
+                sent.expect("each life, twice");
+            }
+        }
+        let broken = traffic.sends(3, &frame(Datagram::Ack(ack(2, 1))));
+        assert_eq!(broken.expect_err("too many").property, "N1");
+    }
+
+    #[test]
+    fn answers_to_answers_are_too_many() {
+        let mut traffic = Traffic::new(3);
+        let ack = ack(1, 1);
+        traffic.sends(1, &frame(beat())).expect("one");
         for _ in 0..6 {
             let sent = traffic.sends(2, &frame(Datagram::Ack(ack.clone())));
             sent.expect("three voters, twice");

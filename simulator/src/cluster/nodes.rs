@@ -187,6 +187,8 @@ impl<N: SimNode> Sim<N> {
         self.hold(acted);
         self.draw_acting(host, None);
         let kept = self.world.crash(host);
+        // Its driver ends with it, and with that every order on its way.
+        self.hosts[host].act_at.clear();
         // What was not kept may have been read as decided by nobody: compare again from disk.
         for writes in kept {
             self.write(host, writes);
