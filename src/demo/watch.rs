@@ -18,6 +18,9 @@ pub struct Status {
     /// Seconds left of the node's own lease.
     #[serde(default)]
     pub lease_left: f64,
+    /// What an operator should know.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     pub view: View,
 }
 
@@ -34,6 +37,9 @@ pub struct View {
 pub struct Member {
     pub name: String,
     pub state: String,
+    /// Why it is in that state, if it is no member.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// What is known of its fence devices.
     #[serde(default)]
     pub devices: Vec<Device>,
@@ -43,6 +49,14 @@ pub struct Member {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Device {
     pub said: String,
+}
+
+impl Member {
+    /// Whether the reason of its state contains these words.
+    #[must_use]
+    pub fn says(&self, words: &str) -> bool {
+        self.reason.as_ref().is_some_and(|why| why.contains(words))
+    }
 }
 
 impl Status {

@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 15] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -83,6 +83,12 @@ pub const CASES: [Case; 14] = [
         text: "a program whose memory map is locked, on a host whose lease ends",
         fresh: true,
         play: super::storage::stranger,
+    },
+    Case {
+        name: "guardian",
+        text: "a guardian is killed, with its daemon too, then stands still as its host is cut off",
+        fresh: true,
+        play: super::guardian::play,
     },
     Case {
         name: "snapshot",
@@ -443,7 +449,10 @@ pub(super) fn fail_over(
             Err(missing.join("; "))
         }
     })?;
-    lab.host_event("suspect", victim)?;
+    let judged = |e: &Event| e.kind == "verdict" && e.host.as_deref() == Some(victim);
+    lab.event(&format!("the verdict on {victim}"), victim, judged)?;
+    // A quorum's reports may be there before any node finds it silent for long enough itself.
+    lab.noted("suspect", victim);
     lab.host_event("verdict", victim)?;
     if fenced {
         lab.host_event("fence", victim)?;

@@ -418,6 +418,16 @@ impl<'a> Lab<'a> {
         Ok(at)
     }
 
+    /// Notes the first event of a kind about a host as a step, if a node told of one.
+    pub fn noted(&mut self, kind: &str, host: &str) {
+        let about = |e: &Event| e.kind == kind && e.host.as_deref() == Some(host);
+        let told = self.events.iter().filter(|(node, _)| *node != host);
+        let told = told.filter_map(|(_, source)| source.first(self.began, about));
+        if let Some((at, event)) = told.min_by_key(|(at, _)| *at) {
+            self.step(kind, at, &event.text);
+        }
+    }
+
     /// Waits until every attempt at the power of a host that began since the mark has ended.
     pub fn attempts_ended(&self, host: &str) -> Result<(), DemoError> {
         self.wait(&format!("the attempts at {host}'s power to end"), || {

@@ -11,6 +11,7 @@ mod cases;
 mod disk;
 mod domain;
 mod group;
+mod guardian;
 mod holds;
 mod image;
 mod images;
