@@ -7,7 +7,7 @@ help:
 	@echo "make demo    four hosts and a witness on this machine; no root, no hypervisor"
 	@echo "make test    everything that must hold"
 	@echo "make lab     the same with libvirt, QEMU and IPMI (root, Debian 12; CASE=name for one, NUMBERS=1)"
-	@echo "make soak    real daemons under faults for as long as you say (SECONDS=600 SEED=1 GUESTS=12)"
+	@echo "make soak    real daemons under faults for as long as you say (SECONDS=600 SEED=1 GUESTS=8 [LIBVIRT=1])"
 	@echo "make bench   how fast the harness is, what an entry costs, how soon a host is empty (root)"
 	@echo "make fuzz    the decoders under a fuzzer (comes with a later part)"
 
@@ -30,11 +30,12 @@ test: setup
 lab:
 	@scripts/lab.sh $(if $(NUMBERS),numbers) $(CASE) $(if $(JSON),--json)
 
-# SECONDS=7200 SEED=1 GUESTS=8: how long at least, which faults, how many guests.
+# SECONDS=7200 SEED=1 GUESTS=8: how long at least, which faults, how many guests. LIBVIRT=1 plays it
+# with libvirt and QEMU on the hosts of the lab.
 soak: setup
-	@QUORATE_SOAK_SECONDS=$(or $(SECONDS),600) QUORATE_SOAK_SEED=$(or $(SEED),1) \
-	QUORATE_SOAK_GUESTS=$(or $(GUESTS),8) \
-	cargo test --quiet --profile hunt --test soak -- --nocapture
+	@export QUORATE_SOAK_SECONDS=$(or $(SECONDS),600) QUORATE_SOAK_SEED=$(or $(SEED),1) \
+	QUORATE_SOAK_GUESTS=$(or $(GUESTS),8); \
+	$(if $(LIBVIRT),scripts/lab.sh soak,cargo test --quiet --profile hunt --test soak -- --nocapture)
 
 bench: setup
 	@cargo build --quiet --profile hunt --package quorate-simulator

@@ -72,6 +72,7 @@ impl Status {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Guest {
     pub name: String,
+    pub wanted: String,
     pub state: String,
     pub host: Option<String>,
 }

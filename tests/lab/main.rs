@@ -5,6 +5,9 @@
 //! run here. As a test program it lists no tests: `scripts/test.sh` runs it as a step of its own.
 #![allow(unreachable_pub, missing_docs)]
 
+#[path = "../soak/dice.rs"]
+mod dice;
+
 mod bmc;
 mod by_hand;
 mod cases;
@@ -23,6 +26,7 @@ mod numbers;
 mod report;
 mod resources;
 mod site;
+mod soak;
 mod storage;
 mod tools;
 
@@ -111,7 +115,10 @@ fn choose(names: &[String]) -> Result<Vec<&'static cases::Case>, String> {
     if names.is_empty() {
         return Ok(cases::CASES.iter().collect());
     }
-    let all = || cases::CASES.iter().chain(&numbers::NUMBERS);
+    let all = || {
+        let cases = cases::CASES.iter();
+        cases.chain(&numbers::NUMBERS).chain(&soak::SOAK)
+    };
     let mut chosen = Vec::new();
     for name in names {
         let found: Vec<&cases::Case> = match name.as_str() {

@@ -1,8 +1,8 @@
 //! A client that adds, stops, starts and removes guests, and keeps account of what it was told.
 
 use crate::common::{PROGRAM, ended_within};
+use crate::dice::Dice;
 use crate::ledger::{Ledger, Stand};
-use crate::nemesis::Dice;
 use quorate::demo::site::Site;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

@@ -13,6 +13,7 @@
 mod common;
 
 mod client;
+mod dice;
 mod faults;
 mod ledger;
 mod nemesis;
@@ -21,6 +22,7 @@ mod records;
 
 use client::Client;
 use common::Lab;
+use dice::setting;
 use ledger::Ledger;
 use nemesis::Nemesis;
 use records::Records;
@@ -30,15 +32,6 @@ use std::time::{Duration, Instant};
 const NODES: [&str; 5] = ["h1", "h2", "h3", "h4", "w"];
 /// A cluster that is whole again has everything back within this.
 const BACK: Duration = Duration::from_secs(60);
-
-/// A number that the caller may choose.
-fn setting(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else {
-        return default;
-    };
-    text.parse()
-        .unwrap_or_else(|_| panic!("{name} is {text:?}: a whole number is wanted"))
-}
 
 #[test]
 fn nothing_runs_twice_and_nothing_acknowledged_is_lost_whatever_fails() {

@@ -1,6 +1,7 @@
 //! Draws faults, one at a time for each host, and mends all of them before a look.
 
 use crate::common::{Lab, PATIENCE};
+use crate::dice::Dice;
 use crate::faults::{self, Drawn, Fault, WEIGHTS};
 use crate::over::Over;
 use quorate::demo::site::Site;
@@ -10,39 +11,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Numbers that a seed draws (splitmix64, Steele, Lea and Flood 2014).
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which is not zero.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.draw() % bound as u64).expect("below a usize")
-    }
-
-    /// How far the clocks of the next boot are ahead, in seconds: the kernel's own, or up to ten
-    /// years, so that no time of one boot says anything in another.
-    fn clock(&mut self) -> u64 {
-        match self.below(3) {
-            0 => 0,
-            _ => self.draw() % 315_000_000,
-        }
-    }
-
-    /// A time between two bounds in milliseconds.
-    pub(crate) fn between(&mut self, from_ms: u64, to_ms: u64) -> Duration {
-        Duration::from_millis(from_ms + self.draw() % (to_ms - from_ms))
+/// How far the clocks of the next boot are ahead, in seconds: the kernel's own, or up to ten years,
+/// so that no time of one boot says anything in another.
+fn clock(dice: &mut Dice) -> u64 {
+    match dice.below(3) {
+        0 => 0,
+        _ => dice.draw() % 315_000_000,
     }
 }
 
@@ -117,7 +91,7 @@ impl Nemesis {
             host: nodes[host].clone(),
             other: nodes[other].clone(),
             length: Duration::from_millis(LENGTHS_MS[self.dice.below(LENGTHS_MS.len())]),
-            clock: self.dice.clock(),
+            clock: clock(&mut self.dice),
         };
         let now = Instant::now();
         self.busy
@@ -162,7 +136,7 @@ impl Nemesis {
     /// Gives power to hosts that lost it to a fence device or reset themselves so long ago.
     fn switch_on(&mut self, since: Duration) {
         let now = Instant::now();
-        let clock = self.dice.clock();
+        let clock = clock(&mut self.dice);
         for name in self.site.nodes() {
             let under_way = self.busy.get(name);
             let cut = under_way.is_some_and(|b| b.fault == Fault::Power && !b.thread.is_finished());
@@ -221,7 +195,7 @@ impl Nemesis {
         self.set_back += 1;
         let at = self.begun.elapsed().as_secs_f64();
         println!("{at:7.1} the store of {name} is set back");
-        let clock = self.dice.clock();
+        let clock = clock(&mut self.dice);
         faults::power_on(&self.site, &name, clock).expect("power");
         let back = lab.within("it to be back", PATIENCE, || {
             // The life before was lost and may be fenced still, which cuts this boot.
