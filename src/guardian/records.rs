@@ -50,6 +50,8 @@ pub const MARK_DIR: &str = "QUORATE_RUN_DIR";
 pub const MARK_GUEST: &str = "QUORATE_GUEST";
 /// Set in the environment of every guest process: its epoch, 16 hexadecimal digits.
 pub const MARK_EPOCH: &str = "QUORATE_EPOCH";
+/// Set in the environment of a domain's QEMU: the UUID of the domain that the marks were made for.
+pub const MARK_DOMAIN: &str = "QUORATE_DOMAIN";
 
 /// Until when guests may run. Lies in `lease.slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! the next answer, so the number of looks does not grow with the number of guests.
 
 use super::processes::{Marks, Process};
-use super::records::{MARK_DIR, MARK_EPOCH, MARK_GUEST, parse_hex};
+use super::records::{MARK_DIR, MARK_DOMAIN, MARK_EPOCH, MARK_GUEST, parse_hex};
 use crate::ocf::MARK_OCF;
 use quorate_membership::Token;
 use quorate_recovery::guest::GuestId;
@@ -225,6 +225,9 @@ fn marks(pid: i32, environ: &mut Vec<u8>, found: &mut Vec<Marked>) -> io::Result
             rest.strip_prefix(b"=")
         })
     };
+    if value(MARK_DOMAIN).is_some_and(|domain| is_copy(pid, domain)) {
+        return Ok(());
+    }
     let hex = |v: &[u8]| std::str::from_utf8(v).ok().and_then(parse_hex);
     for name in [MARK_DIR, MARK_OCF] {
         let (Some(dir), Some(guest)) = (value(name), value(MARK_GUEST)) else {
@@ -240,6 +243,14 @@ fn marks(pid: i32, environ: &mut Vec<u8>, found: &mut Vec<Marked>) -> io::Result
         });
     }
     Ok(())
+}
+
+/// Whether a process runs another domain than the marks in its environment were made for: somebody
+/// made that from a copy of the description. What does not say which one it runs is no copy.
+fn is_copy(pid: i32, domain: &[u8]) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|b| *b == 0);
+    words.any(|w| w == b"-uuid") && words.next().is_some_and(|own| own != domain)
 }
 
 impl Scan {
@@ -291,6 +302,29 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_a_domain_is_none_of_its_guest() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let begin = |args: &[&str]| {
+            let mut command = std::process::Command::new("sh");
+            // Its end is the end of its standard input.
+            command.args(["-c", "read end", "qemu"]).args(args);
+            command.env(MARK_DIR, dir.path()).env(MARK_DOMAIN, "a-b");
+            command.env(MARK_GUEST, "7").env(MARK_EPOCH, "9");
+            command.stdin(std::process::Stdio::piped());
+            command.spawn().expect("started")
+        };
+        let mut all = [&["-uuid", "a-b"][..], &["-uuid", "a-c"], &[]].map(begin);
+        let ids = all.each_ref().map(|child| child.id().cast_signed());
+        let scan = Scan::take(Some(dir.path())).expect("a scan");
+        let found = ids.map(|id| scan.marked.contains_key(&id));
+        for child in &mut all {
+            drop(child.stdin.take());
+            child.wait().expect("ended");
+        }
+        assert_eq!(found, [true, false, true]);
+    }
 
     #[test]
     fn those_who_ask_together_share_a_pass() {

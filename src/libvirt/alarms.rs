@@ -179,6 +179,7 @@ mod tests {
             guest: GuestId(1),
             epoch: Token(2),
             cluster: cluster.into(),
+            domain: Some(ID),
         })
     }
 

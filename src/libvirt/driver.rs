@@ -312,6 +312,7 @@ impl Driver for Libvirt {
             guest,
             epoch,
             cluster: inner.cluster.clone(),
+            domain: Some(domain.uuid),
         };
         let marks = inner.qemu().then_some(&inner.registry.run);
         let text = woven(xml, &tag, marks)?;

@@ -82,6 +82,8 @@ fn owner(domain: &Domain) -> Result<Option<Option<Tag>>, Failure> {
     let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
     match domain.metadata(kind, Some(NAMESPACE), sys::VIR_DOMAIN_AFFECT_CURRENT) {
         Ok(xml) => Ok(Some(match Tag::read(&xml) {
+            // A domain made from the description of a protected one carries the tag of that.
+            Ok(tag) if !tag.is_of(domain.uuid()?.as_u128()) => None,
             Ok(tag) => Some(tag),
             // Written by hand or by a later release. If it is ours, registry and marks show it;
             // one bad tag must not hide every other guest.

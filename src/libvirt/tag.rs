@@ -2,6 +2,7 @@
 
 use crate::guardian::records::{self, RunDir, parse_hex};
 use quorate_membership::Token;
+use quorate_recovery::domain::{parse_uuid, uuid};
 use quorate_recovery::guest::GuestId;
 use roxmltree::{Document, Node};
 use std::fmt::Write as _;
@@ -21,17 +22,22 @@ pub struct Tag {
     pub epoch: Token,
     /// The cluster that protects it.
     pub cluster: String,
+    /// UUID of the domain it was made for: a copy of a description takes the tag along. Tags of
+    /// before have none.
+    pub domain: Option<u128>,
 }
 
 impl Tag {
     /// As an element that stands on its own.
     fn element(&self) -> String {
+        let domain = self.domain.map(|id| format!(" domain=\"{}\"", uuid(id)));
         format!(
             "<quorate:guest xmlns:quorate=\"{NAMESPACE}\" id=\"{:016x}\" epoch=\"{:016x}\" \
-             cluster=\"{}\"/>",
+             cluster=\"{}\"{}/>",
             self.guest.0,
             self.epoch.0,
-            escape(&self.cluster)
+            escape(&self.cluster),
+            domain.unwrap_or_default()
         )
     }
 
@@ -56,7 +62,17 @@ impl Tag {
             guest: GuestId(number("id")?),
             epoch: Token(number("epoch")?),
             cluster: attribute("cluster")?.to_owned(),
+            domain: match node.attribute("domain") {
+                Some(text) => Some(parse_uuid(text).ok_or("the tag's domain is no UUID")?),
+                None => None,
+            },
         })
+    }
+
+    /// Whether it was made for the domain with this UUID, and not for one that this was copied from.
+    #[must_use]
+    pub fn is_of(&self, domain: u128) -> bool {
+        self.domain.is_none_or(|id| id == domain)
     }
 }
 
@@ -102,11 +118,12 @@ pub fn woven(xml: &str, tag: &Tag, run: Option<&RunDir>) -> Result<String, Strin
     if let Some(run) = run {
         let dir = run.path().to_str();
         let dir = dir.ok_or("the path of the run directory is no UTF-8")?;
-        let marks = [
+        let mut marks = vec![
             (records::MARK_DIR, escape(dir)),
             (records::MARK_GUEST, format!("{:016x}", tag.guest.0)),
             (records::MARK_EPOCH, format!("{:016x}", tag.epoch.0)),
         ];
+        marks.extend(tag.domain.map(|id| (records::MARK_DOMAIN, uuid(id))));
         let mut lines = format!("<qm:commandline xmlns:qm=\"{QEMU}\">");
         for (name, value) in marks {
             let _ = write!(lines, "<qm:env name=\"{name}\" value=\"{value}\"/>");
@@ -138,7 +155,12 @@ pub fn woven(xml: &str, tag: &Tag, run: Option<&RunDir>) -> Result<String, Strin
 
 /// Tags and marks that are there already.
 fn stale(root: Node<'_, '_>) -> Vec<(Range<usize>, String)> {
-    let marks = [records::MARK_DIR, records::MARK_GUEST, records::MARK_EPOCH];
+    let marks = [
+        records::MARK_DIR,
+        records::MARK_GUEST,
+        records::MARK_EPOCH,
+        records::MARK_DOMAIN,
+    ];
     let ours = |n: &Node<'_, '_>| {
         let of = |space: &str| n.tag_name().namespace() == Some(space);
         let mark = n
@@ -191,6 +213,7 @@ mod tests {
             guest: GuestId(7),
             epoch: Token(u64::MAX),
             cluster: "a & \"b\" <c>".to_owned(),
+            domain: Some(0x7ab0),
         }
     }
 
@@ -204,6 +227,13 @@ mod tests {
     #[test]
     fn a_tag_comes_back_as_it_went() {
         assert_eq!(Tag::read(&tag().element()), Ok(tag()));
+        assert!(tag().is_of(0x7ab0) && !tag().is_of(0x7ab1), "a copy of it");
+        let before = Tag {
+            domain: None,
+            ..tag()
+        };
+        assert_eq!(Tag::read(&before.element()), Ok(before.clone()));
+        assert!(before.is_of(9), "it names none");
         assert!(Tag::read("<guest id='1'/>").is_err());
         assert!(Tag::read("").is_err());
     }
@@ -231,7 +261,7 @@ mod tests {
                     let epoch = format!("{:016x}", tag.epoch.0);
                     assert_eq!(one.attribute("epoch"), Some(epoch.as_str()));
                     let marks = of(&doc, QEMU, "env");
-                    assert_eq!(marks.len(), 3, "{text}");
+                    assert_eq!(marks.len(), 4, "{text}");
                     assert_eq!(marks[0].attribute("value"), run.path().to_str());
                     assert_eq!(of(&doc, "urn:x", "y").len(), usize::from(inner == foreign));
                 }
