@@ -108,18 +108,15 @@ async fn a_member_in_memory_does_not_come_back_under_its_number_or_name() {
 async fn a_member_that_is_handed_a_state_names_the_messages_it_never_saw() {
     let site = Site::new(4);
     let members = site.three().await;
-    // More entries than any log keeps of them.
-    let mut tokens = Vec::new();
-    for round in 0..64 {
-        let texts: Vec<String> = (0..64).map(|i| format!("{round}.{i}")).collect();
-        let sent = texts
-            .iter()
-            .map(|t| members[round % 3].propose(t.clone().into()));
-        let sent: Vec<_> = sent.collect();
-        for one in futures(sent).await {
-            tokens.push(one.expect("decided"));
-        }
+    let mut inboxes: Vec<Inbox> = members.iter().map(Cluster::subscribe).collect();
+    // More entries than any log keeps of them, once every service has taken them.
+    let mut tokens = publish_many(&members, 32).await;
+    let taken = *tokens.iter().max().expect("some");
+    for inbox in &mut inboxes {
+        all_up_to(inbox, taken).await;
+        assert_eq!(inbox.try_recv().expect("open"), None);
     }
+    tokens.extend(publish_many(&members, 32).await);
     let late = site.join(4).await;
     let mut inbox = late.subscribe_after(Token::NONE).expect("of this cluster");
     let last = publish(&members[0], b"the last").await;
@@ -142,6 +139,54 @@ async fn a_member_that_is_handed_a_state_names_the_messages_it_never_saw() {
 }
 
 /// All of these at once.
+/// Publishes 64 messages at once, so many times; gives their tokens.
+async fn publish_many(members: &[Cluster], rounds: usize) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    for round in 0..rounds {
+        let texts = (0..64).map(|i| format!("{round}.{i}"));
+        let member = &members[round % members.len()];
+        let sent: Vec<_> = texts.map(|t| member.propose(t.into())).collect();
+        for one in futures(sent).await {
+            tokens.push(one.expect("decided"));
+        }
+    }
+    tokens
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_no_service_has_taken_is_told_again_after_all_have_failed_at_once() {
+    let site = Site::new(3);
+    let members = site.three().await;
+    let begin = |m: &Cluster| m.subscribe_after(Token::NONE).expect("of this cluster");
+    let mut inboxes: Vec<Inbox> = members.iter().map(begin).collect();
+    let first = publish(&members[0], b"the first").await;
+    // Each service has kept the first message, and works on the second.
+    for inbox in &mut inboxes {
+        assert_eq!(texts(&all_up_to(inbox, first).await), ["the first"]);
+    }
+    // Several snapshots could contain these.
+    let mut tokens = publish_many(&members, 48).await;
+    for inbox in &mut inboxes {
+        let second = soon("a message", inbox.recv()).await.expect("open");
+        assert!(matches!(second, Item::Message(_)), "{second:?}");
+    }
+    drop((members, inboxes));
+    let members = site.three().await;
+    let last = publish(&members[0], b"the last").await;
+    tokens.push(last);
+    tokens.sort();
+    for member in &members {
+        let mut inbox = member.subscribe_after(first).expect("of this cluster");
+        let all = all_up_to(&mut inbox, last).await;
+        let told = all.iter().map(|item| match item {
+            Item::Message(message) => message.token,
+            Item::Gap(gap) => panic!("{:?} names {gap:?}", member.node()),
+        });
+        let told: Vec<Token> = told.collect();
+        assert_eq!(told, tokens, "of {:?}", member.node());
+    }
+}
+
 async fn futures<T>(all: Vec<impl Future<Output = T>>) -> Vec<T> {
     let mut all: Vec<_> = all.into_iter().map(|f| (Box::pin(f), None)).collect();
     std::future::poll_fn(|cx| {
@@ -199,8 +244,14 @@ async fn a_voter_that_was_away_while_megabytes_were_published_votes_again() {
     let before = publish(&c, b"before").await;
     drop(c);
     let long = vec![7; 60_000];
+    let mut services = [a.subscribe(), b.subscribe()];
     for _ in 0..10 {
-        futures((0..40).map(|_| publish(&a, &long)).collect()).await;
+        let sent = futures((0..40).map(|_| publish(&a, &long)).collect()).await;
+        let newest = sent.into_iter().max().expect("some");
+        for service in &mut services {
+            all_up_to(service, newest).await;
+            assert_eq!(service.try_recv().expect("open"), None);
+        }
     }
     let c = site.join(3).await;
     let mut inbox = c.subscribe_after(before).expect("of this cluster");

@@ -32,10 +32,15 @@ impl DiskLag {
         }
     }
 
+    /// How long the oldest write has been under way.
+    pub(crate) fn stands(&self, now: Time) -> Duration {
+        let began = self.under_way.front().map(|(_, began)| now.since(*began));
+        began.unwrap_or_default()
+    }
+
     /// The longer of the last write and the one under way.
     pub(crate) fn lag(&self, now: Time) -> Duration {
-        let waits = self.under_way.front().map(|(_, began)| now.since(*began));
-        waits.unwrap_or_default().max(self.last)
+        self.stands(now).max(self.last)
     }
 }
 
@@ -57,5 +62,6 @@ mod tests {
         assert_eq!(disk.lag(at(100)), ms(80));
         disk.done(at(110), 2);
         assert_eq!(disk.lag(at(500)), ms(90), "the last one");
+        assert_eq!(disk.stands(at(500)), Duration::ZERO);
     }
 }

@@ -42,7 +42,7 @@ mod vouch;
 
 use cutting::Snapshots;
 
-pub use cutting::LOG_LIMIT;
+pub use cutting::{LOG_LIMIT, Untaken};
 pub use parts::{Applied, MemberSetup, Output};
 use superseded::Superseded;
 
@@ -101,6 +101,7 @@ pub struct Member<A: Application> {
     /// Entries our own log has decided, and when that last changed.
     progress: (u64, Time),
     snapshot: Snapshots,
+    taking: cutting::Taking,
     snapshot_every: u64,
     log_limit: u64,
     disk: DiskLag,
@@ -234,9 +235,11 @@ impl<A: Application> Member<A> {
             progress: (applied, now),
             snapshot: Snapshots {
                 taken: applied,
+                held: None,
                 pending: None,
                 durable: applied,
             },
+            taking: cutting::Taking::ALL,
             snapshot_every: setup.snapshot_every.max(1),
             log_limit: setup.log_limit.max(1),
             disk: DiskLag::default(),
@@ -449,6 +452,7 @@ impl<A: Application> Member<A> {
             self.coordinate(now);
             self.observe(now);
             self.tell_divided(now);
+            self.tell_stalled_disk(now);
             self.choose_voter(now);
         }
         self.settle(now);
@@ -542,7 +546,7 @@ impl<A: Application> Member<A> {
             self.take_consensus();
         }
         self.feed_followers();
-        self.take_snapshot();
+        self.take_snapshot(now);
     }
 
     fn apply_decided(&mut self, now: Time, replayed: bool) {

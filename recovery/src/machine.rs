@@ -10,7 +10,8 @@ use crate::lock::{Life, Lock};
 use crate::mutants::planted;
 use crate::placement;
 use quorate_fencing::Level;
-use quorate_membership::{Application, Cluster, Ended, Incarnation, NodeId, Token};
+use quorate_membership::store::Image;
+use quorate_membership::{Application, Cluster, Ended, Incarnation, NodeId, State, Token, codec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ pub struct Guests {
     pub devices: BTreeMap<NodeId, Devices>,
     /// The last lives of guests that were removed: their images may be other guests' by now.
     pub retired: Vec<(GuestId, Life)>,
+    /// The newest message.
+    pub published: Token,
     /// What their descriptions say, read when it is first needed.
     #[serde(skip)]
     domains: Domains,
@@ -216,6 +219,19 @@ impl Guests {
     }
 }
 
+/// The newest message of those that a start from `image` does not tell.
+#[must_use]
+pub fn published_before(image: &Image<Command>) -> Token {
+    let Some((applied, bytes)) = &image.snapshot else {
+        return Token::NONE;
+    };
+    match codec::decode::<State<Guests>>(codec::Kind::State, bytes) {
+        Ok(state) => state.app.published,
+        // The start from it fails, too.
+        Err(_) => Token::new(image.founding.epoch, *applied),
+    }
+}
+
 impl Application for Guests {
     type Command = Command;
     type Status = GuestStatus;
@@ -335,7 +351,10 @@ impl Application for Guests {
                 Ok(())
             }
             Command::SetFencing { host, levels } => self.state_fencing(at, *host, levels),
-            Command::Publish(_) => Ok(()),
+            Command::Publish(_) => {
+                self.published = at;
+                Ok(())
+            }
             Command::Hold {
                 guest,
                 epoch,

@@ -116,6 +116,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("leads-by-a-state-that-nobody-compared.toml")],
     ),
     (
+        "states-kept-before-they-are-taken",
+        &[story!("all-fail-with-messages-untaken.toml")],
+    ),
+    (
         "cut-told-by-leaders-only",
         &[story!("voter-behind-reaches-a-follower-only.toml")],
     ),

@@ -3,7 +3,8 @@
 
 use super::ClusterError;
 use quorate_membership::Token;
-use std::collections::VecDeque;
+use quorate_membership::member::Untaken;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -79,6 +80,13 @@ struct Kept {
     /// Number of the first item, counted from the beginning.
     first: u64,
     bytes: usize,
+    /// Up to where each subscriber has what it received, by its number; empty before the first. The last
+    /// one that went stays: whoever ends drops its inbox before its member.
+    taken: BTreeMap<u64, Token>,
+    /// The last subscriber went.
+    deserted: bool,
+    /// Subscribers up to now.
+    subscribed: u64,
     /// Reason for which nothing more comes.
     ended: Option<String>,
 }
@@ -138,6 +146,20 @@ impl Feed {
         self.changed.send_replace(());
     }
 
+    /// What some subscriber does not have yet of all that was told.
+    pub(super) fn untaken(&self) -> Untaken {
+        let kept = self.lock();
+        let Some(least) = kept.taken.values().min() else {
+            return Untaken::Unknown;
+        };
+        let next = kept.items.partition_point(|item| item.upto() <= *least);
+        match kept.items.get(next) {
+            Some(Item::Message(message)) => Untaken::From(message.token),
+            Some(Item::Gap(gap)) => Untaken::From(Token(gap.after.0 + 1)),
+            None => Untaken::Nothing,
+        }
+    }
+
     /// Nothing more comes, for this reason; the first one stands.
     pub(super) fn end(&self, why: &str) {
         self.lock().ended.get_or_insert_with(|| why.to_owned());
@@ -146,13 +168,20 @@ impl Feed {
 
     /// Everything from now on, or after a token.
     pub(super) fn subscribe(self: &Arc<Feed>, after: Option<Token>) -> Inbox {
-        let kept = self.lock();
+        let mut kept = self.lock();
         let (next, at) = match after {
             Some(token) => (kept.first, token),
             None => (kept.first + kept.items.len() as u64, kept.upto),
         };
+        kept.subscribed += 1;
+        let number = kept.subscribed;
+        if std::mem::take(&mut kept.deserted) {
+            kept.taken.clear();
+        }
+        kept.taken.insert(number, at);
         drop(kept);
         Inbox {
+            number,
             next,
             at,
             changed: self.changed.subscribe(),
@@ -163,9 +192,15 @@ impl Feed {
 
 /// Messages for one subscriber: every message once, in the order of tokens, and a [`Gap`] in the
 /// place of those that it does not receive. It keeps no member from ending.
+///
+/// To ask for the next item is to say that everything before it is done with: a member with a
+/// `state_dir` tells what was not again after a start, as long as that is no more than 8 MiB. So keep what
+/// must outlive the process before you ask.
 #[derive(Debug)]
 pub struct Inbox {
     feed: Arc<Feed>,
+    /// Which subscriber it is.
+    number: u64,
     /// Number of the next item to look at.
     next: u64,
     at: Token,
@@ -194,7 +229,8 @@ impl Inbox {
     /// # Errors
     /// As [`Inbox::recv`].
     pub fn try_recv(&mut self) -> Result<Option<Item>, ClusterError> {
-        let kept = self.feed.lock();
+        let mut kept = self.feed.lock();
+        kept.taken.insert(self.number, self.at);
         if self.at < kept.base {
             let gap = Gap {
                 after: self.at,
@@ -231,6 +267,17 @@ impl Inbox {
     #[must_use]
     pub fn at(&self) -> Token {
         self.at
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut kept = self.feed.lock();
+        if kept.taken.len() > 1 {
+            kept.taken.remove(&self.number);
+        } else {
+            kept.deserted = true;
+        }
     }
 }
 
@@ -288,6 +335,41 @@ mod tests {
         feed.add(message(32, 1));
         feed.add(message(33, 1));
         assert_eq!(take(&mut ahead), [message(33, 1)], "32 was had before");
+    }
+
+    #[test]
+    fn what_was_received_is_taken_when_the_next_is_asked_for() {
+        let feed = Arc::new(Feed::bounded(10, 1000));
+        assert_eq!(feed.untaken(), Untaken::Unknown);
+        feed.begin(Token::NONE);
+        feed.add(message(5, 1));
+        let mut all = feed.subscribe(Some(Token::NONE));
+        let mut new = feed.subscribe(None);
+        assert_eq!(feed.untaken(), Untaken::From(Token(5)));
+        assert_eq!(all.try_recv().expect("open"), Some(message(5, 1)));
+        assert_eq!(
+            feed.untaken(),
+            Untaken::From(Token(5)),
+            "perhaps not done with"
+        );
+        assert_eq!(take(&mut all), []);
+        assert_eq!(feed.untaken(), Untaken::Nothing);
+        feed.add(gap(7, 9));
+        take(&mut all);
+        assert_eq!(feed.untaken(), Untaken::From(Token(8)), "by the other");
+        take(&mut new);
+        assert_eq!(feed.untaken(), Untaken::Nothing);
+        feed.add(message(10, 1));
+        drop(new);
+        take(&mut all);
+        assert_eq!(feed.untaken(), Untaken::Nothing);
+        feed.add(message(11, 1));
+        drop(all);
+        let left = Untaken::From(Token(11));
+        assert_eq!(feed.untaken(), left, "whoever ends has not kept it");
+        let again = feed.subscribe(None);
+        assert_eq!(feed.untaken(), Untaken::Nothing, "who comes wants no more");
+        drop(again);
     }
 
     #[test]

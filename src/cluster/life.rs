@@ -16,9 +16,10 @@ use quorate_membership::member::{LOG_LIMIT, SNAPSHOT_EVERY};
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{
-    BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Token,
+    BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId,
 };
 use quorate_recovery::command::Command;
+use quorate_recovery::machine::published_before;
 use quorate_recovery::{Node, Setup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -279,11 +280,10 @@ pub(super) async fn begin(
         None => None,
     };
     let image = image.unwrap_or_else(|| Image::new(me, begun.id, incarnation, founding.clone()));
-    let base = image.snapshot.as_ref().map_or(Token::NONE, |(applied, _)| {
-        Token::new(founding.epoch, *applied)
-    });
+    let base = published_before(&image);
     let setup = setup(options, &begun, image, &links);
     let node = Node::new(Clock.now(), setup).map_err(ClusterError::Refused)?;
+    let keeps = begun.store.is_some();
     let durable = match begun.store {
         Some(store) => {
             let (committer, reports) =
@@ -295,6 +295,7 @@ pub(super) async fn begin(
     outlets.begin(founding.cluster, base);
     let (tell, facts) = mpsc::channel(FACTS);
     let outlets = Arc::clone(outlets);
+    let feed = Arc::clone(&outlets.feed);
     Ok(Driver {
         node,
         founding,
@@ -321,6 +322,8 @@ pub(super) async fn begin(
         pulse: None,
         chronicle: Chronicle::new(),
         watcher: Box::new(move |node, seen| watch(&outlets, node, seen)),
+        // Who keeps nothing has nothing to tell again.
+        untaken: keeps.then(|| Box::new(move || feed.untaken()) as _),
         libvirt: None,
         resources: None,
         looks: None,

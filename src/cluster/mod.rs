@@ -77,7 +77,12 @@ pub struct InMemory;
 ///     while seen < own {
 ///         match inbox.recv().await? {
 ///             Item::Message(message) => apply(message.token, &message.bytes),
-///             Item::Gap(gap) => fetch_a_state_from_elsewhere(gap.upto),
+///             Item::Gap(gap) => {
+///                 // It may be newer than the gap: go on behind what is in it.
+///                 seen = fetch_a_state_from_elsewhere(gap.upto);
+///                 inbox = cluster.subscribe_after(seen)?;
+///                 continue;
+///             }
 ///         }
 ///         seen = inbox.at(); // to be kept with the state
 ///     }
@@ -85,7 +90,7 @@ pub struct InMemory;
 ///     Ok(())
 /// }
 /// # fn apply(_: Token, _: &[u8]) {}
-/// # fn fetch_a_state_from_elsewhere(_: Token) {}
+/// # fn fetch_a_state_from_elsewhere(upto: Token) -> Token { upto }
 /// ```
 ///
 /// # What the type says

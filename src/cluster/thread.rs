@@ -127,7 +127,7 @@ async fn given_up(asks: &mut mpsc::Receiver<Ask>) {
 /// Lets go of what the next life opens again.
 fn close(driver: Driver) {
     if let Durable::Disk(committer, _) = driver.durable
-        && committer.finish(STORE_PATIENCE).is_none()
+        && !committer.finish(STORE_PATIENCE)
     {
         tracing::warn!("the store is left behind: its disk does not finish what it was given");
     }

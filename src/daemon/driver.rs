@@ -16,6 +16,7 @@ use crate::store::mark::Marker;
 use crate::store::{Committed, Committer};
 use quorate_membership::entry::Away;
 use quorate_membership::frame::{Datagram, Frame, Header, Join};
+use quorate_membership::member::Untaken;
 use quorate_membership::{Founding, Incarnation, LinkId, NodeId, Time, Token};
 use quorate_recovery::Node;
 use quorate_recovery::contract::{
@@ -70,6 +71,8 @@ pub(crate) struct Driver {
     pub(crate) pulse: Option<PulseWatch>,
     pub(crate) chronicle: Chronicle,
     pub(crate) watcher: Watcher,
+    /// What the program that listens has not taken, where one listens to messages.
+    pub(crate) untaken: Option<Box<dyn Fn() -> Untaken + Send>>,
     /// Libvirt as this host's file names it.
     pub(crate) libvirt: Option<LibvirtSettings>,
     /// Where agents of resources are looked for; `None` if this host runs none.
@@ -268,6 +271,9 @@ impl Driver {
 
     async fn take(&mut self, work: &mut Work, fact: Fact) {
         let mut out = Vec::new();
+        if let Some(untaken) = &self.untaken {
+            self.node.set_untaken(untaken());
+        }
         self.node.step(Clock.now(), fact, &mut out);
         for effect in out {
             self.carry_out(work, effect).await;

@@ -459,6 +459,7 @@ impl Life {
             pulse,
             chronicle: chronicle.clone(),
             watcher: Box::new(|_, _| {}),
+            untaken: None,
             libvirt: config.libvirt.clone(),
             resources: (!config.witness).then(|| config.ocf.dirs.clone()),
             looks,
@@ -473,7 +474,7 @@ impl Life {
     fn end(self) {
         drop(self.tasks);
         if let Durable::Disk(committer, _) = self.driver.durable
-            && committer.finish(STORE_PATIENCE).is_none()
+            && !committer.finish(STORE_PATIENCE)
         {
             tracing::warn!("the store is left behind: its disk does not finish what it was given");
         }

@@ -3,16 +3,26 @@
 //! Batches that pile up while one transaction is being written go into the next one together.
 
 use super::Store;
+use quorate_membership::codec::{self, Kind};
+use quorate_membership::store::Write;
 use quorate_recovery::contract::NodeWrite;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc as tokio_mpsc;
 
-/// Batches that may wait for the disk. A disk that is this far behind is as good as failed.
-const QUEUE: usize = 4096;
+/// Bytes of batches that may wait for the disk; a disk that is this far behind is as good as failed.
+/// Bytes and not batches, so that a disk that stalls for seconds under load costs no vote.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Batches that go into one transaction at most.
+const GROUP: usize = 4096;
+/// Bytes that a write counts beside what it carries.
+const WRITE: usize = 128;
 
 /// What became of submitted batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +50,20 @@ pub struct Stalled {
 /// The commit thread. Dropping it lets what was submitted be finished in the background.
 #[derive(Debug)]
 pub struct Committer {
-    queue: SyncSender<(u64, Vec<NodeWrite>)>,
-    thread: JoinHandle<Store>,
+    queue: Sender<Batch>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
+    /// A batch was not taken, so no later one is: what is reported durable has no holes.
+    refused: Cell<bool>,
+    thread: JoinHandle<()>,
+}
+
+/// A batch on its way to the disk.
+#[derive(Debug)]
+struct Batch {
+    number: u64,
+    writes: Vec<NodeWrite>,
+    bytes: usize,
 }
 
 impl Committer {
@@ -53,11 +75,18 @@ impl Committer {
         store: Store,
         report: impl FnMut(Committed) + Send + 'static,
     ) -> io::Result<Committer> {
-        let (queue, batches) = sync_channel(QUEUE);
+        let (queue, batches) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let theirs = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("quorate-store".to_owned())
-            .spawn(move || run(store, batches, report))?;
-        Ok(Committer { queue, thread })
+            .spawn(move || run(store, batches, &theirs, report))?;
+        Ok(Committer {
+            queue,
+            waiting,
+            refused: Cell::new(false),
+            thread,
+        })
     }
 
     /// Starts the thread with a channel that an async loop can wait on. It holds at most one
@@ -81,40 +110,66 @@ impl Committer {
     /// # Errors
     /// The batch was not taken and never becomes durable: the voter must end.
     pub fn submit(&self, batch: u64, writes: Vec<NodeWrite>) -> Result<(), Stalled> {
-        self.queue.try_send((batch, writes)).map_err(|e| Stalled {
-            ended: matches!(e, TrySendError::Disconnected(_)),
-        })
+        let bytes = writes.iter().map(weight).sum();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        if self.refused.get() || before > 0 && before + bytes > QUEUE_BYTES {
+            self.refused.set(true);
+            return Err(Stalled { ended: false });
+        }
+        let batch = Batch {
+            number: batch,
+            writes,
+            bytes,
+        };
+        self.queue.send(batch).map_err(|_| Stalled { ended: true })
     }
 
-    /// Waits until everything submitted is written and gives the store back; `None` if the
-    /// thread broke down, or the disk did not finish within `patience`. What was submitted is then
-    /// written by the thread that is left behind, if it is ever written.
+    /// Waits until everything submitted is written and the store is closed; false if the thread broke
+    /// down, or the disk did not finish within `patience`. What was submitted is then written by the
+    /// thread that is left behind, if it is ever written.
     #[must_use]
-    pub fn finish(self, patience: Duration) -> Option<Store> {
+    pub fn finish(self, patience: Duration) -> bool {
         drop(self.queue);
         let until = Instant::now() + patience;
         while !self.thread.is_finished() {
             if Instant::now() >= until {
-                return None;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.thread.join().ok()
+        self.thread.join().is_ok()
     }
 }
 
+/// Bytes that a write holds while it waits.
+fn weight(write: &NodeWrite) -> usize {
+    let carried = match write {
+        NodeWrite::Member(Write::Append { entries, .. }) => {
+            let bytes = |e| codec::size(Kind::Stream, e).unwrap_or(QUEUE_BYTES);
+            entries.iter().map(bytes).sum()
+        }
+        NodeWrite::Member(Write::Snapshot { bytes, .. }) => bytes.len(),
+        _ => 0,
+    };
+    WRITE + carried
+}
+
+/// The store is closed here as well: what that writes waits for the disk like everything else.
 fn run(
     mut store: Store,
-    batches: Receiver<(u64, Vec<NodeWrite>)>,
+    batches: Receiver<Batch>,
+    waiting: &AtomicUsize,
     mut report: impl FnMut(Committed),
-) -> Store {
+) {
     while let Ok(first) = batches.recv() {
         let mut group = vec![first];
-        group.extend(batches.try_iter().take(QUEUE));
-        let last = group.last().map_or(0, |(batch, _)| *batch);
-        let writes = group.iter().flat_map(|(_, writes)| writes);
+        group.extend(batches.try_iter().take(GROUP));
+        let last = group.last().map_or(0, |batch| batch.number);
+        let writes = group.iter().flat_map(|batch| &batch.writes);
         // A panic below must reach the node as a failed store, not as silence.
         let done = catch_unwind(AssertUnwindSafe(|| store.commit_all(writes)));
+        let bytes = group.iter().map(|batch| batch.bytes).sum();
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
         let why = match done {
             Ok(Ok(())) => {
                 report(Committed::Durable { batch: last });
@@ -126,7 +181,6 @@ fn run(
         // From here on nothing is taken, and only then is it said.
         drop(batches);
         report(Committed::Failed { why });
-        return store;
+        return;
     }
-    store
 }

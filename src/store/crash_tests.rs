@@ -3,6 +3,8 @@
 use super::disk::{Disk, Loss};
 use super::sample::{Model, Source, founding};
 use super::*;
+use quorate_membership::store::Write;
+use quorate_recovery::contract::NodeWrite;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -190,9 +192,8 @@ fn batches_that_wait_for_the_disk_become_durable_together() {
     assert_eq!(received.recv(), Ok(Committed::Durable { batch: 1 }));
     assert_eq!(received.recv(), Ok(Committed::Durable { batch: 50 }));
     assert!(disk.syncs() - syncs <= 4, "{} syncs", disk.syncs() - syncs);
-    let store = committer
-        .finish(Duration::from_secs(60))
-        .expect("the thread is well");
+    assert!(committer.finish(Duration::from_secs(60)), "it is well");
+    let store = open(&disk).expect("it was closed");
     let now = Model::from(store.load().expect("loads"));
     assert_eq!(now.text(), expected.text());
 }
@@ -225,10 +226,19 @@ fn a_disk_far_behind_makes_submitting_fail_instead_of_waiting() {
     let store = open(&disk).expect("opens");
     disk.hold(true);
     let committer = Committer::start(store, |_| {}).expect("starts");
-    let stalled = (1..20_000).find_map(|batch| committer.submit(batch, Vec::new()).err());
+    let snapshot = |bytes: usize| {
+        let bytes = vec![0; bytes];
+        vec![NodeWrite::Member(Write::Snapshot { applied: 0, bytes })]
+    };
+    // Many batches are no reason, bytes are.
+    (1..20_000).for_each(|batch| committer.submit(batch, Vec::new()).expect("taken"));
+    let stalled = (0..9).find_map(|n| committer.submit(20_000 + n, snapshot(8 << 20)).err());
     assert_eq!(stalled, Some(Stalled { ended: false }));
+    // What is reported durable has no holes: a small one is not taken after that either.
+    let later = committer.submit(20_009, Vec::new());
+    assert_eq!(later, Err(Stalled { ended: false }));
     disk.hold(false);
-    assert!(committer.finish(Duration::from_secs(60)).is_some());
+    assert!(committer.finish(Duration::from_secs(60)));
 }
 
 #[tokio::test]

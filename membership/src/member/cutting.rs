@@ -12,7 +12,7 @@ use crate::app::Application;
 use crate::codec;
 use crate::consensus::Replica;
 use crate::frame::Stream;
-use crate::id::{NodeId, Slot};
+use crate::id::{NodeId, Slot, Token};
 use crate::mutants::planted;
 use crate::store::Write;
 use crate::time::Time;
@@ -27,18 +27,87 @@ const PARTS: u64 = 4;
 /// Pause between two alerts that the log grows for one voter.
 const TOLD: Duration = Duration::from_secs(600);
 
-/// Entries contained in the state that was written last, that is on its way (with its batch, once that
+/// A program is given so long after its start to say what it has taken.
+const SPEAKS: Duration = Duration::from_secs(60);
+/// A node without a log of its own keeps no state that its program has not taken for so many snapshots.
+const UNTAKEN: u64 = 16;
+
+/// Entries contained in the state that was taken last, that is on its way (with its batch, once that
 /// is known), and that is durable.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Snapshots {
     pub(super) taken: u64,
+    /// The state that was taken last, while the program has not taken what led to it.
+    pub(super) held: Option<(u64, Vec<u8>)>,
     pub(super) pending: Option<(u64, Option<u64>)>,
     pub(super) durable: u64,
 }
 
+/// What the program above this member has not taken yet of what it was told. A state that contains it
+/// is not written, so that a start tells it again; within [`LOG_LIMIT`], for a program that takes
+/// nothing must not keep the log from being cut for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Untaken {
+    /// Nothing, or it never needs anything again.
+    #[default]
+    Nothing,
+    /// It has not said so far.
+    Unknown,
+    /// What the entry of this token told, and everything after that.
+    From(Token),
+}
+
+/// What was said last of that, and how many entries were applied then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taking {
+    untaken: Untaken,
+    applied: u64,
+}
+
+impl Taking {
+    /// Of a program that needs nothing again.
+    pub(super) const ALL: Taking = Taking {
+        untaken: Untaken::Nothing,
+        applied: u64::MAX,
+    };
+}
+
 impl<A: Application> Member<A> {
+    /// Says what the program has not taken of what it was told up to now. Who never says so has taken
+    /// everything.
+    pub fn set_untaken(&mut self, untaken: Untaken) {
+        let applied = self.state.cluster.applied;
+        self.taking = Taking { untaken, applied };
+    }
+
+    /// Whether a start may go on from the state after so many entries.
+    fn may_keep(&self, now: Time, applied: u64) -> bool {
+        let epoch = self.state.cluster.epoch;
+        let taken = match self.taking.untaken {
+            Untaken::Nothing => true,
+            Untaken::Unknown => now.since(self.began) >= SPEAKS,
+            Untaken::From(token) => Token::new(epoch, applied) < token,
+        };
+        if taken && applied <= self.taking.applied || planted("states-kept-before-they-are-taken") {
+            return true;
+        }
+        let durable = self.snapshot.durable;
+        match &self.replica {
+            Some(replica) => replica.bytes_from(durable) > self.log_limit,
+            None => self.state.cluster.applied - durable > UNTAKEN * self.snapshot_every,
+        }
+    }
+
     /// Every so many entries or bytes the whole state becomes durable, so that the log can be cut.
-    pub(super) fn take_snapshot(&mut self) {
+    pub(super) fn take_snapshot(&mut self, now: Time) {
+        if let Some((applied, bytes)) = self.snapshot.held.take() {
+            if self.may_keep(now, applied) {
+                self.keep(applied, bytes);
+            } else {
+                self.snapshot.held = Some((applied, bytes));
+            }
+            return;
+        }
         let applied = self.state.cluster.applied;
         let taken = self.snapshot.taken;
         if self.snapshot.pending.is_some() || applied == taken {
@@ -51,17 +120,20 @@ impl<A: Application> Member<A> {
         }
         self.snapshot.taken = applied;
         match codec::encode(codec::Kind::State, &self.state) {
-            Ok(bytes) => {
-                self.output
-                    .push(Output::Write(Write::Snapshot { applied, bytes }));
-                self.snapshot.pending = Some((applied, None));
-            }
+            Ok(bytes) if self.may_keep(now, applied) => self.keep(applied, bytes),
+            Ok(bytes) => self.snapshot.held = Some((applied, bytes)),
             // The log is kept instead; it is tried again after as many entries.
             Err(e) => self.output.push(Output::Alert {
                 node: self.me,
                 text: format!("the state cannot be kept, so the log is not cut: {e}"),
             }),
         }
+    }
+
+    fn keep(&mut self, applied: u64, bytes: Vec<u8>) {
+        self.output
+            .push(Output::Write(Write::Snapshot { applied, bytes }));
+        self.snapshot.pending = Some((applied, None));
     }
 
     /// The leader's part: cuts what every voter has in a durable state, and beyond the limit also what

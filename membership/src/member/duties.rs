@@ -8,6 +8,10 @@ use crate::entry::{Entry, Ground, Proof};
 use crate::id::{Incarnation, NodeId};
 use crate::mutants::planted;
 use crate::time::Time;
+use std::time::Duration;
+
+/// What lasts is told again after so long.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// Kinds of cooldowns of this crate; the application's begin at 64.
 pub(super) mod kind {
@@ -32,6 +36,8 @@ pub(super) mod kind {
     pub(in crate::member) const CUT: u8 = 13;
     /// A voter whose store was set back, by its number.
     pub(in crate::member) const SET_BACK: u8 = 14;
+    /// The word that the own disk writes nothing.
+    pub(in crate::member) const DISK: u8 = 15;
 }
 
 impl<A: Application> Member<A> {
@@ -202,6 +208,22 @@ impl<A: Application> Member<A> {
         {
             replica.abdicate();
         }
+    }
+
+    /// Tells that the store has written nothing for T_d: what was decided since is not known here, and
+    /// only this node can say so.
+    pub(super) fn tell_stalled_disk(&mut self, now: Time) {
+        let stands = self.disk.stands(now);
+        if stands < self.state.cluster.timing.silence() || !self.cool(now, kind::DISK, 0, TOLD) {
+            return;
+        }
+        let text = format!(
+            "the store of this node has written nothing for {:.1} s: until its disk goes on, this node \
+             neither votes nor learns what is decided",
+            stands.as_secs_f64()
+        );
+        let node = self.me;
+        self.output.push(Output::Alert { node, text });
     }
 
     /// Enters what a host says of who ends its guests, once per host and election time-out.

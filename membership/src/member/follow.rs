@@ -444,6 +444,7 @@ impl<A: Application> Member<A> {
         self.state = state;
         self.snapshot = Snapshots {
             taken: applied,
+            held: None,
             pending: Some((applied, None)),
             durable: self.snapshot.durable,
         };

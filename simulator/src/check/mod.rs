@@ -20,6 +20,7 @@ pub mod s6;
 pub mod s7;
 pub mod s8;
 pub mod s9;
+pub mod taken;
 pub mod told;
 pub mod traffic;
 

@@ -90,6 +90,10 @@ pub fn plan(seed: u64) -> Plan {
     plan.images = seed % 4 == 3;
     // A log of few bytes leaves behind who is away for some seconds.
     plan.log_limit = [LOG_LIMIT, 16_000, 4000, 1000][(seed / 4) as usize % 4];
+    // Half of the long logs have programs that take messages late.
+    if seed % 32 < 2 {
+        plan.taken_late = [300 * MS, 5 * SECOND][(seed / 32) as usize % 2];
+    }
     trouble(rng, &mut plan);
     ills::add(&mut plan, BEGIN, HEAL);
     twists::add(&mut plan, BEGIN, HEAL);

@@ -57,6 +57,7 @@ use crate::check::s10::S10;
 use crate::check::s14::S14;
 use crate::check::s16::S16;
 use crate::check::s17::S17;
+use crate::check::taken::Taken;
 use crate::check::told::Told;
 use crate::check::traffic::Traffic;
 use crate::check::{HostName, Violation};
@@ -102,6 +103,7 @@ pub struct Sim<N> {
     s7: S7,
     s10: S10,
     told: Told,
+    taken: Taken,
     s14: S14,
     traffic: Traffic,
     s16: S16,
@@ -201,6 +203,7 @@ impl<N: SimNode> Sim<N> {
             s7: S7::default(),
             s10: S10::new(n),
             told: Told::new(n),
+            taken: Taken::new(n, plan.taken_late),
             s14: S14::new(n),
             traffic: Traffic::new(plan.voters),
             s16: S16::default(),

@@ -1,6 +1,7 @@
 //! What the simulator needs of a node: the two calls of the contract, and one look inside.
 
 use crate::world::RunHash;
+use quorate_membership::member::Untaken;
 use quorate_membership::{State, Time, codec};
 use quorate_recovery::contract::{Effect, Fact};
 use quorate_recovery::{Guests, Node, Setup};
@@ -12,6 +13,10 @@ impl SimNode for Node {
 
     fn step(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>) {
         Node::step(self, now, fact, out);
+    }
+
+    fn set_untaken(&mut self, untaken: Untaken) {
+        Node::set_untaken(self, untaken);
     }
 
     fn acting(&self, now: Time) -> Option<Time> {
@@ -50,6 +55,9 @@ pub trait SimNode: Sized {
 
     /// Takes one fact; effects end with `Wait`.
     fn step(&mut self, now: Time, fact: Fact, out: &mut Vec<Effect>);
+
+    /// What the program above it has not taken of its messages up to now.
+    fn set_untaken(&mut self, untaken: Untaken);
 
     /// Until when it may give orders as coordinator, if it may now.
     fn acting(&self, now: Time) -> Option<Time>;

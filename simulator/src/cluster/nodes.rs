@@ -10,11 +10,13 @@ use crate::check::Violation;
 use crate::world::{MS, Rng, Stream};
 use quorate_membership::entry::{Capacity, Machine, Profile};
 use quorate_membership::frame::{Datagram, Stream as OnSession};
+use quorate_membership::member::LOG_LIMIT;
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{BootId, ClusterId, Incarnation, NodeId, StoreId, Time};
 use quorate_recovery::Setup;
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestSeen, NodeFrame};
+use quorate_recovery::machine::published_before;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -140,6 +142,12 @@ impl<N: SimNode> Sim<N> {
         self.world.start(host);
         self.s4.begins(self.world.now(), host);
         self.told.begins(host);
+        let base = published_before(&setup.image);
+        // Beyond a short limit of the log nothing is kept for anybody.
+        if self.plan.log_limit == LOG_LIMIT {
+            let taken = self.taken.begins(self.world.now(), host, base);
+            self.hold(taken);
+        }
         self.l1.host(self.world.now(), host);
         mark!(
             self,
@@ -203,6 +211,9 @@ impl<N: SimNode> Sim<N> {
             return;
         };
         let true_now = self.world.now();
+        if let Some(untaken) = self.taken.untaken(true_now, host) {
+            node.set_untaken(untaken);
+        }
         self.hash.add(true_now);
         self.hash.add((host as u64) << 8 | fact_kind(&fact));
         let mut out = std::mem::take(&mut self.out);
@@ -303,6 +314,7 @@ impl<N: SimNode> Sim<N> {
                 self.said(host, &e);
             }
             Effect::Published { token, .. } => {
+                self.taken.published(self.world.now(), host, token);
                 let told = self.told.published(self.world.now(), host, token);
                 self.hold(told);
             }
@@ -313,6 +325,7 @@ impl<N: SimNode> Sim<N> {
                     Note,
                     "skips what comes after {after}, up to {upto}"
                 );
+                self.taken.skipped(host, upto);
                 let told = self.told.skipped(self.world.now(), host, (after, upto));
                 self.hold(told);
             }

@@ -64,6 +64,9 @@ pub struct Plan {
     pub priorities: Vec<i32>,
     /// Bytes of the log beyond which a voter that is away is left behind.
     pub log_limit: u64,
+    /// A program above each node takes a message so many nanoseconds after it was told; none listens if
+    /// it is zero.
+    pub taken_late: u64,
     /// What is done, by true time.
     pub timeline: Vec<(u64, Action)>,
     /// What is done when something happens.
@@ -227,6 +230,7 @@ impl Plan {
             wants: vec![Needs::default().memory_mib; guests],
             priorities: vec![0; guests],
             log_limit: LOG_LIMIT,
+            taken_late: 0,
             timeline: Vec::new(),
             triggers: Vec::new(),
             healed: None,

@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, Plan, Sim, SimNode, draw};
 use crate::harness::{Outcome, run};
 use crate::scenario;
 use crate::world::SECOND;
+use quorate_membership::member::Untaken;
 use quorate_membership::{Time, Token};
 use quorate_recovery::contract::{Effect, Fact, GuestAction, GuestOrder};
 use quorate_recovery::executor::{ExecutorWrite, GuestPromise};
@@ -130,6 +131,8 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
             step: 0,
         })
     }
+
+    fn set_untaken(&mut self, _: Untaken) {}
 
     fn step(&mut self, now: Time, _fact: Fact, out: &mut Vec<Effect>) {
         self.step += 1;

@@ -73,6 +73,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "bytes of the log beyond which a voter that is away is left behind; 8388608",
     ),
     (
+        "taken-late-ms = 0",
+        "a program above each node takes a message so long after it was told; 0: none listens",
+    ),
+    (
         "snapshot-every",
         "entries between two snapshots of a node; by the seed",
     ),
@@ -147,6 +151,7 @@ pub(super) fn read(mut f: Fields<'_, '_>) -> Result<Plan, Bad> {
     if let Some(entries) = f.whole("snapshot-every", 1, 1_000_000)? {
         plan.snapshot_every = entries;
     }
+    plan.taken_late = f.whole("taken-late-ms", 0, 3_600_000)?.unwrap_or(0) * MS;
     if let Some(bytes) = f.whole("log-limit", 1, LOG_LIMIT)? {
         plan.log_limit = bytes;
     }

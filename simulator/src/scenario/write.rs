@@ -108,6 +108,7 @@ fn cluster(text: &mut String, plan: &Plan) {
     f.unless("founded-before", plan.founded, 0);
     f.unless("snapshot-every", plan.snapshot_every, plain.snapshot_every);
     f.unless("log-limit", plan.log_limit, plain.log_limit);
+    f.unless("taken-late-ms", plan.taken_late / crate::world::MS, 0);
     text.push_str(&f.0);
     timing(text, &plan.timing);
 }
