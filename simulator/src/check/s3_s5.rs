@@ -118,12 +118,13 @@ impl S3 {
             return;
         }
         let bit = 1 << index;
-        let known = beat.by & bit != 0 && self.own[host] != bit;
-        beat.lives[index] = if known {
-            beat.lives[index].max(ack.life)
+        // In its own slot a copy of it answers: its own vote counts on.
+        let before = if beat.by & bit == 0 {
+            0
         } else {
-            ack.life
+            beat.lives[index]
         };
+        beat.lives[index] = before.max(ack.life);
         beat.by |= bit;
         let slots = 1..=SLOTS;
         let named = ack
