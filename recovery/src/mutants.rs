@@ -175,6 +175,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: a host keeps what it was given for as long as its hypervisor hangs",
     ),
     (
+        "slow-since-its-placement",
+        "S4 L1: a host whose lone guest failed after a minute is taken for one whose creations do not end",
+    ),
+    (
         "failed-hosts-first",
         "L1: a host that failed a guest, or could run no other, is chosen for the room it has",
     ),

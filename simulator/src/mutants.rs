@@ -353,6 +353,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("hypervisor-hangs-as-guests-are-placed.toml")],
     ),
     (
+        "slow-since-its-placement",
+        &[story!("lone-guest-fails-on-a-slow-host.toml")],
+    ),
+    (
         "failed-hosts-first",
         &[story!("two-bad-hosts-are-left-for-a-good-one.toml")],
     ),

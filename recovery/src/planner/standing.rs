@@ -18,11 +18,14 @@ use std::time::Duration;
 const STEADY: Duration = Duration::from_secs(300);
 /// A host that could not run a guest is the last choice for so long, unless one starts there.
 const REFUSED: Duration = Duration::from_secs(300);
-/// A guest that was given to a host so long ago and does not run there: creations are slow there.
+/// A guest that has belonged to a host for so long without running there: creations are slow there.
 const SLOW: Duration = Duration::from_secs(10);
 /// After a cold start the hosts that are there first take their share only, until more than half are
 /// there or so long after the first of them was admitted; or T_d, if that is longer.
 const COLD: Duration = Duration::from_secs(30);
+
+/// Between two looks at which guests are said to run.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What was seen of hosts, and when.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +34,10 @@ pub(super) struct Standing {
     unsteady: BTreeMap<NodeId, Time>,
     /// When a host was last seen to fail to run a guest, and the entry that says so.
     refused: BTreeMap<NodeId, (Token, Time)>,
-    /// Since when the present epoch of a guest is open.
-    opened: BTreeMap<GuestId, (Token, Time)>,
+    /// Since when the present epoch of a guest is open, and it is not said to run.
+    waits: BTreeMap<GuestId, (Token, Time)>,
+    /// When it was last looked which guests are said to run.
+    looked: Time,
     /// When the present incarnation of a host was seen admitted.
     admitted: BTreeMap<NodeId, (Token, Time)>,
     /// The admission of each host that this node's store held when its daemon started.
@@ -76,11 +81,18 @@ impl Standing {
     /// Looks the applied state through.
     pub(super) fn observe(&mut self, now: Time, member: &Member<Guests>) {
         let (guests, hosts) = (&member.app().guests, &member.cluster().hosts);
-        self.opened
+        let running = if now.since(self.looked) >= LOOK {
+            self.looked = now;
+            running(member)
+        } else {
+            BTreeSet::new()
+        };
+        self.waits
             .retain(|g, _| guests.get(g).is_some_and(GuestRecord::open));
         for (id, r) in guests.iter().filter(|(_, r)| r.open()) {
-            if self.opened.get(id).is_none_or(|(at, _)| *at != r.epoch) {
-                self.opened.insert(*id, (r.epoch, now));
+            let runs = running.contains(&(*id, r.epoch)) && !planted("slow-since-its-placement");
+            if runs || self.waits.get(id).is_none_or(|(at, _)| *at != r.epoch) {
+                self.waits.insert(*id, (r.epoch, now));
             }
         }
         for (node, h) in hosts {
@@ -94,10 +106,10 @@ impl Standing {
         }
     }
 
-    /// For how long the present epoch of a guest has been open.
-    pub(super) fn open_for(&self, now: Time, guest: GuestId) -> Duration {
-        let opened = self.opened.get(&guest);
-        opened.map_or(Duration::ZERO, |(_, at)| now.since(*at))
+    /// For how long a guest has belonged to its host and was not said to run.
+    fn waits_for(&self, now: Time, guest: GuestId) -> Duration {
+        let since = self.waits.get(&guest);
+        since.map_or(Duration::ZERO, |(_, at)| now.since(*at))
     }
 
     /// What stands against each host now.
@@ -131,7 +143,7 @@ impl Standing {
         against
     }
 
-    /// The hosts that were given a guest so long ago and say that it does not run.
+    /// The hosts of guests that have not run for so long although they are to.
     pub(super) fn slow(
         &self,
         now: Time,
@@ -139,23 +151,14 @@ impl Standing {
         patience: Duration,
     ) -> BTreeSet<NodeId> {
         let heard = |host: NodeId| member.heard(now, host).map(|(h, _)| &h.beat.status);
-        let running: BTreeSet<(GuestId, Token)> = member
-            .cluster()
-            .hosts
-            .keys()
-            .flat_map(|host| member.told(*host).1)
-            .filter_map(|word| match word {
-                GuestWord::Running(guest, epoch) => Some((*guest, *epoch)),
-                GuestWord::Closed(..) => None,
-            })
-            .collect();
+        let running = running(member);
         let guests = member.app().guests.iter();
         guests
             .filter(|(_, r)| r.open() && r.wanted == Wanted::Running)
             // A host that does not start a held guest is not slow.
             .filter(|(_, r)| r.held().is_none() || planted("held-guest-is-slow"))
             .filter(|(id, r)| !running.contains(&(**id, r.epoch)))
-            .filter(|(id, _)| self.open_for(now, **id) >= patience)
+            .filter(|(id, _)| self.waits_for(now, **id) >= patience)
             .filter_map(|(_, r)| r.host.filter(|host| heard(*host).is_some()))
             .collect()
     }
@@ -198,6 +201,18 @@ impl Standing {
         let wanted = guests.filter(|r| r.wanted == Wanted::Running).count();
         Some(wanted.div_ceil(known.max(1)).max(1))
     }
+}
+
+/// What the hosts say runs there.
+fn running(member: &Member<Guests>) -> BTreeSet<(GuestId, Token)> {
+    let hosts = member.cluster().hosts.keys();
+    hosts
+        .flat_map(|host| member.told(*host).1)
+        .filter_map(|word| match word {
+            GuestWord::Running(guest, epoch) => Some((*guest, *epoch)),
+            GuestWord::Closed(..) => None,
+        })
+        .collect()
 }
 
 impl Planner {
