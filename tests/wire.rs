@@ -343,7 +343,8 @@ fn session_messages_are_numbered_as_the_page_says() {
             ),
             ("Superseded", Stream::Superseded { life: 5 }),
             ("Whole", Stream::Whole),
-            ("Cut", Stream::Cut { first: 5 }),
+            ("Cut", Stream::Cut { first: 5, bytes: 9 }),
+            ("NoState", Stream::NoState),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});

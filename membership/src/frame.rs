@@ -274,7 +274,11 @@ pub enum Stream<C: Command> {
     Cut {
         /// The first index that the sender's log still has.
         first: u64,
+        /// Bytes of the sender's state, about: how long it takes to come over a slow line.
+        bytes: u64,
     },
+    /// The sender can hand no state over now.
+    NoState,
 }
 
 /// Bytes of what one observation says of hosts, as it is cut.

@@ -238,6 +238,7 @@ impl<A: Application> Member<A> {
                 held: None,
                 pending: None,
                 durable: applied,
+                bytes: image.snapshot.as_ref().map_or(0, |(_, b)| b.len() as u64),
             },
             taking: cutting::Taking::ALL,
             snapshot_every: setup.snapshot_every.max(1),

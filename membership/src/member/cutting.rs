@@ -41,6 +41,8 @@ pub(super) struct Snapshots {
     pub(super) held: Option<(u64, Vec<u8>)>,
     pub(super) pending: Option<(u64, Option<u64>)>,
     pub(super) durable: u64,
+    /// Bytes of the state that was taken last.
+    pub(super) bytes: u64,
 }
 
 /// What the program above this member has not taken yet of what it was told. A state that contains it
@@ -72,7 +74,18 @@ impl Taking {
     };
 }
 
+/// How long so many bytes take over the slowest line that a voter can come back by: 64 kB/s. A state is
+/// one message, so nothing tells how much of it has come.
+pub(super) fn over_a_slow_line(bytes: u64) -> Duration {
+    Duration::from_millis(bytes / 64)
+}
+
 impl<A: Application> Member<A> {
+    /// How long a voter that is asked for a state may take to say that it has none to give.
+    pub(super) fn answer_time(&self) -> Duration {
+        self.cluster().timing.election * 4
+    }
+
     /// Says what the program has not taken of what it was told up to now. Who never says so has taken
     /// everything.
     pub fn set_untaken(&mut self, untaken: Untaken) {
@@ -119,7 +132,9 @@ impl<A: Application> Member<A> {
             return;
         }
         self.snapshot.taken = applied;
-        match codec::encode(codec::Kind::State, &self.state) {
+        let encoded = codec::encode(codec::Kind::State, &self.state);
+        self.snapshot.bytes = encoded.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        match encoded {
             Ok(bytes) if self.may_keep(now, applied) => self.keep(applied, bytes),
             Ok(bytes) => self.snapshot.held = Some((applied, bytes)),
             // The log is kept instead; it is tried again after as many entries.
@@ -200,12 +215,13 @@ impl<A: Application> Member<A> {
         let Some(first) = self.replica.as_ref().map(Replica::first) else {
             return;
         };
-        let message = Stream::Cut { first };
+        let bytes = self.snapshot.bytes;
+        let message = Stream::Cut { first, bytes };
         self.output.push(Output::Stream { peer, message });
     }
 
     /// Another voter has cut what this one lacks.
-    pub(super) fn cut_told(&mut self, now: Time, peer: NodeId, first: u64) {
+    pub(super) fn cut_told(&mut self, now: Time, peer: NodeId, first: u64, bytes: u64) {
         let standing = self.vouching.standing;
         let voter = self.state.cluster.slot(peer).is_some();
         let Some(replica) = self.replica.as_mut().filter(|_| voter) else {
@@ -218,6 +234,7 @@ impl<A: Application> Member<A> {
         replica.hold();
         self.vouching.left_behind(standing, peer);
         let from = replica.decided();
-        self.fetch_from(now, peer, from);
+        let patience = self.answer_time() + over_a_slow_line(bytes);
+        self.fetch_from(now, peer, from, patience);
     }
 }

@@ -148,7 +148,8 @@ impl<A: Application> Member<A> {
         match message {
             Stream::Superseded { life } => self.superseded_by(now, life),
             Stream::Statement(statement) => self.stated(now, peer, life, &statement),
-            Stream::Cut { first } => self.cut_told(now, peer, first),
+            Stream::Cut { first, bytes } => self.cut_told(now, peer, first, bytes),
+            Stream::NoState => self.no_state(peer),
             Stream::Fetch { from } => self.fetch_asked(peer, from),
             Stream::Fetched {
                 claim,
@@ -297,7 +298,8 @@ impl<A: Application> Member<A> {
     pub(super) fn choose_voter(&mut self, now: Time) {
         let behind = (self.left_behind(now) || self.vouching.standing == Standing::Seeking)
             && !planted("left-behind-voter-waits");
-        if self.replica.is_some() && !behind {
+        // What comes by a state that is on its way need not come twice over the same line.
+        if self.replica.is_some() && (!behind || self.state_under_way(now)) {
             self.following = None;
             return;
         }
@@ -447,6 +449,7 @@ impl<A: Application> Member<A> {
             held: None,
             pending: Some((applied, None)),
             durable: self.snapshot.durable,
+            bytes: bytes.len() as u64,
         };
         self.output
             .push(Output::Write(Write::Snapshot { applied, bytes }));

@@ -1,6 +1,7 @@
 //! A voter that seeks takes over the newest log of those that answer it, with the state before it
 //! where that is cut.
 
+use super::super::cutting::over_a_slow_line;
 use super::super::follow::state_bytes;
 use super::super::{Member, Output};
 use crate::app::Application;
@@ -16,12 +17,16 @@ use std::time::Duration;
 
 /// Entries of the accepted log sent at once; no entry is longer than 128 KiB.
 const FETCH_BATCH: usize = 64;
+/// No further entry goes with so many bytes of them, so that a part passes a slow line in time.
+const FETCH_BYTES: usize = 64 << 10;
 
 /// The newest accepted log among the answers, on its way here.
 #[derive(Clone, Debug)]
 pub(super) struct Fetched<C> {
     from: NodeId,
     asked: Time,
+    /// How long the answer may take.
+    patience: Duration,
     first: u64,
     claim: Option<Claim>,
     /// The state before `first`, where the log before it is cut.
@@ -91,15 +96,14 @@ impl<A: Application> Member<A> {
     /// Takes over state and log of the voter `by`, which has cut what this one lacks, then votes as
     /// before. If that voter is gone, it votes as it is: whoever has cut the log will say so.
     pub(super) fn take_over_from(&mut self, now: Time, before: Standing, by: NodeId) {
-        let patience = self.cluster().timing.election * 4;
         let Some(replica) = &self.replica else { return };
         let done = |f: &Fetched<_>| {
             let whole = |c: Claim| f.first + f.entries.len() as u64 == c.index;
             f.from == by && f.state.is_some() && f.claim.is_some_and(whole)
         };
         if !self.vouching.fetched.as_ref().is_some_and(done) {
-            let asked = self.vouching.fetched.as_ref().map(|f| f.asked);
-            let late = asked.is_none_or(|at| now.since(at) >= patience);
+            let asked = self.vouching.fetched.as_ref();
+            let late = asked.is_none_or(|f| now.since(f.asked) >= f.patience);
             if late || !self.sessions.contains_key(&by) {
                 let promise = replica.claim().promise;
                 if self.adopt(promise, None) {
@@ -127,6 +131,15 @@ impl<A: Application> Member<A> {
             replica.hold();
         }
         self.vouching.standing = Standing::Seeking;
+    }
+
+    /// Whether a voter was asked for its state and may still answer.
+    pub(in crate::member) fn state_under_way(&self, now: Time) -> bool {
+        let asked = self.vouching.fetched.as_ref();
+        self.vouching.cut.is_some()
+            && asked.is_some_and(|f| {
+                now.since(f.asked) < f.patience && self.sessions.contains_key(&f.from)
+            })
     }
 
     /// Takes over the state before entry `from`; gives whether it could be.
@@ -176,9 +189,10 @@ impl<A: Application> Member<A> {
 
     /// Asks for the newest accepted log among the answers, or for the rest of it.
     fn fetch(&mut self, now: Time, decided: u64, best: Option<(Epoch, Option<Round>, u64)>) {
-        let patience: Duration = self.cluster().timing.election * 2;
+        // Its own last state is about as long as the one that may come.
+        let patience = self.cluster().timing.election * 2 + over_a_slow_line(self.snapshot.bytes);
         if let Some(f) = &self.vouching.fetched
-            && now.since(f.asked) < patience
+            && now.since(f.asked) < f.patience
             && self.sessions.contains_key(&f.from)
         {
             return;
@@ -189,14 +203,21 @@ impl<A: Application> Member<A> {
         let Some(peer) = holders.find(|(n, _)| open(n)).map(|(n, _)| *n) else {
             return;
         };
-        self.fetch_from(now, peer, decided);
+        self.fetch_from(now, peer, decided, patience);
     }
 
     /// Asks a voter for its accepted log from `decided` on, or for its state and what follows.
-    pub(in crate::member) fn fetch_from(&mut self, now: Time, peer: NodeId, decided: u64) {
+    pub(in crate::member) fn fetch_from(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        decided: u64,
+        patience: Duration,
+    ) {
         self.vouching.fetched = Some(Fetched {
             from: peer,
             asked: now,
+            patience,
             first: decided,
             claim: None,
             state: None,
@@ -206,37 +227,59 @@ impl<A: Application> Member<A> {
         self.output.push(Output::Stream { peer, message });
     }
 
+    /// The voter that was asked has no state to give: it is asked again a little later, or another.
+    pub(in crate::member) fn no_state(&mut self, peer: NodeId) {
+        let patience = self.answer_time();
+        match &mut self.vouching.fetched {
+            Some(f) if f.from == peer => f.patience = f.patience.min(patience),
+            _ => self.count("refusal that nobody asked for"),
+        }
+    }
+
     /// Another voter catches up with the accepted log of this one.
     pub(in crate::member) fn fetch_asked(&mut self, peer: NodeId, from: u64) {
-        let voter = self.state.cluster.slot(peer).is_some();
-        let Some(replica) = self.replica.as_ref().filter(|_| voter) else {
+        if self.state.cluster.slot(peer).is_none() || self.replica.is_none() {
             return self.count("fetch of no use");
-        };
-        let (mut from, mut state) = (from, None);
+        }
+        let message = self.log_from(from).unwrap_or_else(|why| {
+            self.count(why);
+            Stream::NoState
+        });
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// The accepted log from entry `from` on, with the state before it where that is cut.
+    fn log_from(&self, mut from: u64) -> Result<Stream<A::Command>, &'static str> {
+        let replica = self.replica.as_ref().ok_or("fetch of no use")?;
+        let mut state = None;
         let applied = self.state.cluster.applied;
         if from < replica.first() {
             if !self.may_hand_over(self.last_step) && !planted("untrusted-state-handed-over") {
-                return self.count("state that no quorum is known to have made");
+                return Err("state that no quorum is known to have made");
             }
             if applied > replica.decided() {
                 // Applied beyond the own log, by following: it cannot be continued from here now.
-                return self.count("fetch of what is cut");
+                return Err("fetch of what is cut");
             }
             from = applied;
-            match state_bytes(&self.state) {
-                Ok(bytes) => state = Some(bytes),
-                Err(why) => return self.count(why),
-            }
+            state = Some(state_bytes(&self.state)?);
         }
         // A state may fill the message; what follows is asked for by the next.
         let batch = if state.is_some() { 1 } else { FETCH_BATCH };
-        let message = Stream::Fetched {
+        let mut bytes = 0;
+        let mut entries = replica.read_accepted(from, batch);
+        let fit = entries.iter().take_while(|entry| {
+            let before = bytes;
+            bytes += codec::size(codec::Kind::Stream, entry).unwrap_or(FETCH_BYTES);
+            before < FETCH_BYTES
+        });
+        entries.truncate(fit.count());
+        Ok(Stream::Fetched {
             claim: Box::new(replica.claim()),
             from,
             state,
-            entries: replica.read_accepted(from, batch),
-        };
-        self.output.push(Output::Stream { peer, message });
+            entries,
+        })
     }
 
     /// A part of another voter's accepted log came.
