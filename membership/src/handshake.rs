@@ -258,8 +258,8 @@ impl Handshake {
             .is_some_and(|p| p.cluster != founding.cluster)
         {
             return vec![Step::Refuse(format!(
-                "cluster {} exists already on this network under this key: join it with \
-                 `quorate join`",
+                "cluster {} exists already on this network under this key; a host joins it by \
+                 `quorate join`, a first voter whose disk is gone under a new id",
                 founding.cluster
             ))];
         }

@@ -5,6 +5,7 @@
 use super::qcow2::{HEAD, Head, head};
 use quorate_recovery::domain::{DiskKind, Domain, Source};
 use quorate_recovery::images::{LeftImage, Stamp};
+use std::cmp::Ordering;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -75,12 +76,7 @@ fn one(top: &Path, left: &[LeftImage]) -> Result<(), Beside> {
                 let stamp = stamp(&other);
                 let as_left = |l: &LeftImage| Path::new(&l.path) == path && l.stamp == stamp;
                 if !left.iter().any(as_left) {
-                    return Err(Beside::Stale(format!(
-                        "{} is backed by {}, so somebody went on with it: what was written since \
-                         is there",
-                        path.display(),
-                        top.display()
-                    )));
+                    return Err(Beside::Stale(above(&path, &other, top, &found)));
                 }
             }
             // What is no image of this format, or a damaged one, nobody went on with.
@@ -93,6 +89,21 @@ fn one(top: &Path, left: &[LeftImage]) -> Result<(), Beside> {
         }
     }
     Ok(())
+}
+
+/// Words for an image that stands on the one to be started. Nothing in it says why it was made.
+fn above(path: &Path, other: &Metadata, top: &Path, found: &Metadata) -> String {
+    let (path, top) = (path.display(), top.display());
+    let order = match written(other).cmp(&written(found)) {
+        Ordering::Greater => "was written to after",
+        Ordering::Less => "was written to before",
+        Ordering::Equal => "was last written to at the same time as",
+    };
+    format!(
+        "{path} is backed by {top} and {order} it: if somebody went on with it, what was written since is \
+         there; if it is the scratch image of a backup or a linked copy, it holds nothing new and is to \
+         be removed or moved away"
+    )
 }
 
 /// Refuses an image whose image below was written to later.

@@ -72,8 +72,13 @@ impl Node {
             self.exit = Some(if settled {
                 (Departure::Recorded, format!("out of service: {why:?}"))
             } else {
-                let text = "left without the cluster's word: no quorum answered in time";
-                (Departure::Unrecorded, text.to_owned())
+                let why = match (empty, self.executor.idle()) {
+                    (true, _) => "no quorum answered, or the disk of this node did not, in time",
+                    (false, false) => "a guest of this host did not end in time",
+                    (false, true) => "the end of a guest of this host was not recorded in time",
+                };
+                let text = format!("left without the cluster's word: {why}");
+                (Departure::Unrecorded, text)
             });
         }
     }
