@@ -11,7 +11,6 @@ use crate::requests::Requests;
 use crate::trials::Trials;
 use quorate_fencing::Level;
 use quorate_membership::entry::{Away, Profile};
-use quorate_membership::member::Untaken;
 use quorate_membership::store::Image;
 use quorate_membership::vouch::Freshness;
 use quorate_membership::{Member, MemberSetup, NodeId, Output, Time, Token};
@@ -180,12 +179,6 @@ impl Node {
     #[must_use]
     pub fn member(&self) -> &Member<Guests> {
         &self.member
-    }
-
-    /// Says what the program that listens to messages has not taken of them up to now: a start tells
-    /// them again.
-    pub fn set_untaken(&mut self, untaken: Untaken) {
-        self.member.set_untaken(untaken);
     }
 
     /// Guests that run here with their epochs, as far as this node knows.
@@ -441,13 +434,7 @@ impl Node {
                 }
                 Output::Applied(applied) => self.applied(now, applied, &mut resting, out),
                 Output::Skipped { .. } if planted("skipped-untold") => {}
-                Output::Skipped { after, upto } => {
-                    // Only messages are missed. What came behind the state is told.
-                    let upto = upto.min(self.member.app().published);
-                    if after < upto {
-                        out.push(Effect::Skipped { after, upto });
-                    }
-                }
+                Output::Skipped { after, upto } => self.skipped(after, upto, out),
                 Output::Anew { why, above } => {
                     out.push(Effect::Unmark);
                     if !self.restarted {

@@ -45,6 +45,30 @@ pub(super) struct Snapshots {
     pub(super) bytes: u64,
 }
 
+impl Snapshots {
+    /// Of a node that starts from this state.
+    pub(super) fn of(image: Option<&(u64, Vec<u8>)>) -> Snapshots {
+        let (applied, bytes) = image.map_or((0, 0), |(applied, bytes)| (*applied, bytes.len()));
+        Snapshots {
+            taken: applied,
+            durable: applied,
+            bytes: bytes as u64,
+            ..Snapshots::default()
+        }
+    }
+
+    /// Another's state of so many entries and bytes is written.
+    pub(super) fn taken_over(&mut self, applied: u64, bytes: usize) {
+        *self = Snapshots {
+            taken: applied,
+            pending: Some((applied, None)),
+            durable: self.durable,
+            bytes: bytes as u64,
+            held: None,
+        };
+    }
+}
+
 /// What the program above this member has not taken yet of what it was told. A state that contains it
 /// is not written, so that a start tells it again; within [`LOG_LIMIT`], for a program that takes
 /// nothing must not keep the log from being cut for ever.

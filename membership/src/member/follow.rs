@@ -1,6 +1,6 @@
 //! The log beyond the voters: sessions, followers, and the voter a follower follows.
 
-use super::{Member, Output, Snapshots};
+use super::{Member, Output};
 use crate::app::Application;
 use crate::apply::State;
 use crate::codec;
@@ -444,13 +444,7 @@ impl<A: Application> Member<A> {
             self.output.push(Output::Skipped { after, upto });
         }
         self.state = state;
-        self.snapshot = Snapshots {
-            taken: applied,
-            held: None,
-            pending: Some((applied, None)),
-            durable: self.snapshot.durable,
-            bytes: bytes.len() as u64,
-        };
+        self.snapshot.taken_over(applied, bytes.len());
         self.output
             .push(Output::Write(Write::Snapshot { applied, bytes }));
         self.leapt(now);

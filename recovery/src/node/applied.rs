@@ -4,10 +4,25 @@ use super::Node;
 use crate::command::Command;
 use crate::contract::Effect;
 use quorate_membership::entry::Entry;
-use quorate_membership::member::Applied;
-use quorate_membership::{Outcome, Time};
+use quorate_membership::member::{Applied, Untaken};
+use quorate_membership::{Outcome, Time, Token};
 
 impl Node {
+    /// Says what the program that listens to messages has not taken of them up to now: a start tells
+    /// them again.
+    pub fn set_untaken(&mut self, untaken: Untaken) {
+        self.member.set_untaken(untaken);
+    }
+
+    /// A state was taken over: of what it contains only messages are missed.
+    pub(super) fn skipped(&mut self, after: Token, upto: Token, out: &mut Vec<Effect>) {
+        // What came behind the state is told.
+        let upto = upto.min(self.member.app().published);
+        if after < upto {
+            out.push(Effect::Skipped { after, upto });
+        }
+    }
+
     /// What follows from one entry of the log.
     pub(super) fn applied(
         &mut self,
