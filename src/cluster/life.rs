@@ -19,6 +19,7 @@ use quorate_membership::{
     BootId, ClusterId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId,
 };
 use quorate_recovery::command::Command;
+use quorate_recovery::contract::EventKind;
 use quorate_recovery::machine::published_before;
 use quorate_recovery::{Node, Setup};
 use std::collections::{BTreeMap, BTreeSet};
@@ -376,6 +377,8 @@ fn watch(outlets: &Outlets, node: &Node, seen: Seen<'_>) {
                 .send_if_modified(|now| std::mem::replace(now, acting) != acting);
             outlets.judge_joining(member);
         }
+        // Messages have a way of their own; here they would push alerts out.
+        Seen::Event(event) if event.kind == EventKind::Published => {}
         Seen::Event(event) => drop(outlets.events.send(event.clone())),
         Seen::Published(token, bytes) => {
             let bytes = bytes.into();

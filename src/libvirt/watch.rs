@@ -168,10 +168,12 @@ impl Memory {
             What::Reboot => {
                 lives.afresh(life);
                 let now = Clock.now();
-                let last = self.reset.insert(life, now);
-                if last.is_some_and(|at| now < at + ONE_RESET) {
+                let told = self.reset.get(&life);
+                if told.is_some_and(|at| now < *at + ONE_RESET) {
                     return;
                 }
+                // From the one that was told: a guest that resets itself again and again is told again.
+                self.reset.insert(life, now);
                 GuestEvent::Rebooted
             }
             What::Agent(there) => {

@@ -156,7 +156,10 @@ impl Executor {
                 }
                 continue;
             }
-            if s.lease_left() <= s.cluster.timing.pause_margin || s.copied || s.doubtful {
+            // Under its own revoke it would be ended with the lease a moment later.
+            let revoked = s.record.is_some_and(|h| h.revoke.is_some());
+            let short = s.lease_left() <= s.cluster.timing.pause_margin;
+            if short || revoked || s.copied || s.doubtful {
                 continue;
             }
             let begun = promise.promised >= r.epoch;
