@@ -80,9 +80,8 @@ fn locked(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     };
     lab.step("fail-over", now(), &format!("{victim} {how}"));
     fs::remove_file(&hangs).map_err(|e| format!("{}: {e}", hangs.display()))?;
-    if lab.site.alive(&victim) {
-        lab.site.power_off(&victim)?;
-    }
+    // Also one that was reset: what is left of it goes.
+    lab.site.power_off(&victim)?;
     lab.site.plug_controller(&victim)?;
     power_back(lab, &victim)
 }
