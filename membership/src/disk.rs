@@ -32,7 +32,7 @@ impl DiskLag {
         }
     }
 
-    /// How long the oldest write has been under way.
+    /// Age of the oldest write under way; zero if there is none.
     pub(crate) fn stands(&self, now: Time) -> Duration {
         let began = self.under_way.front().map(|(_, began)| now.since(*began));
         began.unwrap_or_default()

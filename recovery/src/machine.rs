@@ -413,3 +413,36 @@ impl Application for Guests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_membership::{ClusterId, Epoch, Founding, StoreId, Timing};
+
+    #[test]
+    fn a_start_skips_no_entries_that_hold_no_message() {
+        let founding = Founding {
+            cluster: ClusterId(1),
+            rules: quorate_membership::states::RULES,
+            epoch: Epoch(1),
+            voters: vec![(NodeId(1), StoreId(1))],
+            timing: Timing::fast(),
+            proof: Default::default(),
+        };
+        let life = Incarnation::default();
+        let mut state: State<Guests> = State::new(&founding);
+        let mut image = Image::new(NodeId(1), StoreId(1), life, founding);
+        assert_eq!(published_before(&image), Token::NONE);
+        let at = Token::new(Epoch(1), 5);
+        let told = Command::Publish(vec![1]);
+        let done = state.app.apply(at, &state.cluster, &told);
+        assert_eq!(done, Ok(()));
+        // Renewals follow, and then the state is kept.
+        state.cluster.applied = 1024;
+        let bytes = codec::encode(codec::Kind::State, &state).expect("short");
+        image.snapshot = Some((1024, bytes));
+        assert_eq!(published_before(&image), at);
+        image.snapshot = Some((1024, vec![0xff]));
+        assert_eq!(published_before(&image), Token::new(Epoch(1), 1024));
+    }
+}

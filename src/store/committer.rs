@@ -21,7 +21,7 @@ use tokio::sync::mpsc as tokio_mpsc;
 const QUEUE_BYTES: usize = 64 << 20;
 /// Batches that go into one transaction at most.
 const GROUP: usize = 4096;
-/// Bytes that a write counts beside what it carries.
+/// Bytes that a batch and each of its writes count beside what they carry.
 const WRITE: usize = 128;
 
 /// What became of submitted batches.
@@ -110,7 +110,7 @@ impl Committer {
     /// # Errors
     /// The batch was not taken and never becomes durable: the voter must end.
     pub fn submit(&self, batch: u64, writes: Vec<NodeWrite>) -> Result<(), Stalled> {
-        let bytes = writes.iter().map(weight).sum();
+        let bytes = WRITE + writes.iter().map(weight).sum::<usize>();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         if self.refused.get() || before > 0 && before + bytes > QUEUE_BYTES {
             self.refused.set(true);

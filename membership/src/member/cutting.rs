@@ -7,6 +7,7 @@
 //! state and log of the voter that told it so, and goes on.
 
 use super::duties::kind;
+use super::follow::MESSAGE;
 use super::{Member, Output};
 use crate::app::Application;
 use crate::codec;
@@ -69,21 +70,21 @@ impl Snapshots {
     }
 }
 
-/// What the program above this member has not taken yet of what it was told. A state that contains it
-/// is not written, so that a start tells it again; within [`LOG_LIMIT`], for a program that takes
-/// nothing must not keep the log from being cut for ever.
+/// Part of what the program above this member was told that it has not taken yet. A state that contains
+/// it is not written, so that a start tells it again; within [`LOG_LIMIT`], so that a program that takes
+/// nothing does not keep the log from being cut for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Untaken {
-    /// Nothing, or it never needs anything again.
+    /// Empty: the program has taken everything, or never needs anything again.
     #[default]
     Nothing,
-    /// It has not said so far.
+    /// Not said so far.
     Unknown,
-    /// What the entry of this token told, and everything after that.
+    /// Begins with what the entry of this token told.
     From(Token),
 }
 
-/// What was said last of that, and how many entries were applied then.
+/// The newest word of the program about that, and the number of entries applied then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taking {
     untaken: Untaken,
@@ -98,14 +99,14 @@ impl Taking {
     };
 }
 
-/// How long so many bytes take over the slowest line that a voter can come back by: 64 kB/s. A state is
-/// one message, so nothing tells how much of it has come.
+/// Time that so many bytes take over the slowest line that a voter can come back by: 64 kB/s. A state is
+/// one message, so nothing tells how much of it has come; no more is granted than the longest takes.
 pub(super) fn over_a_slow_line(bytes: u64) -> Duration {
-    Duration::from_millis(bytes / 64)
+    Duration::from_millis(bytes.min(MESSAGE as u64) / 64)
 }
 
 impl<A: Application> Member<A> {
-    /// How long a voter that is asked for a state may take to say that it has none to give.
+    /// Time in which a voter that is asked for a state says that it has none to give.
     pub(super) fn answer_time(&self) -> Duration {
         self.cluster().timing.election * 4
     }
@@ -131,7 +132,10 @@ impl<A: Application> Member<A> {
         let durable = self.snapshot.durable;
         match &self.replica {
             Some(replica) => replica.bytes_from(durable) > self.log_limit,
-            None => self.state.cluster.applied - durable > UNTAKEN * self.snapshot_every,
+            None => {
+                let since = self.state.cluster.applied.saturating_sub(durable);
+                since > self.snapshot_every.saturating_mul(UNTAKEN)
+            }
         }
     }
 

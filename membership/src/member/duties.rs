@@ -10,8 +10,8 @@ use crate::mutants::planted;
 use crate::time::Time;
 use std::time::Duration;
 
-/// What lasts is told again after so long.
-const TOLD: Duration = Duration::from_secs(60);
+/// Pause between two alerts of something that lasts.
+pub(super) const TOLD: Duration = Duration::from_secs(60);
 
 /// Kinds of cooldowns of this crate; the application's begin at 64.
 pub(super) mod kind {

@@ -18,7 +18,7 @@ use crate::vouch::Standing;
 /// the limit of a session message.
 const FEED_BATCH: usize = 64;
 /// A state of more bytes does not go to a follower: one session message holds no more.
-const MESSAGE: usize = 15 << 20;
+pub(super) const MESSAGE: usize = 15 << 20;
 
 impl<A: Application> Member<A> {
     /// A new session to `peer` is open; whatever an older one still had queued is gone.

@@ -1,6 +1,6 @@
 //! What a member does with what the voters say of their states (reading 19).
 
-use super::duties::kind;
+use super::duties::{TOLD, kind};
 use super::{Member, Output};
 use crate::app::Application;
 use crate::codec;
@@ -10,10 +10,7 @@ use crate::id::{NodeId, Token};
 use crate::mutants::planted;
 use crate::states::{Agreement, RULES, Said, StateWord, compared_at};
 use crate::time::Time;
-use std::time::Duration;
 
-/// What lasts is told again after so long.
-const TOLD: Duration = Duration::from_secs(60);
 /// A voter that has so many decided entries still to apply hashes no state on its way, ...
 const BEHIND: u64 = 4096;
 /// ... and one that starts not even with so few: it shall be there soon.

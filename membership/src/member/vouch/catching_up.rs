@@ -103,8 +103,8 @@ impl<A: Application> Member<A> {
         };
         if !self.vouching.fetched.as_ref().is_some_and(done) {
             let asked = self.vouching.fetched.as_ref();
-            let late = asked.is_none_or(|f| now.since(f.asked) >= f.patience);
-            if late || !self.sessions.contains_key(&by) {
+            let late = asked.is_none_or(|f| !self.may_answer(now, f));
+            if late {
                 let promise = replica.claim().promise;
                 if self.adopt(promise, None) {
                     self.stand(now, before);
@@ -136,10 +136,16 @@ impl<A: Application> Member<A> {
     /// Whether a voter was asked for its state and may still answer.
     pub(in crate::member) fn state_under_way(&self, now: Time) -> bool {
         let asked = self.vouching.fetched.as_ref();
-        self.vouching.cut.is_some()
-            && asked.is_some_and(|f| {
-                now.since(f.asked) < f.patience && self.sessions.contains_key(&f.from)
-            })
+        self.vouching.cut.is_some() && asked.is_some_and(|f| self.may_answer(now, f))
+    }
+
+    /// Whether who was asked may still answer: in time, by an open session, and heard. One that hangs
+    /// keeps its session open, and must not keep this voter from voting for as long as a state takes.
+    fn may_answer(&self, now: Time, f: &Fetched<A::Command>) -> bool {
+        let t = &self.cluster().timing;
+        let waited = now.since(f.asked);
+        let gone = waited >= self.answer_time() && self.ears.silent(now, f.from) >= t.silence();
+        waited < f.patience && !gone && self.sessions.contains_key(&f.from)
     }
 
     /// Takes over the state before entry `from`; gives whether it could be.
@@ -192,8 +198,7 @@ impl<A: Application> Member<A> {
         // Its own last state is about as long as the one that may come.
         let patience = self.cluster().timing.election * 2 + over_a_slow_line(self.snapshot.bytes);
         if let Some(f) = &self.vouching.fetched
-            && now.since(f.asked) < f.patience
-            && self.sessions.contains_key(&f.from)
+            && self.may_answer(now, f)
         {
             return;
         }
