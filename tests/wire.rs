@@ -570,6 +570,7 @@ fn entries_and_commands_are_numbered_as_the_page_says() {
     commands.extend(wire_support::images());
     commands.push(wire_support::locked());
     commands.push(wire_support::tried());
+    commands.push(wire_support::scratch());
     variants("### Command", &commands);
 }
 

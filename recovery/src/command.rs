@@ -2,7 +2,7 @@
 
 use crate::guest::{GuestId, GuestSpec, Wanted};
 use crate::hold::{self, HoldReason, Released, ReleasedBy};
-use crate::images::{LeftImage, Life, NewTop};
+use crate::images::{LeftImage, Life, NewTop, ScratchImage};
 use crate::kinds::GuestKinds;
 use quorate_fencing::Level;
 use quorate_membership::frame::Words;
@@ -132,6 +132,17 @@ pub enum Command {
         device: String,
         /// It said on; otherwise off.
         on: bool,
+    },
+    /// The images that backups of a guest keep old blocks in are these from now on: what is known
+    /// to hold nothing new does not keep it from being started. Void unless it runs there under
+    /// that epoch.
+    Scratch {
+        /// The guest.
+        guest: GuestId,
+        /// Of which life of it this is the host's word.
+        life: Life,
+        /// The images.
+        images: Vec<ScratchImage>,
     },
 }
 

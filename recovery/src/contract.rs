@@ -16,7 +16,7 @@ use crate::domain::layout::Layout;
 use crate::executor::ExecutorWrite;
 use crate::guest::{GuestId, GuestSpec, Probe};
 use crate::hold::{HoldKind, HoldReason};
-use crate::images::{LeftImage, Stamp};
+use crate::images::{Harmless, ScratchImage, Stamp};
 use crate::kinds::GuestKinds;
 use crate::lock::{LockPlan, LockReading, LockState, LockedImage};
 use crate::observation::{Cause, HostHealth, Observation};
@@ -156,6 +156,9 @@ pub enum Fact {
         layout: Box<Layout>,
         /// Its top images and those of its record, as they are found on the storage, by path.
         stamps: Vec<(String, Stamp)>,
+        /// Images that a backup which is under way keeps old blocks in, and those of its record that
+        /// still lie there, in order; `None` if they could not be looked at.
+        scratch: Option<Vec<ScratchImage>>,
     },
     /// This host has read the top images that a guest's record follows since an entry.
     ImagesRead {
@@ -449,15 +452,15 @@ pub enum GuestAction {
 pub struct Start {
     /// Its description.
     pub spec: GuestSpec,
-    /// Images that the log says were left behind: one that lies as it was left holds nothing up.
-    pub left: Vec<LeftImage>,
+    /// Images beside its own that do not hold it up.
+    pub harmless: Harmless,
 }
 
 impl From<GuestSpec> for Start {
     fn from(spec: GuestSpec) -> Start {
         Start {
             spec,
-            left: Vec::new(),
+            harmless: Harmless::default(),
         }
     }
 }

@@ -20,8 +20,10 @@ use std::collections::BTreeSet;
 const TOPS: usize = 64;
 /// The most images that are remembered as left behind; of more, the oldest are forgotten.
 const LEFT: usize = 16;
+/// The most images of backups of one guest that are told; of more, the rest counts as any image.
+pub const SCRATCH_MAX: usize = 64;
 /// The longest path of an image, in bytes.
-const PATH: usize = 4096;
+pub const PATH: usize = 4096;
 
 /// What tells an image from another at the same place, and from itself after a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,6 +54,28 @@ pub struct LeftImage {
     pub stamp: Stamp,
 }
 
+/// An image that a backup of a running guest keeps old blocks in. Its header looks like that of a new
+/// top image; it holds nothing that the guest wrote since.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ScratchImage {
+    /// Where it lies.
+    pub path: String,
+    /// Its inode.
+    pub inode: u64,
+    /// When it was made by the storage's clock, in nanoseconds since 1970; 0 where a file system does
+    /// not tell. Another file of that name may get the inode of one that was removed.
+    pub made_ns: i64,
+}
+
+/// Images beside those of a guest that hold no start of it up, as the log says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Harmless {
+    /// Images that were left behind: one that lies as it was left is no use of another.
+    pub left: Vec<LeftImage>,
+    /// Images that backups kept old blocks in.
+    pub scratch: Vec<ScratchImage>,
+}
+
 /// What the log knows of a guest's images beside their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Images {
@@ -64,6 +88,8 @@ pub struct Images {
     pub readers: Option<BTreeSet<NodeId>>,
     /// Images that were left behind.
     pub left: Vec<LeftImage>,
+    /// Images of backups: under way, or broken off with the host that ran them.
+    pub scratch: Vec<ScratchImage>,
 }
 
 impl Images {
@@ -150,6 +176,33 @@ impl Guests {
             .extend(left.iter().filter(|l| !used(l)).cloned());
         let over = images.left.len().saturating_sub(LEFT);
         images.left.drain(..over);
+        let used = |s: &ScratchImage| tops.iter().any(|t| t.top.source.to_string() == s.path);
+        images.scratch.retain(|s| !used(s));
+        Ok(())
+    }
+
+    /// The host that runs a guest says which images its backups keep old blocks in.
+    pub(crate) fn scratch(
+        &mut self,
+        guest: GuestId,
+        life: &Life,
+        scratch: &[ScratchImage],
+    ) -> Result<(), String> {
+        if scratch.len() > SCRATCH_MAX || scratch.iter().any(|s| s.path.len() > PATH) {
+            return Err(format!(
+                "at most {SCRATCH_MAX} scratch images of a guest are remembered"
+            ));
+        }
+        let r = self.record(guest)?;
+        if !r.open()
+            || (r.epoch, r.host, r.incarnation) != (life.epoch, Some(life.host), life.incarnation)
+        {
+            return Err("the guest does not run there under that epoch".into());
+        }
+        if r.images.scratch == scratch {
+            return Err("the record has these scratch images already".into());
+        }
+        r.images.scratch = scratch.to_vec();
         Ok(())
     }
 

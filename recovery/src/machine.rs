@@ -389,6 +389,11 @@ impl Application for Guests {
                 device,
                 on,
             } => self.tried(cluster, *host, *incarnation, (*stated, device), *on),
+            Command::Scratch {
+                guest,
+                life,
+                images,
+            } => self.scratch(*guest, life, images),
         }
     }
 

@@ -321,7 +321,11 @@ impl Node {
                 epoch,
                 layout,
                 stamps,
-            } => self.machine_seen(guest, epoch, &layout, &stamps),
+                scratch,
+            } => {
+                self.machine_seen(guest, epoch, &layout, &stamps);
+                self.scratch_seen(guest, epoch, scratch);
+            }
             Fact::ImagesRead { guest, followed } => self.drifting.read(guest, followed),
             Fact::LocksRead { order, readings } => {
                 let s = surroundings!(self, now);

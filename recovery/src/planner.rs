@@ -35,6 +35,7 @@ pub(crate) mod kind {
     pub(crate) const READS: u8 = 85;
     pub(crate) const LOCKED: u8 = 82;
     pub(crate) const TRIED: u8 = 86;
+    pub(crate) const SCRATCH: u8 = 87;
 }
 
 /// Why nothing is placed and nobody is cut or proved over, while that is not known.

@@ -86,6 +86,10 @@ const WAYS: &[(&str, &[Way])] = &[
     ("block-job-is-nothing", &[Way::Mix("images")]),
     ("headers-not-read", &[Way::Mix("images")]),
     (
+        "backup-not-told",
+        &[story!("backup-under-way-and-the-host-is-lost.toml")],
+    ),
+    (
         "released-before-followed",
         &[story!("copied-and-the-guest-dies-at-once.toml")],
     ),

@@ -2,7 +2,7 @@
 
 use super::alarms::{Alarm, Look};
 use crate::libvirt::alarms::{Place, Protected, judge};
-use crate::libvirt::drift::Wanted as Watched;
+use crate::libvirt::drift::{Here, Wanted as Watched};
 use crate::libvirt::{Event, Found, Libvirt, What};
 use quorate_recovery::Node;
 use quorate_recovery::contract::Fact;
@@ -99,7 +99,12 @@ fn watch(node: &Node) -> Watched {
             continue;
         };
         if r.open() && r.host == Some(me) {
-            watched.here.push((*id, r.epoch, xml.clone()));
+            watched.here.push(Here {
+                guest: *id,
+                epoch: r.epoch,
+                xml: xml.clone(),
+                scratch: r.images.scratch.clone(),
+            });
         }
         if !r.images.read_by(me) {
             let images = &r.images;

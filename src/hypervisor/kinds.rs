@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
-use quorate_recovery::images::LeftImage;
+use quorate_recovery::images::Harmless;
 use quorate_recovery::kinds::{GuestKind, GuestKinds};
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
@@ -171,8 +171,9 @@ fn refused(definition: &Definition) -> &'static str {
 }
 
 impl Driver for Kinds {
-    fn recall(&self, guest: GuestId, left: &[LeftImage]) {
-        self.kinds.iter().for_each(|k| k.driver.recall(guest, left));
+    fn recall(&self, guest: GuestId, harmless: &Harmless) {
+        let drivers = self.kinds.iter().map(|k| &k.driver);
+        drivers.for_each(|driver| driver.recall(guest, harmless));
     }
 
     fn create(

@@ -22,7 +22,7 @@ use quorate_membership::{Time, Token};
 use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::guest::{GuestId, GuestSpec, Probe};
 use quorate_recovery::hold::HoldReason;
-use quorate_recovery::images::LeftImage;
+use quorate_recovery::images::Harmless;
 use quorate_recovery::kinds::GuestKinds;
 use quorate_recovery::observation::{Cause, Observation, Sample};
 use std::sync::Arc;
@@ -185,8 +185,8 @@ impl Gate {
 /// A hypervisor. Calls block and may hang; each is made on a thread that can be left behind.
 /// A driver asks its [`Gate`] immediately before every effect.
 pub trait Driver: Send + Sync + 'static {
-    /// Takes note of images that the log says were left behind, before the guest is created.
-    fn recall(&self, _guest: GuestId, _left: &[LeftImage]) {}
+    /// Takes note of images that hold no start up, before the guest is created.
+    fn recall(&self, _guest: GuestId, _harmless: &Harmless) {}
 
     /// Creates the guest, held: none of its own code has run. One that is there, held, under the
     /// same epoch is that guest.

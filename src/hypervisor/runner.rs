@@ -306,7 +306,7 @@ impl<D: Driver> Runner<D> {
             let GuestOrder { guest, epoch, .. } = order;
             match order.action {
                 GuestAction::Create(start) => {
-                    driver.recall(guest, &start.left);
+                    driver.recall(guest, &start.harmless);
                     driver.create(guest, epoch, &start.spec, &theirs)
                 }
                 GuestAction::Continue => driver.resume(guest, epoch, &theirs),

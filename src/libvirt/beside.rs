@@ -2,9 +2,10 @@
 //! with, or one below it that was written to later. Either would make the start one from a stale
 //! image.
 
+use super::backup::made;
 use super::qcow2::{HEAD, Head, head};
 use quorate_recovery::domain::{DiskKind, Domain, Source};
-use quorate_recovery::images::{LeftImage, Stamp};
+use quorate_recovery::images::{Harmless, LeftImage, ScratchImage, Stamp};
 use std::cmp::Ordering;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -26,22 +27,22 @@ pub(super) enum Beside {
     Unread(String),
 }
 
-/// Looks at the headers beside every image that the guest is to write to. `left` are images that
-/// the log says were left behind: one that lies as it was left is no use of another.
-pub(super) fn check(domain: &Domain, left: &[LeftImage]) -> Result<(), Beside> {
+/// Looks at the headers beside every image that the guest is to write to, but at those that hold no
+/// start up.
+pub(super) fn check(domain: &Domain, harmless: &Harmless) -> Result<(), Beside> {
     let written = domain
         .disks
         .iter()
         .filter(|d| d.writable && d.kind == DiskKind::Fixed);
     for disk in written {
         if let Some(Source::Path(path)) = disk.sources.first() {
-            one(Path::new(path), left)?;
+            one(Path::new(path), harmless)?;
         }
     }
     Ok(())
 }
 
-fn one(top: &Path, left: &[LeftImage]) -> Result<(), Beside> {
+fn one(top: &Path, harmless: &Harmless) -> Result<(), Beside> {
     let unread = |path: &Path, e: &io::Error| Beside::Unread(format!("{}: {e}", path.display()));
     let found = match fs::metadata(top) {
         Ok(found) => found,
@@ -73,9 +74,7 @@ fn one(top: &Path, left: &[LeftImage]) -> Result<(), Beside> {
         }
         match read(&path) {
             Ok(Head::Qcow2(Some(name))) if leads(dir, &name, &place, &found) => {
-                let stamp = stamp(&other);
-                let as_left = |l: &LeftImage| Path::new(&l.path) == path && l.stamp == stamp;
-                if !left.iter().any(as_left) {
+                if !is_harmless(harmless, &path, &other) {
                     return Err(Beside::Stale(above(&path, &other, top, &found)));
                 }
             }
@@ -91,6 +90,17 @@ fn one(top: &Path, left: &[LeftImage]) -> Result<(), Beside> {
     Ok(())
 }
 
+/// Whether the log has an image of this folder as one that holds nothing up. By its own name in the
+/// folder: a path may lead there by links.
+fn is_harmless(harmless: &Harmless, path: &Path, found: &Metadata) -> bool {
+    let alike = |other: &str| Path::new(other).file_name() == path.file_name();
+    let stamp = stamp(found);
+    let as_left = |l: &LeftImage| l.stamp == stamp && alike(&l.path);
+    let kept = (found.ino(), made(found));
+    let scratch = |s: &ScratchImage| (s.inode, s.made_ns) == kept && alike(&s.path);
+    harmless.left.iter().any(as_left) || harmless.scratch.iter().any(scratch)
+}
+
 /// Words for an image that stands on the one to be started. Nothing in it says why it was made.
 fn above(path: &Path, other: &Metadata, top: &Path, found: &Metadata) -> String {
     let (path, top) = (path.display(), top.display());
@@ -101,8 +111,8 @@ fn above(path: &Path, other: &Metadata, top: &Path, found: &Metadata) -> String 
     };
     format!(
         "{path} is backed by {top} and {order} it: if somebody went on with it, what was written since is \
-         there; if it is the scratch image of a backup or a linked copy, it holds nothing new and is to \
-         be removed or moved away"
+         there; if it is a linked copy, or the image of a backup that its host did not live to tell of, \
+         it holds nothing new and is to be removed or moved away"
     )
 }
 
@@ -182,6 +192,7 @@ pub(super) fn stamp(found: &Metadata) -> Stamp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::backup;
     use super::super::qcow2::tests::image;
     use super::*;
     use std::time::{Duration, SystemTime};
@@ -196,8 +207,8 @@ mod tests {
         Domain::read(&xml).expect("good")
     }
 
-    fn stale(path: &Path, left: &[LeftImage]) -> Option<String> {
-        match check(&domain(path), left) {
+    fn stale(path: &Path, harmless: &Harmless) -> Option<String> {
+        match check(&domain(path), harmless) {
             Ok(()) => None,
             Err(Beside::Stale(why)) => Some(why),
             Err(Beside::Unread(why)) => panic!("{why}"),
@@ -212,7 +223,7 @@ mod tests {
         fs::write(at("other.qcow2"), image("b.raw")).expect("written");
         fs::write(at("note.txt"), b"QFI").expect("written");
         fs::create_dir(at("folder")).expect("made");
-        assert_eq!(stale(&at("a.raw"), &[]), None);
+        assert_eq!(stale(&at("a.raw"), &Harmless::default()), None);
         let full = at("a.raw").display().to_string();
         for below in [
             "a.raw",
@@ -222,23 +233,50 @@ mod tests {
             "json:{\"file\":\"a.raw\"}",
         ] {
             fs::write(at("above"), image(below)).expect("written");
-            let why = stale(&at("a.raw"), &[]);
+            let why = stale(&at("a.raw"), &Harmless::default());
             assert!(why.is_some_and(|w| w.contains("is backed by")), "{below}");
         }
         // As the log says it was left, it is no use of the other; after a write it is.
         let path = fs::canonicalize(at("above")).expect("there");
-        let left = [LeftImage {
-            path: path.display().to_string(),
-            stamp: stamp(&fs::metadata(&path).expect("there")),
-        }];
-        assert_eq!(stale(&at("a.raw"), &left), None);
+        let known = Harmless {
+            left: vec![LeftImage {
+                path: path.display().to_string(),
+                stamp: stamp(&fs::metadata(&path).expect("there")),
+            }],
+            ..Harmless::default()
+        };
+        assert_eq!(stale(&at("a.raw"), &known), None);
         let later = SystemTime::now() + Duration::from_secs(9);
         let file = File::options().append(true).open(&path).expect("opened");
         file.set_modified(later).expect("set");
-        assert!(stale(&at("a.raw"), &left).is_some());
+        assert!(stale(&at("a.raw"), &known).is_some());
+        // What a backup keeps old blocks in is written to for as long as it lasts.
+        let backup = Harmless {
+            scratch: backup::found(&path.display().to_string())
+                .into_iter()
+                .collect(),
+            ..Harmless::default()
+        };
+        assert_eq!(stale(&at("a.raw"), &backup), None);
+        file.set_modified(later + Duration::from_secs(9))
+            .expect("set");
+        assert_eq!(stale(&at("a.raw"), &backup), None);
+        let mut other = backup;
+        other.scratch[0].made_ns += 1;
+        assert!(
+            stale(&at("a.raw"), &other).is_some(),
+            "made at another time"
+        );
         std::os::unix::fs::symlink(at("a.raw"), at("link")).expect("linked");
-        assert!(stale(&at("link"), &[]).is_some(), "a link leads to it");
-        assert_eq!(stale(&at("none"), &[]), None, "libvirt says that better");
+        assert!(
+            stale(&at("link"), &Harmless::default()).is_some(),
+            "a link leads to it"
+        );
+        assert_eq!(
+            stale(&at("none"), &Harmless::default()),
+            None,
+            "libvirt says that better"
+        );
     }
 
     #[test]
@@ -254,9 +292,9 @@ mod tests {
         fs::write(at("top"), image("base")).expect("written");
         set("base", 60);
         set("top", 30);
-        assert_eq!(stale(&at("top"), &[]), None);
+        assert_eq!(stale(&at("top"), &Harmless::default()), None);
         set("base", 10);
-        let why = stale(&at("top"), &[]).expect("stale");
+        let why = stale(&at("top"), &Harmless::default()).expect("stale");
         assert!(why.contains("written to after"), "{why}");
     }
 }

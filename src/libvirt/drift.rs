@@ -1,17 +1,19 @@
 //! What guests here are made of, told to the node, which compares it with the log; and images of
 //! other hosts' guests, read so that this host may take them.
 
+use super::backup;
 use super::beside::{read, stamp};
 use super::driver::{Libvirt, until};
 use super::hold::own;
 use super::qcow2::Head;
+use super::stats;
 use crate::clock::Clock;
 use quorate_membership::Token;
 use quorate_recovery::contract::Fact;
 use quorate_recovery::domain::layout::Layout;
 use quorate_recovery::domain::{Source, lies_under};
 use quorate_recovery::guest::GuestId;
-use quorate_recovery::images::{NewTop, Stamp};
+use quorate_recovery::images::{NewTop, ScratchImage, Stamp};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,10 +30,23 @@ const HANGING_MAX: usize = 4;
 /// What the log says that this host should look at.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Guests that run here: their epochs and descriptions.
-    pub here: Vec<(GuestId, Token, String)>,
+    /// Guests that run here.
+    pub here: Vec<Here>,
     /// Guests whose new images this host has not read, and since which entry they are these.
     pub unread: Vec<(GuestId, Token, Vec<NewTop>)>,
+}
+
+/// A guest that runs here, by the log.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The guest.
+    pub guest: GuestId,
+    /// Its epoch.
+    pub epoch: Token,
+    /// Its description.
+    pub xml: String,
+    /// Images of backups of it.
+    pub scratch: Vec<ScratchImage>,
 }
 
 impl Libvirt {
@@ -41,10 +56,14 @@ impl Libvirt {
     pub fn drift(&self, wanted: Wanted, shared: &[String]) -> Vec<Fact> {
         let give_up = Clock.now() + LIMIT;
         let mut facts = Vec::new();
-        for (guest, epoch, xml) in wanted.here {
-            let Some(live) = self.layout((guest, epoch), until(give_up)) else {
+        for one in wanted.here {
+            let Here {
+                guest, epoch, xml, ..
+            } = one;
+            let Some((live, backup)) = self.layout((guest, epoch), until(give_up)) else {
                 continue;
             };
+            let scratch = backup.and_then(|files| scratch(files, one.scratch));
             let record = Layout::read(&xml).unwrap_or_default();
             let tops = [&record, &live].into_iter().flat_map(|l| l.disks.values());
             let paths: BTreeSet<String> = tops
@@ -64,6 +83,7 @@ impl Libvirt {
                 epoch,
                 layout: Box::new(live),
                 stamps,
+                scratch,
             });
         }
         for (guest, followed, tops) in wanted.unread {
@@ -75,18 +95,44 @@ impl Libvirt {
         facts
     }
 
-    /// What a guest that runs here is made of now.
-    fn layout(&self, life: (GuestId, Token), limit: Duration) -> Option<Layout> {
+    /// What a guest that runs here is made of now, and the files that a backup of it writes to;
+    /// `None` of those if libvirt does not tell.
+    fn layout(&self, life: (GuestId, Token), limit: Duration) -> Option<Seen> {
         let inner = &self.inner;
         let known = inner.known(life.0, &|e| e == life.1).ok()?;
         let id = known.first()?.uuid;
         let cluster = inner.cluster.clone();
-        let xml = inner
-            .sense
-            .looks
-            .call(limit, move |c| Ok(own(c, &cluster, id, life)?.xml_desc(0)?));
-        xml.ok().and_then(|xml| Layout::read(&xml))
+        let said = inner.sense.looks.call(limit, move |c| {
+            let domain = own(c, &cluster, id, life)?;
+            let xml = domain.xml_desc(0)?;
+            let files = match stats::job(&domain) {
+                Ok(Some(stats::BACKUP)) => stats::backup(&domain).ok().map(|b| backup::files(&b)),
+                Ok(_) => Some(Vec::new()),
+                Err(_) => None,
+            };
+            Ok((xml, files))
+        });
+        let (xml, files) = said.ok()?;
+        Some((Layout::read(&xml)?, files))
     }
+}
+
+/// A description, and files of a backup.
+type Seen = (Layout, Option<Vec<String>>);
+
+/// The images of a backup under way and those that the record has and still lie there, in order;
+/// `None` if the storage does not answer.
+fn scratch(files: Vec<String>, recorded: Vec<ScratchImage>) -> Option<Vec<ScratchImage>> {
+    if files.is_empty() && recorded.is_empty() {
+        return Some(Vec::new());
+    }
+    asked(move || {
+        let under_way = files.iter().filter_map(|path| backup::found(path));
+        let still = |s: &ScratchImage| backup::found(&s.path).as_ref() == Some(s);
+        let left = recorded.into_iter().filter(still);
+        let all: BTreeSet<ScratchImage> = under_way.chain(left).collect();
+        all.into_iter().collect()
+    })
 }
 
 /// Asks the storage on a thread of its own, which may hang; `None` if it does.

@@ -20,7 +20,7 @@ use quorate_recovery::contract::GuestSeen;
 use quorate_recovery::domain::Domain;
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec, Probe};
 use quorate_recovery::hold::{HoldReason, Words};
-use quorate_recovery::images::LeftImage;
+use quorate_recovery::images::Harmless;
 use quorate_recovery::observation::Sample;
 use std::collections::BTreeMap;
 use std::io;
@@ -77,8 +77,8 @@ pub(super) struct Inner {
     strays: Mutex<(Time, Vec<Life>)>,
     /// Lives whose processes are gone, and since when, while libvirt may still show them.
     pub(super) buried: Mutex<BTreeMap<Life, Time>>,
-    /// Images that the log says were left behind, of guests about to be started.
-    left: Mutex<BTreeMap<GuestId, Vec<LeftImage>>>,
+    /// Images that hold no start up, of guests about to be started.
+    harmless: Mutex<BTreeMap<GuestId, Harmless>>,
     pub(super) events: Mutex<Option<Receiver<Event>>>,
     pub(super) listeners: Mutex<Vec<UnboundedSender<Event>>>,
 }
@@ -121,7 +121,7 @@ impl Libvirt {
                 sense: Sense::new(&settings.uri),
                 strays: Mutex::default(),
                 buried: Mutex::default(),
-                left: Mutex::default(),
+                harmless: Mutex::default(),
                 events: Mutex::new(Some(received)),
                 listeners: Mutex::default(),
             }),
@@ -248,8 +248,8 @@ impl Inner {
 impl Inner {
     /// Refuses a start from an image that somebody went on from, and has the guest held for it.
     fn fits(&self, life: Life, domain: &Domain) -> Result<(), String> {
-        let left = lock(&self.left).get(&life.0).cloned().unwrap_or_default();
-        match beside::check(domain, &left) {
+        let harmless = lock(&self.harmless).get(&life.0).cloned();
+        match beside::check(domain, &harmless.unwrap_or_default()) {
             Ok(()) => Ok(()),
             Err(Beside::Unread(why)) => Err(format!("the images cannot be looked at: {why}")),
             Err(Beside::Stale(why)) => {
@@ -264,12 +264,12 @@ impl Inner {
 }
 
 impl Driver for Libvirt {
-    fn recall(&self, guest: GuestId, left: &[LeftImage]) {
-        let mut all = lock(&self.inner.left);
-        if left.is_empty() {
+    fn recall(&self, guest: GuestId, harmless: &Harmless) {
+        let mut all = lock(&self.inner.harmless);
+        if *harmless == Harmless::default() {
             all.remove(&guest);
         } else {
-            all.insert(guest, left.to_vec());
+            all.insert(guest, harmless.clone());
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod add;
 mod agent;
 pub mod alarms;
+mod backup;
 mod beside;
 mod capture;
 pub mod drift;

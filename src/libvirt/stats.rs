@@ -4,13 +4,16 @@
 
 use super::link::Failure;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
 use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
 /// More numbers than this of one domain are not read: a domain with 100 disks has 1,600.
 const NUMBERS_MAX: usize = 20_000;
+
+/// The word for a backup among jobs.
+pub(super) const BACKUP: &str = "backup";
 
 /// Numbers by libvirt's names, as `block.0.rd.reqs`. What is no whole number is left out.
 pub(super) type Numbers = BTreeMap<String, u64>;
@@ -90,9 +93,29 @@ pub(super) fn job(domain: &Domain) -> Result<Option<&'static str>, Failure> {
             | sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_DELETE,
         ) => "snapshot",
         Some(sys::VIR_DOMAIN_JOB_OPERATION_DUMP) => "dump",
-        Some(sys::VIR_DOMAIN_JOB_OPERATION_BACKUP) => "backup",
+        Some(sys::VIR_DOMAIN_JOB_OPERATION_BACKUP) => BACKUP,
         _ => "another",
     }))
+}
+
+unsafe extern "C" {
+    /// The C library's, for strings that libvirt hands over.
+    fn free(place: *mut c_void);
+}
+
+/// libvirt's description of the backup that is under way for a domain.
+pub(super) fn backup(domain: &Domain) -> Result<String, Failure> {
+    // SAFETY: the domain is kept by `domain`; libvirt gives a string that is ours, or null.
+    let text = unsafe { sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0) };
+    if text.is_null() {
+        return Err(Error::last_error().into());
+    }
+    // SAFETY: on success it ends with a zero; ours until freed, once.
+    unsafe {
+        let read = CStr::from_ptr(text).to_string_lossy().into_owned();
+        free(text.cast());
+        Ok(read)
+    }
 }
 
 /// # Safety

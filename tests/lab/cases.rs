@@ -23,7 +23,7 @@ pub struct Case {
 }
 
 /// All of them, in the order they are played.
-pub const CASES: [Case; 15] = [
+pub const CASES: [Case; 16] = [
     Case {
         name: "power",
         text: "a host loses power",
@@ -101,6 +101,12 @@ pub const CASES: [Case; 15] = [
         text: "disks are plugged in and copied while a guest runs, then its host dies",
         fresh: true,
         play: super::images::disks,
+    },
+    Case {
+        name: "backup",
+        text: "a host dies while one of its guests is backed up",
+        fresh: true,
+        play: super::backup::play,
     },
     Case {
         name: "by-hand",

@@ -137,7 +137,7 @@ pub fn disks(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     power_back(lab, &victim)
 }
 
-fn beside(disk: &Path, end: &str) -> PathBuf {
+pub fn beside(disk: &Path, end: &str) -> PathBuf {
     disk.with_extension(end)
 }
 
@@ -191,7 +191,12 @@ fn followed(lab: &mut Lab<'_>, host: &str, guest: &str, top: &Path) -> Result<()
 }
 
 /// Waits until a guest writes elsewhere, having seen all that it had written before.
-fn goes_on(lab: &mut Lab<'_>, guest: &str, victim: &str, before: &Record) -> Result<(), DemoError> {
+pub fn goes_on(
+    lab: &mut Lab<'_>,
+    guest: &str,
+    victim: &str,
+    before: &Record,
+) -> Result<(), DemoError> {
     lab.wait(&format!("{guest} to write elsewhere"), || {
         match lab.last(guest)? {
             Some(last) if last.start != before.start && last.host != victim => Ok(()),

@@ -8,6 +8,7 @@
 #[path = "../soak/dice.rs"]
 mod dice;
 
+mod backup;
 mod bmc;
 mod by_hand;
 mod cases;

@@ -13,7 +13,7 @@ use quorate_recovery::domain::Source;
 use quorate_recovery::domain::layout::Top;
 use quorate_recovery::guest::GuestId;
 use quorate_recovery::hold::{HoldReason, ReleasedBy, Words};
-use quorate_recovery::images::{Life, NewTop};
+use quorate_recovery::images::{Life, NewTop, ScratchImage};
 use std::time::Duration;
 
 pub(crate) const LIFE: Incarnation = Incarnation {
@@ -170,6 +170,24 @@ pub(crate) fn tried() -> (&'static str, Command) {
         on: true,
     };
     ("Tried", tried)
+}
+
+/// After `Tried`: it came later.
+pub(crate) fn scratch() -> (&'static str, Command) {
+    let scratch = Command::Scratch {
+        guest: GuestId(token(5).0),
+        life: Life {
+            epoch: token(9),
+            host: NodeId(2),
+            incarnation: LIFE,
+        },
+        images: vec![ScratchImage {
+            path: "/s/a.backup".into(),
+            inode: 13,
+            made_ns: 14,
+        }],
+    };
+    ("Scratch", scratch)
 }
 
 pub(crate) fn sources() -> [(&'static str, Source); 2] {

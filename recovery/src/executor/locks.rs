@@ -8,6 +8,7 @@ use super::{Executor, ORDER_PATIENCE};
 use crate::command::Closure;
 use crate::contract::{GuestAction, Start};
 use crate::guest::{GuestId, Wanted};
+use crate::images::Harmless;
 use crate::lock::{self, Found, Lock, LockPlan, LockReading, LockState};
 use crate::machine::GuestRecord;
 use crate::mutants::planted;
@@ -47,7 +48,10 @@ impl Executor {
         self.enter(s.now, guest, r.epoch, Phase::Creating);
         let create = GuestAction::Create(Box::new(Start {
             spec: r.spec.clone(),
-            left: r.images.left.clone(),
+            harmless: Harmless {
+                left: r.images.left.clone(),
+                scratch: r.images.scratch.clone(),
+            },
         }));
         self.order(s.now, guest, create, s.lease_end);
     }

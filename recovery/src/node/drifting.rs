@@ -7,7 +7,7 @@ use crate::domain::Source;
 use crate::domain::layout::{Difference, Layout, Top, with_top};
 use crate::guest::{Definition, GuestId, GuestSpec};
 use crate::hold::{HoldKind, HoldReason, Words};
-use crate::images::{LeftImage, Life, NewTop, Stamp, words};
+use crate::images::{LeftImage, Life, NewTop, PATH, SCRATCH_MAX, ScratchImage, Stamp, words};
 use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
 use crate::planner::kind;
@@ -22,6 +22,8 @@ pub(super) struct Drifting {
     follow: BTreeMap<GuestId, Followed>,
     /// Guests whose images this host has read, and since which entry they are these.
     read: BTreeMap<GuestId, Token>,
+    /// Images that backups of guests of this host keep old blocks in, where the record has others.
+    scratch: BTreeMap<GuestId, (Life, Vec<ScratchImage>)>,
     /// What was told of guests of this host that differ from their records in what harms no disk.
     minor: BTreeMap<GuestId, (Token, String)>,
 }
@@ -36,6 +38,11 @@ struct Followed {
 }
 
 impl Drifting {
+    /// There is nothing to say.
+    fn idle(&self) -> bool {
+        self.follow.is_empty() && self.scratch.is_empty() && self.read.is_empty()
+    }
+
     /// This host has read the images of a guest.
     pub(super) fn read(&mut self, guest: GuestId, followed: Token) {
         self.read.insert(guest, followed);
@@ -63,6 +70,10 @@ impl Drifting {
             let r = guests.guests.get(guest);
             r.is_some_and(|r| r.epoch <= f.life.epoch && r.images.tops != f.tops)
         });
+        self.scratch.retain(|guest, (life, images)| {
+            let r = guests.guests.get(guest);
+            r.is_some_and(|r| r.epoch <= life.epoch && r.images.scratch != *images)
+        });
         self.read.retain(|guest, followed| {
             let r = guests.guests.get(guest);
             r.is_some_and(|r| r.images.followed <= *followed)
@@ -79,17 +90,11 @@ impl Node {
         live: &Layout,
         stamps: &[(String, Stamp)],
     ) {
-        let me = self.member.me();
-        let Some(r) = self.member.app().guests.get(&guest) else {
+        let Some(life) = self.life_here(guest, epoch) else {
             return;
         };
-        if !r.open() || r.host != Some(me) || r.epoch != epoch {
+        let Some(r) = self.member.app().guests.get(&guest) else {
             return;
-        }
-        let life = Life {
-            epoch,
-            host: me,
-            incarnation: r.incarnation,
         };
         let Some(seen) = judged(r, live, stamps) else {
             return;
@@ -128,9 +133,45 @@ impl Node {
         }
     }
 
+    /// The images that backups of a guest here keep old blocks in, seen by its hypervisor; `None` if
+    /// nobody could look.
+    pub(super) fn scratch_seen(
+        &mut self,
+        guest: GuestId,
+        epoch: Token,
+        scratch: Option<Vec<ScratchImage>>,
+    ) {
+        let (Some(mut scratch), Some(life)) = (scratch, self.life_here(guest, epoch)) else {
+            return;
+        };
+        if planted("backup-not-told") {
+            return;
+        }
+        scratch.retain(|s| s.path.len() <= PATH);
+        scratch.truncate(SCRATCH_MAX);
+        let known = self.member.app().guests.get(&guest);
+        if known.is_some_and(|r| r.images.scratch == scratch) {
+            self.drifting.scratch.remove(&guest);
+        } else {
+            self.drifting.scratch.insert(guest, (life, scratch));
+        }
+    }
+
+    /// The life of a guest that the log gives to this host under that epoch.
+    fn life_here(&self, guest: GuestId, epoch: Token) -> Option<Life> {
+        let me = self.member.me();
+        let r = self.member.app().guests.get(&guest)?;
+        let here = r.open() && r.host == Some(me) && r.epoch == epoch;
+        here.then_some(Life {
+            epoch,
+            host: me,
+            incarnation: r.incarnation,
+        })
+    }
+
     /// Proposes what this host has to say about images, until it stands in the log.
     pub(super) fn say_images(&mut self, now: Time) {
-        if self.drifting.follow.is_empty() && self.drifting.read.is_empty() {
+        if self.drifting.idle() {
             return;
         }
         self.drifting.settle(self.member.app());
@@ -145,6 +186,16 @@ impl Node {
                     over: f.over,
                 };
                 self.member.propose(now, Entry::App(follow));
+            }
+        }
+        for (guest, (life, images)) in &self.drifting.scratch {
+            if self.member.cool(now, kind::SCRATCH, guest.0, retry) {
+                let scratch = Command::Scratch {
+                    guest: *guest,
+                    life: *life,
+                    images: images.clone(),
+                };
+                self.member.propose(now, Entry::App(scratch));
             }
         }
         let host = self.member.me();

@@ -252,6 +252,22 @@ impl Node {
                 );
                 event(K::Alert, Some(life.host), Some(*guest), text)
             }
+            Command::Scratch {
+                guest,
+                life,
+                images,
+            } => {
+                let paths: Vec<&str> = images.iter().map(|s| s.path.as_str()).collect();
+                let text = if paths.is_empty() {
+                    "no scratch image of a backup lies beside its images".to_owned()
+                } else {
+                    format!(
+                        "a backup keeps old blocks in {}, which a start does not wait for",
+                        paths.join(", ")
+                    )
+                };
+                event(K::Changed, Some(life.host), Some(*guest), text)
+            }
             Command::Reads { guest, host, .. } => {
                 let text = "has read its images and can take it".to_owned();
                 event(K::Changed, Some(*host), Some(*guest), text)

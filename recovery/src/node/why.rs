@@ -88,6 +88,7 @@ fn guests_of(at: Token, command: &Command) -> Vec<GuestId> {
         | Command::Hold { guest, .. }
         | Command::Follow { guest, .. }
         | Command::Reads { guest, .. }
+        | Command::Scratch { guest, .. }
         | Command::Adopt { guest, .. } => vec![*guest],
         Command::Release { holds, .. } => {
             let mut guests: Vec<GuestId> = holds.iter().map(|r| r.guest).collect();

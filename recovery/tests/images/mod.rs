@@ -6,7 +6,7 @@ use quorate_recovery::contract::{EventKind, Fact, Request};
 use quorate_recovery::domain::Source;
 use quorate_recovery::domain::layout::{Layout, Plate, Top};
 use quorate_recovery::guest::Definition;
-use quorate_recovery::images::Stamp;
+use quorate_recovery::images::{PATH, SCRATCH_MAX, ScratchImage, Stamp};
 use quorate_recovery::observation::Cause;
 
 fn running() -> (Rig, NodeId) {
@@ -35,6 +35,17 @@ fn record(rig: &Rig, on: u32) -> Layout {
 
 /// Its host sees it made like this; images at these paths are there.
 fn seen(rig: &mut Rig, host: NodeId, layout: Layout, there: &[&str]) {
+    backed_up(rig, host, layout, there, None);
+}
+
+/// The same, and these images of backups.
+fn backed_up(
+    rig: &mut Rig,
+    host: NodeId,
+    layout: Layout,
+    there: &[&str],
+    scratch: Option<Vec<ScratchImage>>,
+) {
     let (guest, epoch) = (rig.id("a"), rig.epoch("a"));
     let stamp = |path: &&str| {
         let stamp = Stamp {
@@ -48,6 +59,7 @@ fn seen(rig: &mut Rig, host: NodeId, layout: Layout, there: &[&str]) {
         epoch,
         layout: Box::new(layout),
         stamps: there.iter().map(stamp).collect(),
+        scratch,
     };
     rig.post(host, machine);
     rig.run(2_000);
@@ -124,6 +136,41 @@ fn the_locks_of_a_guest_that_runs_follow_it_to_its_new_image() {
     rig.run(2_000);
     assert_eq!(rig.running("a"), [host]);
     assert_eq!(rig.locks[&adopted].map(|l| l.life), Some(left.life));
+}
+
+#[test]
+fn the_log_has_the_images_of_backups_as_their_host_told_last() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    let before = record(&rig, on);
+    let guest = rig.id("a");
+    let image = |path: String| ScratchImage {
+        path,
+        inode: 9,
+        made_ns: 1,
+    };
+    let known = |rig: &Rig| {
+        rig.node(on).member().app().guests[&guest]
+            .images
+            .scratch
+            .clone()
+    };
+    let one = vec![image("/shared/a.1".into())];
+    backed_up(&mut rig, host, before.clone(), &[], Some(one.clone()));
+    assert_eq!(known(&rig), one);
+    assert!(kinds(&rig, on).is_empty());
+    seen(&mut rig, host, before.clone(), &[]);
+    assert_eq!(known(&rig), one, "nobody could look");
+    // No more and no longer than the log takes.
+    let mut many: Vec<ScratchImage> = (0..2 * SCRATCH_MAX).map(|n| image(n.to_string())).collect();
+    many.insert(0, image("x".repeat(PATH + 1)));
+    backed_up(&mut rig, host, before.clone(), &[], Some(many.clone()));
+    assert_eq!(known(&rig), many[1..=SCRATCH_MAX]);
+    backed_up(&mut rig, host, before.clone(), &[], Some(one.clone()));
+    // One that the guest writes to itself is none.
+    let new = with(&before, "/shared/a.1", false);
+    seen(&mut rig, host, new, &["/shared/a.raw", "/shared/a.1"]);
+    assert!(known(&rig).is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use quorate_membership::{BootId, Epoch, Incarnation, NodeId, ProofPolicy, Token}
 use quorate_recovery::command::Command;
 use quorate_recovery::guest::{GuestId, Wanted};
 use quorate_recovery::hold::{HoldKind, HoldReason};
+use quorate_recovery::images::ScratchImage;
 use quorate_recovery::lock::Lock;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,8 @@ pub struct GuestRecord {
     pub followed: Token,
     /// Hosts that have read them, if they must.
     pub readers: Option<BTreeSet<NodeId>>,
+    /// What backups of it keep old blocks in.
+    pub scratch: Vec<ScratchImage>,
 }
 
 /// What a valid entry means to the checkers.

@@ -26,6 +26,7 @@ impl Audit {
                     top: super::images::named(&spec.definition),
                     followed: Token::NONE,
                     readers: None,
+                    scratch: Vec::new(),
                 };
                 self.guests.insert(GuestId(at.0), record);
                 Plain
@@ -121,6 +122,11 @@ impl Audit {
                 followed,
                 host,
             } => self.reads(*guest, *followed, *host),
+            Command::Scratch {
+                guest,
+                life,
+                images,
+            } => self.scratch(*guest, life, images),
             Command::Adopt { guest, epoch, xml } => self.adopts(*guest, *epoch, xml),
             Command::Locked { host, guests } => self.locked(*host, guests),
         }

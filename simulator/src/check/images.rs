@@ -5,7 +5,7 @@ use quorate_membership::{NodeId, Token};
 use quorate_recovery::domain::layout::Layout;
 use quorate_recovery::guest::{Definition, GuestId};
 use quorate_recovery::hold::HoldKind;
-use quorate_recovery::images::{Life, NewTop};
+use quorate_recovery::images::{Life, NewTop, ScratchImage};
 
 /// The top image that a description names; guests of the simulator have one disk at most.
 pub(super) fn named(definition: &Definition) -> Option<String> {
@@ -40,9 +40,30 @@ impl Audit {
         g.top = new;
         g.followed = at;
         g.readers = Some([life.host].into());
+        g.scratch.retain(|s| Some(&s.path) != g.top.as_ref());
         if over {
             g.holds.remove(&HoldKind::NewTop);
         }
+        Finding::Plain
+    }
+
+    pub(super) fn scratch(
+        &mut self,
+        guest: GuestId,
+        life: &Life,
+        images: &[ScratchImage],
+    ) -> Finding {
+        let Some(g) = self.guests.get_mut(&guest) else {
+            return Finding::Void("unknown guest");
+        };
+        let holder = (life.host, life.incarnation);
+        if g.closed || g.holder != Some(holder) || g.epoch != life.epoch {
+            return Finding::Void("it does not run there under that epoch");
+        }
+        if g.scratch == images {
+            return Finding::Void("the same images");
+        }
+        g.scratch = images.to_vec();
         Finding::Plain
     }
 
@@ -64,6 +85,7 @@ impl Audit {
                 let xml = xml.to_owned();
                 g.top = named(&Definition::Domain { xml });
                 (g.followed, g.readers) = (Token::NONE, None);
+                g.scratch.clear();
                 for kind in [HoldKind::Drift, HoldKind::NewTop, HoldKind::Backing] {
                     g.holds.remove(&kind);
                 }

@@ -136,6 +136,9 @@ pub enum Ill {
     Merges,
     /// Somebody copies its image and lets it go on with the copy, so long after the begin.
     Copies(u64),
+    /// Somebody backs it up for so long: an image above its own keeps the blocks that it overwrites,
+    /// and is removed at the end.
+    BackedUp(u64),
     /// Somebody migrates it to a host of no cluster, where it goes on.
     Taken,
 }
@@ -144,7 +147,10 @@ impl Ill {
     /// Whether it changes what the guest's image is.
     #[must_use]
     pub fn of_images(self) -> bool {
-        matches!(self, Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_))
+        matches!(
+            self,
+            Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_) | Ill::BackedUp(_)
+        )
     }
 }
 

@@ -108,6 +108,11 @@ pub(crate) enum Event {
         guest: usize,
         epoch: Token,
     },
+    BackedUp {
+        host: usize,
+        guest: usize,
+        epoch: Token,
+    },
     Compare,
     LetGo {
         guest: usize,

@@ -245,6 +245,7 @@ impl<N: SimNode> Sim<N> {
                 mind,
                 top: c.top,
                 job: false,
+                scratch: None,
             });
             self.set_writing(host, self.hosts[host].procs.len() - 1);
             match self.starts.iter_mut().find(|(g, _)| *g == c.guest) {

@@ -37,6 +37,8 @@ pub(super) struct Proc {
     /// The image it writes to, and whether a copy of that is under way.
     pub(super) top: u32,
     pub(super) job: bool,
+    /// The image that a backup under way keeps old blocks in.
+    pub(super) scratch: Option<u32>,
 }
 
 /// A creation the hypervisor has not answered.

@@ -1,6 +1,7 @@
 //! The images of guests: snapshots, merges and copies made past the cluster while a guest runs, what
 //! a host's daemon sees of them, and what its driver reads before a start.
 
+use super::host::Proc;
 use super::picture::mark;
 use super::{Event, Local, Sim, SimNode, nodes};
 use crate::cluster::Plan;
@@ -12,7 +13,7 @@ use quorate_recovery::domain::layout::{Layout, Top};
 use quorate_recovery::domain::{Source, uuid};
 use quorate_recovery::guest::{Definition, GuestId, GuestSpec};
 use quorate_recovery::hold::{HoldReason, Words};
-use quorate_recovery::images::{LeftImage, Stamp};
+use quorate_recovery::images::{LeftImage, ScratchImage, Stamp};
 
 /// Between two looks of a daemon at what its guests are made of.
 const SURVEY: (u64, u64) = (9_500 * MS, 10_500 * MS);
@@ -35,6 +36,8 @@ struct Image {
     only: Option<usize>,
     /// When it was last written to, by the storage's clock.
     written: u64,
+    /// Somebody removed it.
+    removed: bool,
 }
 
 impl Default for Disk {
@@ -43,6 +46,7 @@ impl Default for Disk {
             below: None,
             only: None,
             written: 0,
+            removed: false,
         };
         Disk { images: vec![base] }
     }
@@ -102,14 +106,18 @@ impl<N: SimNode> Sim<N> {
         };
         let images = self.disks[guest].images.iter().enumerate();
         for (number, image) in images {
-            let there = image.only.is_none_or(|only| only == host);
+            let there = image.only.is_none_or(|only| only == host) && !image.removed;
             let path = path(guest, number as u32);
             let stamp = stamp(number as u32, image);
-            let left = start.left.contains(&LeftImage {
+            let left = start.harmless.left.contains(&LeftImage {
                 path: path.clone(),
                 stamp,
             });
-            if image.below == Some(top) && there && !left {
+            let old = start
+                .harmless
+                .scratch
+                .contains(&scratch(guest, number as u32));
+            if image.below == Some(top) && there && !left && !old {
                 return Err(format!(
                     "{path} is backed by the image that is to be started"
                 ));
@@ -149,9 +157,22 @@ impl<N: SimNode> Sim<N> {
             below,
             only,
             written: now,
+            removed: false,
         };
         self.disks[guest].images[p.top as usize].written = now;
+        // libvirt refuses the one while the other is under way.
+        if p.scratch.is_some() || (p.job && matches!(ill, Ill::BackedUp(_))) {
+            return;
+        }
         match ill {
+            Ill::BackedUp(length) => {
+                self.disks[guest].images.push(new(Some(p.top), None));
+                self.hosts[host].procs[at].scratch = Some(next);
+                let epoch = p.epoch;
+                self.world
+                    .after(*length, Event::BackedUp { host, guest, epoch });
+                self.surveyed_soon(host);
+            }
             Ill::Snapshot { local } => {
                 let only = local.then_some(host);
                 self.disks[guest].images.push(new(Some(p.top), only));
@@ -195,9 +216,22 @@ impl<N: SimNode> Sim<N> {
             below: None,
             only: None,
             written: now,
+            removed: false,
         });
         self.hosts[host].procs[at].job = false;
         self.turns_to(host, at, next, None);
+    }
+
+    /// A backup is done: what it kept is removed. Nobody removes that of one that was broken off.
+    pub(super) fn backed_up(&mut self, host: usize, guest: usize, epoch: Token) {
+        let id = self.guest_ids[guest];
+        let procs = &mut self.hosts[host].procs;
+        let mut of = procs.iter_mut();
+        let of = of.find(|p| Some(p.guest) == id && p.epoch == epoch && p.scratch.is_some());
+        if let Some(image) = of.and_then(|p| p.scratch.take()) {
+            self.disks[guest].images[image as usize].removed = true;
+            self.surveyed_soon(host);
+        }
     }
 
     fn turns_to(&mut self, host: usize, at: usize, image: u32, only: Option<usize>) {
@@ -230,7 +264,7 @@ impl<N: SimNode> Sim<N> {
         let mut facts = Vec::new();
         for p in h.procs.iter().filter(|_| !blind) {
             if let Some(guest) = self.index_of(p.guest) {
-                facts.push(self.machine(guest, p.guest, p.epoch, (p.top, p.job)));
+                facts.push(self.machine(guest, p));
             }
         }
         let gone = h.storage_gone_until > self.world.now();
@@ -262,20 +296,21 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    fn machine(&self, guest: usize, id: GuestId, epoch: Token, (top, job): (u32, bool)) -> Fact {
+    fn machine(&self, guest: usize, p: &Proc) -> Fact {
+        let (id, epoch) = (p.guest, p.epoch);
         // All but the images is as described.
         let mut layout = match described(guest) {
             Definition::Domain { xml } => Layout::read(&xml).unwrap_or_default(),
             _ => Layout::default(),
         };
-        let source = Source::Path(path(guest, top));
+        let source = Source::Path(path(guest, p.top));
         let image = Top {
             source,
             device: false,
             format: "qcow2".into(),
         };
         let plate = layout.disks.entry("vda".into()).or_default();
-        (plate.top, plate.job) = (Some(image), job);
+        (plate.top, plate.job) = (Some(image), p.job);
         let images = self.disks[guest].images.iter().enumerate();
         let stamps = images.map(|(n, i)| (path(guest, n as u32), stamp(n as u32, i)));
         Fact::Machine {
@@ -283,7 +318,19 @@ impl<N: SimNode> Sim<N> {
             epoch,
             layout: Box::new(layout),
             stamps: stamps.collect(),
+            scratch: Some(self.scratch_there(guest, p)),
         }
+    }
+
+    /// What a backup keeps old blocks in, and what the log says that one did and still lies there.
+    fn scratch_there(&self, guest: usize, p: &Proc) -> Vec<ScratchImage> {
+        let images = self.disks[guest].images.iter().zip(0..);
+        let there = images.filter(|(image, _)| !image.removed);
+        let recorded = self.audit.guests.get(&p.guest).map(|g| &g.scratch);
+        let known = |s: &ScratchImage| recorded.is_some_and(|all| all.contains(s));
+        let wanted = there.map(|(_, n)| (n, scratch(guest, n)));
+        let wanted = wanted.filter(|(n, s)| p.scratch == Some(*n) || known(s));
+        wanted.map(|(_, s)| s).collect()
     }
 
     /// The plan changes images: daemons look at them from the start.
@@ -301,5 +348,13 @@ fn stamp(number: u32, image: &Image) -> Stamp {
     Stamp {
         inode: u64::from(number) + 1,
         written_ns: image.written as i64,
+    }
+}
+
+fn scratch(guest: usize, number: u32) -> ScratchImage {
+    ScratchImage {
+        path: path(guest, number),
+        inode: u64::from(number) + 1,
+        made_ns: i64::from(number),
     }
 }

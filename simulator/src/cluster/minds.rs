@@ -282,7 +282,7 @@ impl<N: SimNode> Sim<N> {
             _ if !lives => return,
             Ill::ShutsDown => {}
             Ill::Taken => return self.taken(host, at),
-            Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_) => {
+            Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_) | Ill::BackedUp(_) => {
                 return self.changes_images(host, at, guest, ill);
             }
             Ill::Panics => p.mind.feels(now, Mood::Panicked),

@@ -357,6 +357,7 @@ impl<N: SimNode> Sim<N> {
             Event::Look { host } => self.look(host),
             Event::Survey { host, once } => self.survey(host, once),
             Event::Copied { host, guest, epoch } => self.copied(host, guest, epoch),
+            Event::BackedUp { host, guest, epoch } => self.backed_up(host, guest, epoch),
             Event::Compare => {
                 self.compare();
                 self.world.after(COMPARE_EVERY, Event::Compare);

@@ -317,7 +317,8 @@ fn length(action: &mut Action) -> Option<&mut u64> {
             | Ill::Freezes(length)
             | Ill::Suspended(length)
             | Ill::DiskFull(length)
-            | Ill::Copies(length),
+            | Ill::Copies(length)
+            | Ill::BackedUp(length),
         ) => Some(length),
         _ => None,
     }

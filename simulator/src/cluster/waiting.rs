@@ -1,6 +1,6 @@
 //! What the checker of L1 is told of guests that are down, and of what happens to their hosts.
 
-use super::action::{Action, Ask, Ill, Who};
+use super::action::{Action, Ask, Who};
 use super::guests::ns;
 use super::{Event, Sim, SimNode, nodes};
 use crate::check::l1;
@@ -104,8 +104,7 @@ impl<N: SimNode> Sim<N> {
             return self.l1.all(now);
         }
         // Who may start a guest depends on its images as well.
-        let changes = |i: &Ill| matches!(i, Ill::Snapshot { .. } | Ill::Merges | Ill::Copies(_));
-        let images = |a: &Action| matches!(a, Action::Guest(_, i) if changes(i));
+        let images = |a: &Action| matches!(a, Action::Guest(_, ill) if ill.of_images());
         if self.plan.waits || self.plan.timeline.iter().any(|(_, a)| images(a)) {
             return;
         }

@@ -112,6 +112,7 @@ impl<N: SimNode> Sim<N> {
                     Ill::Snapshot { local: true } => ("gets a snapshot on its host only", None),
                     Ill::Merges => ("has its top image merged", None),
                     Ill::Copies(l) => ("has its image copied", Some(*l)),
+                    Ill::BackedUp(l) => ("is backed up", Some(*l)),
                     Ill::Taken => ("is migrated to a host of no cluster", None),
                 };
                 return (format!("guest g{} {what}", guest + 1), length);

@@ -318,6 +318,7 @@ impl Step {
             Ill::Snapshot { .. } => ("guest-snapshot", None),
             Ill::Merges => ("guest-merge", None),
             Ill::Copies(length) => ("guest-copy", Some(length)),
+            Ill::BackedUp(length) => ("guest-backup", Some(length)),
             Ill::Taken => ("guest-taken", None),
         };
         self.guest(verb, guest);

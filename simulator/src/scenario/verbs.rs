@@ -98,6 +98,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "guest, for",
         "its image is copied, and it goes on with the copy",
     ),
+    (
+        "guest-backup",
+        "guest, for",
+        "a backup keeps old blocks in an image above its own",
+    ),
     ("guest-taken", "guest", "it goes on at a host of no cluster"),
     ("starve", "host, for", "others take the CPUs of its guests"),
     ("device", "host, mode", "how its fence device behaves"),
@@ -260,6 +265,7 @@ pub(super) fn action(f: &mut Fields<'_, '_>, scope: Scope) -> Result<Action, Bad
         }
         "guest-merge" => Action::Guest(guest!(), Ill::Merges),
         "guest-copy" => Action::Guest(guest!(), Ill::Copies(seconds!("for"))),
+        "guest-backup" => Action::Guest(guest!(), Ill::BackedUp(seconds!("for"))),
         "guest-taken" => Action::Guest(guest!(), Ill::Taken),
         "starve" => Action::Starve {
             who: host!("host"),

@@ -149,15 +149,17 @@ pub(super) fn storage(rng: &mut Rng, plan: &mut Plan) {
 
 /// Somebody changes images of guests that run; their hosts are lost, cut off, or lose the guest.
 pub(super) fn images(rng: &mut Rng, plan: &mut Plan) {
-    let mut at = BEGIN;
+    let (mut at, mut apart) = (BEGIN, false);
     for _ in 0..rng.range(2, 4) {
         let guest = rng.index(plan.guests);
         // A window is named in the README for what no header tells: a copy, and an image that its
-        // host alone has, are seen before anything else happens.
-        let (ill, seen) = match rng.range(0, 9) {
+        // host alone has, are seen before anything else happens, and by a host that can tell.
+        let (ill, seen) = match rng.range(0, 11) {
+            4 | 10 if apart => (Ill::Snapshot { local: false }, 0),
             0..=3 => (Ill::Snapshot { local: false }, 0),
             4 => (Ill::Snapshot { local: true }, 12 * SECOND),
             5..=7 => (Ill::Merges, 0),
+            8..=9 => (Ill::BackedUp(rng.range(2 * SECOND, 30 * SECOND)), 0),
             _ => {
                 let length = rng.range(12 * SECOND, 14 * SECOND);
                 let shut = rng.range(length + 12 * SECOND, length + 14 * SECOND);
@@ -172,7 +174,10 @@ pub(super) fn images(rng: &mut Rng, plan: &mut Plan) {
         let back = Some(rng.range(8 * SECOND, 20 * SECOND));
         match rng.range(0, 6) {
             0..=2 => plan.timeline.push((then, Action::PowerOff { who, back })),
-            3 => plan.timeline.push((then, Action::Isolate(who))),
+            3 => {
+                plan.timeline.push((then, Action::Isolate(who)));
+                apart = true;
+            }
             4 => plan.timeline.push((then, Action::GuestCrash(guest))),
             _ => {}
         }
