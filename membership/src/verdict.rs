@@ -53,8 +53,19 @@ enum Standing {
 }
 
 impl Reports {
-    /// A voter's report came in. The first answer of a voter to a revoke stands (reading 1).
+    /// A voter's report came in. Of its answers the newest counts, and none that it no longer gives:
+    /// one that was reverted, or a copy that spoke as it, has forgotten what it promised, and may have
+    /// acknowledged since. The age in an answer grows with the voter's clock, so a later one of an
+    /// undisturbed voter says the same.
     pub(crate) fn report(&mut self, now: Time, voter: NodeId, report: Observation) {
+        let names = |host: NodeId| report.answers.iter().any(|a| a.host == host);
+        for ((host, _), by) in &mut self.answers {
+            let kept =
+                planted("answer-stands-unsaid") || planted("first-answer-stands") && names(*host);
+            if report.covers(*host) && !kept {
+                by.remove(&voter);
+            }
+        }
         for a in &report.answers {
             self.answer(now, voter, a);
         }
@@ -108,30 +119,15 @@ impl Reports {
         } else {
             cluster.quorum()
         };
+        let fresh = cluster.timing.heartbeat * 3;
         let over = |voter: &NodeId, (received, age): &(Time, Duration)| {
-            now.since(*received) + *age >= g && self.still_says(now, cluster, *voter, (host, rv))
+            let said = self.said_of(*voter, host).map(|(at, _)| *at);
+            let lately = said.is_some_and(|at| now.since(at) <= fresh);
+            now.since(*received) + *age >= g && (lately || planted("answer-stands-unsaid"))
         };
         self.answers
             .get(&answered(host, rv))
             .is_some_and(|a| a.iter().filter(|(v, a)| over(v, a)).count() >= enough)
-    }
-
-    /// Says whether a voter's newest report, just now, holds its answer still: one that was reverted, or a
-    /// copy that spoke as it, has forgotten what it promised.
-    fn still_says(
-        &self,
-        now: Time,
-        cluster: &Cluster,
-        voter: NodeId,
-        (host, revoke): (NodeId, Token),
-    ) -> bool {
-        let fresh = cluster.timing.heartbeat * 3;
-        let says =
-            |a: &Answer| a.host == host && answered(host, a.revoke) == answered(host, revoke);
-        planted("answer-stands-unsaid")
-            || self
-                .said_of(voter, host)
-                .is_some_and(|(at, r)| now.since(*at) <= fresh && r.answers.iter().any(says))
     }
 
     /// How long until the lease of `host` is over for certain, as far as the answers tell.

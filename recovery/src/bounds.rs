@@ -2,6 +2,7 @@
 //! about a guest later was reserved when the guest was accepted.
 
 use crate::guest::{GuestId, GuestSpec};
+use crate::images::Images;
 use crate::machine::Guests;
 use quorate_fencing::{Device, Level};
 use quorate_membership::NodeId;
@@ -11,7 +12,10 @@ const GUESTS: usize = 10_000;
 /// The most bytes that the descriptions of all guests take, with what is reserved for each: far enough
 /// below the 16 MiB of a session message for the whole state to go to a follower in one.
 const GUEST_BYTES: usize = 10 << 20;
-/// What recovery may note about one guest, in bytes.
+/// The most bytes with what records take that follow their guests' images, or a person: nobody who adds
+/// guests may take this from them.
+const FOLLOW_BYTES: usize = GUEST_BYTES + (1 << 20);
+/// What recovery may note about one guest, in bytes; images that take more count as they are.
 const RESERVED: usize = 1 << 10;
 /// The most bytes of the fence levels of one host, and of all.
 const LEVEL_BYTES: usize = 16 << 10;
@@ -23,28 +27,28 @@ impl Guests {
         if self.guests.len() >= GUESTS {
             return Err(format!("there are {GUESTS} guests, which is the most"));
         }
-        self.bytes_allow(0, spec)
+        fits(self.bytes(None), spec.size() + RESERVED, GUEST_BYTES)
     }
 
-    /// Refuses a longer description of a guest for which there is no space.
-    pub(crate) fn has_space_instead(&self, guest: GuestId, spec: &GuestSpec) -> Result<(), String> {
-        let old = self.guests.get(&guest).map_or(0, |r| r.spec.size());
-        if spec.size() <= old {
+    /// Refuses a longer description of a guest, or more images, for which there is no space.
+    pub(crate) fn has_space_instead(
+        &self,
+        guest: GuestId,
+        spec: &GuestSpec,
+        images: &Images,
+    ) -> Result<(), String> {
+        let new = taken(spec, images);
+        let old = self.guests.get(&guest);
+        if old.is_some_and(|r| new <= taken(&r.spec, &r.images)) {
             return Ok(());
         }
-        self.bytes_allow(old + RESERVED, spec)
+        fits(self.bytes(Some(guest)), new, FOLLOW_BYTES)
     }
 
-    /// Refuses `spec` if it does not fit when so many bytes are given up for it.
-    fn bytes_allow(&self, freed: usize, spec: &GuestSpec) -> Result<(), String> {
-        let of = |spec: &GuestSpec| spec.size() + RESERVED;
-        let used: usize = self.guests.values().map(|r| of(&r.spec)).sum();
-        if (used + of(spec)).saturating_sub(freed) > GUEST_BYTES {
-            return Err(format!(
-                "the descriptions of all guests take {used} bytes, and at most {GUEST_BYTES} are kept"
-            ));
-        }
-        Ok(())
+    /// What the records of all guests take, but of one.
+    fn bytes(&self, but: Option<GuestId>) -> usize {
+        let others = self.guests.iter().filter(|(guest, _)| Some(**guest) != but);
+        others.map(|(_, r)| taken(&r.spec, &r.images)).sum()
     }
 
     /// Refuses fence levels of a host for which there is no space.
@@ -65,6 +69,23 @@ impl Guests {
         }
         Ok(())
     }
+}
+
+/// The bytes of a guest's record.
+fn taken(spec: &GuestSpec, images: &Images) -> usize {
+    spec.size() + images.size().max(RESERVED)
+}
+
+/// Refuses a record of `new` bytes beside others of `used`.
+fn fits(used: usize, new: usize, most: usize) -> Result<(), String> {
+    if used + new > most {
+        return Err(format!(
+            "the descriptions of all guests take {used} bytes, with this one {}, and at most {most} are \
+             kept",
+            used + new
+        ));
+    }
+    Ok(())
 }
 
 /// The bytes that fence levels take in the state, nearly: parameters above all.

@@ -28,28 +28,52 @@ impl Domains {
         spec: &GuestSpec,
         itself: Option<GuestId>,
     ) -> Result<(), String> {
-        let Definition::Domain { xml } = &spec.definition else {
-            return Ok(());
-        };
-        let new = Domain::read(xml)?;
         self.0.retain(|id, _| guests.contains_key(id));
         if let Some(id) = itself {
             self.0.remove(&id);
         }
-        for (id, record) in guests.iter().filter(|(id, _)| Some(**id) != itself) {
-            let name = &record.spec.name;
-            let Definition::Domain { xml } = &record.spec.definition else {
-                continue;
-            };
-            if !self.0.contains_key(id) {
-                // It was read when it was added.
-                let theirs = Domain::read(xml).map_err(|why| format!("guest {name}: {why}"))?;
-                self.0.insert(*id, theirs);
+        if matches!(spec.definition, Definition::Domain { .. }) {
+            for (id, record) in guests.iter().filter(|(id, _)| Some(**id) != itself) {
+                if !self.0.contains_key(id)
+                    && let Some(theirs) = read(record)?
+                {
+                    self.0.insert(*id, theirs);
+                }
             }
-            if let Some(theirs) = self.0.get(id) {
-                new.check_against(name, theirs)?;
+        }
+        self.judge(guests, spec, itself)
+    }
+
+    /// The same of a change that is not made yet.
+    ///
+    /// # Errors
+    /// What they both have, and who has it already.
+    pub(crate) fn judge(
+        &self,
+        guests: &BTreeMap<GuestId, GuestRecord>,
+        spec: &GuestSpec,
+        itself: Option<GuestId>,
+    ) -> Result<(), String> {
+        let Definition::Domain { xml } = &spec.definition else {
+            return Ok(());
+        };
+        let new = Domain::read(xml)?;
+        for (id, record) in guests.iter().filter(|(id, _)| Some(**id) != itself) {
+            let known = self.0.get(id).map_or_else(|| read(record), |_| Ok(None))?;
+            if let Some(theirs) = known.as_ref().or_else(|| self.0.get(id)) {
+                new.check_against(&record.spec.name, theirs)?;
             }
         }
         Ok(())
     }
+}
+
+/// The domain of a record, if it is one. It was read when it was added.
+fn read(record: &GuestRecord) -> Result<Option<Domain>, String> {
+    let Definition::Domain { xml } = &record.spec.definition else {
+        return Ok(None);
+    };
+    let theirs = Domain::read(xml);
+    let theirs = theirs.map_err(|why| format!("guest {}: {why}", record.spec.name))?;
+    Ok(Some(theirs))
 }

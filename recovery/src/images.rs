@@ -8,9 +8,9 @@
 
 use crate::domain::layout::{Top, with_top};
 use crate::guest::Definition;
-use crate::guest::GuestId;
+use crate::guest::{GuestId, GuestSpec};
 use crate::hold::{HoldKind, Words};
-use crate::machine::Guests;
+use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
 use quorate_membership::{Incarnation, NodeId, Token};
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,16 @@ pub struct Images {
 }
 
 impl Images {
+    /// The bytes that it takes in the state, nearly: paths above all.
+    pub(crate) fn size(&self) -> usize {
+        let tops = self.tops.iter();
+        let tops = tops.map(|t| t.disk.len() + t.top.format.len() + t.top.source.to_string().len());
+        let left = self.left.iter().map(|l| l.path.len());
+        let scratch = self.scratch.iter().map(|s| s.path.len());
+        let all = tops.chain(left).chain(scratch);
+        all.map(|bytes| bytes + 24).sum()
+    }
+
     /// Whether a host may take the guest.
     #[must_use]
     pub fn read_by(&self, host: NodeId) -> bool {
@@ -129,6 +139,22 @@ impl Guests {
         tops: &[NewTop],
         left: &[LeftImage],
     ) -> Result<(), String> {
+        let (spec, mut images) = self.followed(guest, life, tops, left)?;
+        images.followed = at;
+        self.redefine(guest, spec, images)
+    }
+
+    /// What a record becomes that follows its guest to other top images.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(crate) fn followed(
+        &self,
+        guest: GuestId,
+        life: &Life,
+        tops: &[NewTop],
+        left: &[LeftImage],
+    ) -> Result<(GuestSpec, Images), String> {
         let bounded = tops.len() <= TOPS
             && left.len() <= TOPS
             && tops
@@ -138,12 +164,7 @@ impl Guests {
         if !bounded || tops.is_empty() {
             return Err(format!("an entry changes 1 to {TOPS} top images"));
         }
-        let r = self.record(guest)?;
-        if !r.open()
-            || (r.epoch, r.host, r.incarnation) != (life.epoch, Some(life.host), life.incarnation)
-        {
-            return Err("the guest does not run there under that epoch".into());
-        }
+        let r = self.runs(guest, life)?;
         let Definition::Domain { xml } = &r.spec.definition else {
             return Err("the guest has no disks".into());
         };
@@ -158,27 +179,35 @@ impl Guests {
         let mut spec = r.spec.clone();
         spec.definition = Definition::Domain { xml: new };
         spec.check()?;
-        self.redefine(guest, spec)?;
-        let r = self.record(guest)?;
-        let images = &mut r.images;
-        images.followed = at;
+        let mut images = r.images.clone();
         images.tops = tops.to_vec();
         if !planted("followed-unread") {
             images.readers = Some(BTreeSet::from([life.host]));
         }
         // An image that is in use again is not left any more.
-        let used = |l: &LeftImage| tops.iter().any(|t| t.top.source.to_string() == l.path);
+        let used = |path: &str| tops.iter().any(|t| t.top.source.to_string() == path);
         images
             .left
-            .retain(|l| !used(l) && !left.iter().any(|new| new.path == l.path));
+            .retain(|l| !used(&l.path) && !left.iter().any(|new| new.path == l.path));
         images
             .left
-            .extend(left.iter().filter(|l| !used(l)).cloned());
+            .extend(left.iter().filter(|l| !used(&l.path)).cloned());
         let over = images.left.len().saturating_sub(LEFT);
         images.left.drain(..over);
-        let used = |s: &ScratchImage| tops.iter().any(|t| t.top.source.to_string() == s.path);
-        images.scratch.retain(|s| !used(s));
-        Ok(())
+        images.scratch.retain(|s| !used(&s.path));
+        self.may_become(guest, &spec, &images)?;
+        Ok((spec, images))
+    }
+
+    /// The record of a guest, if that life of it is the open one.
+    fn runs(&self, guest: GuestId, life: &Life) -> Result<&GuestRecord, String> {
+        let r = self.guests.get(&guest);
+        let r = r.ok_or_else(|| format!("{guest} does not exist"))?;
+        let open = (life.epoch, Some(life.host), life.incarnation);
+        if !r.open() || (r.epoch, r.host, r.incarnation) != open {
+            return Err("the guest does not run there under that epoch".into());
+        }
+        Ok(r)
     }
 
     /// The host that runs a guest says which images its backups keep old blocks in.
@@ -193,16 +222,14 @@ impl Guests {
                 "at most {SCRATCH_MAX} scratch images of a guest are remembered"
             ));
         }
-        let r = self.record(guest)?;
-        if !r.open()
-            || (r.epoch, r.host, r.incarnation) != (life.epoch, Some(life.host), life.incarnation)
-        {
-            return Err("the guest does not run there under that epoch".into());
-        }
+        let r = self.runs(guest, life)?;
         if r.images.scratch == scratch {
             return Err("the record has these scratch images already".into());
         }
-        r.images.scratch = scratch.to_vec();
+        let mut images = r.images.clone();
+        images.scratch = scratch.to_vec();
+        self.may_become(guest, &r.spec, &images)?;
+        self.record(guest)?.images = images;
         Ok(())
     }
 
@@ -243,13 +270,13 @@ impl Guests {
             xml: xml.to_owned(),
         };
         spec.check()?;
-        self.redefine(guest, spec)?;
-        let r = self.record(guest)?;
         // Whoever runs it writes their locks anew; nothing of them is to be read first.
-        r.images = Images {
+        let images = Images {
             followed: at,
             ..Images::default()
         };
+        self.redefine(guest, spec, images)?;
+        let r = self.record(guest)?;
         let answered = [HoldKind::Drift, HoldKind::NewTop, HoldKind::Backing];
         r.holds.retain(|h| !answered.contains(&h.reason.kind()));
         Ok(())

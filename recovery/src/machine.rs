@@ -204,11 +204,29 @@ impl Guests {
         self.on(host).next().is_some()
     }
 
-    /// Gives a guest another description, which must not take what another guest has.
-    pub(crate) fn redefine(&mut self, guest: GuestId, spec: GuestSpec) -> Result<(), String> {
-        self.has_space_instead(guest, &spec)?;
+    /// Refuses another description of a guest, or more images, for which there is no space, or which
+    /// take what another guest has.
+    pub(crate) fn may_become(
+        &self,
+        guest: GuestId,
+        spec: &GuestSpec,
+        images: &Images,
+    ) -> Result<(), String> {
+        self.has_space_instead(guest, spec, images)?;
+        self.domains.judge(&self.guests, spec, Some(guest))
+    }
+
+    /// Gives a guest another description and other images.
+    pub(crate) fn redefine(
+        &mut self,
+        guest: GuestId,
+        spec: GuestSpec,
+        images: Images,
+    ) -> Result<(), String> {
+        self.has_space_instead(guest, &spec, &images)?;
         self.domains.check(&self.guests, &spec, Some(guest))?;
-        self.record(guest)?.spec = spec;
+        let r = self.record(guest)?;
+        (r.spec, r.images) = (spec, images);
         Ok(())
     }
 

@@ -11,6 +11,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "S4: a host that does not start a held guest is judged for being slow",
     ),
     (
+        "lease-of-the-unarmed-waited-for",
+        "L1: a host whose lease nobody enforces is spared by its devices for that lease, or for an Admit, for ever",
+    ),
+    (
+        "cut-though-it-proves-nothing",
+        "L1: under device-and-lease a host is cut again and again, and no cut can prove anything",
+    ),
+    (
         "device-not-tried",
         "S1 S8: the word of a fence device counts though it was never read while its host ran, or said off then",
     ),

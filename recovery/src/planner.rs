@@ -8,7 +8,7 @@ use crate::mutants::planted;
 use quorate_fencing::order::next_of;
 use quorate_fencing::{Level, Next, Tried};
 use quorate_membership::cluster::Attempt;
-use quorate_membership::entry::{AttemptEnd, Away, Entry, Ground, Proof, ProposalId};
+use quorate_membership::entry::{AttemptEnd, Entry, Proof, ProposalId};
 use quorate_membership::{Epoch, Host, Member, NodeId, ProofPolicy, Time, Token};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use std::time::Duration;
 mod boxes;
 mod braking;
 mod place;
+mod spared;
 mod standing;
 mod stranded;
 
@@ -357,47 +358,8 @@ impl Planner {
         revoke: Token,
     ) -> Result<(), String> {
         let t = member.cluster().timing.clone();
-        if record.away == Some(Away::Stop) {
-            return Err(
-                "its daemon was stopped by an operator: only its lease is waited for".into(),
-            );
-        }
-        let ordered = matches!(record.revoke, Some((_, Ground::Ordered)));
-        if !ordered && !member.app().holds_open(host) && !planted("empty-host-is-cut") {
-            return Err(
-                "no guest can run on it: there is nothing that a device could prove".into(),
-            );
-        }
+        spared::spared(now, member, host, record, revoke)?;
         let levels = member.app().fencing.get(&host).cloned().unwrap_or_default();
-        if levels.is_empty() {
-            return Err("it has no fence device: only its lease is left".into());
-        }
-        if member.answered(host, revoke) < member.cluster().quorum() {
-            return Err("waiting for a quorum of voters to answer the revoke".into());
-        }
-        if let Some((heard, silent)) = member.heard(now, host)
-            && silent < t.heartbeat * 2
-        {
-            let next = heard.incarnation > record.incarnation;
-            if next && member.admissible(host) {
-                return Err("its next incarnation is heard: it is admitted first".into());
-            }
-            // The cut would hit the machine that is up again: after a power failure of the whole site,
-            // every one of them. The lease of its last life proves as much and cuts nothing (V6).
-            if next && record.armed.is_some() && !planted("next-life-is-cut") {
-                return Err("its next incarnation is heard: the last lease is waited for".into());
-            }
-            // Its own word or its lease is faster and cuts nothing (V6).
-            if !next && record.armed.is_some() && heard.beat.lease_left.is_zero() {
-                return Err("it is heard, and says that its lease is over".into());
-            }
-            let deaf = matches!(record.revoke, Some((_, Ground::Deaf)));
-            let idle =
-                stranded::stranded(now, member, host) || deaf && stranded::idle(now, member, host);
-            if record.armed.is_some() && idle {
-                return Err("it is heard and runs no guest: its lease is left".into());
-            }
-        }
         // Which level comes next depends on when the last one ended; only the log's order of
         // attempts is shared, so ages are measured from when this node saw the newest end.
         let last = record.tried.last().map(|(a, _)| a.token);

@@ -154,6 +154,20 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("answer-of-a-voter-that-was-reverted.toml")],
     ),
     (
+        "lease-of-the-unarmed-waited-for",
+        &[story!("stopped-without-a-guardian-and-lost.toml")],
+    ),
+    (
+        "cut-though-it-proves-nothing",
+        &[story!("no-guardian-under-device-and-lease.toml")],
+    ),
+    (
+        "first-answer-stands",
+        &[story!(
+            "answer-of-a-voter-that-was-reverted-is-given-anew.toml"
+        )],
+    ),
+    (
         "answers-while-it-seeks",
         &[story!("answer-of-a-copy-that-may-not-vote.toml")],
     ),

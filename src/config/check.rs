@@ -247,8 +247,8 @@ fn warnings(config: &Config, timing: &Timing, founding: Option<&FoundingSettings
             out.push(
                 "proof = \"device-and-lease\": a device's word counts only together with an \
                  expired lease, so fencing never makes a start earlier. The one case the bound \
-                 excepts: a host whose lease nobody attested to end, without a usable device, \
-                 that is deaf; its guests wait for an operator"
+                 excepts: a host that is lost while nobody is attested to end its guests with its \
+                 lease; no device proves it off, and they wait for an operator"
                     .into(),
             );
         }

@@ -2,6 +2,7 @@
 
 use super::Member;
 use crate::app::Application;
+use crate::apply::{Admission, NotAdmitted};
 use crate::attest::Word;
 use crate::cluster::{Cluster, View};
 use crate::consensus::Replica;
@@ -109,17 +110,26 @@ impl<A: Application> Member<A> {
         })
     }
 
-    /// Whether the newest life heard of `node` would be admitted as it asks.
+    /// Whether the newest life heard of `node` may still be admitted: now, or once what it lacks has
+    /// come. One that may be a copy is not.
     #[must_use]
     pub fn admissible(&self, node: NodeId) -> bool {
-        let heard = self.ears.get(node);
-        let hello = heard.and_then(|h| Some((h.incarnation, h.beat.hello.as_ref()?)));
-        hello.is_some_and(|(life, hello)| {
-            let admission = self
-                .state
-                .admission(node, life, &hello.profile, hello.emptied);
-            admission.map_or_else(|e| !e.copy, |_| true)
-        })
+        let admission = self.asks_for(node);
+        admission.is_some_and(|a| a.map_or_else(|e| !e.copy, |_| true))
+    }
+
+    /// Whether the newest life heard of `node` would be admitted as it asks now.
+    #[must_use]
+    pub fn would_admit(&self, node: NodeId) -> bool {
+        self.asks_for(node).is_some_and(|a| a.is_ok())
+    }
+
+    /// What becomes of the newest hello of `node`.
+    fn asks_for(&self, node: NodeId) -> Option<Result<Admission, NotAdmitted>> {
+        let heard = self.ears.get(node)?;
+        let hello = heard.beat.hello.as_ref()?;
+        let (life, profile) = (heard.incarnation, &hello.profile);
+        Some(self.state.admission(node, life, profile, hello.emptied))
     }
 
     /// Whether another machine was heard lately that speaks as this node.

@@ -96,9 +96,10 @@ impl Node {
         let Some(r) = self.member.app().guests.get(&guest) else {
             return;
         };
-        let Some(seen) = judged(r, live, stamps) else {
+        let Some(mut seen) = judged(r, live, stamps) else {
             return;
         };
+        seen.checked(self.member.app(), guest, &life);
         let minor = seen.minor.join("; ");
         if self
             .drifting
@@ -273,13 +274,43 @@ fn judged(r: &GuestRecord, live: &Layout, stamps: &[(String, Stamp)]) -> Option<
         out.jobs = Some(HoldReason::NewTop(words(&jobs)));
     }
     if !drift.is_empty() {
-        drift.push(format!(
-            "`quorate guest adopt {}` takes over what runs",
-            r.spec.name
-        ));
-        out.drift = Some(HoldReason::Drift(Words::new(&drift.join("; "))));
+        out.drift = Some(drifted(r, drift));
     }
     Some(out)
+}
+
+/// The reason to hold a guest whose record cannot follow what it is.
+fn drifted(r: &GuestRecord, mut what: Vec<String>) -> HoldReason {
+    what.push(format!(
+        "`quorate guest adopt {}` takes over what runs",
+        r.spec.name
+    ));
+    HoldReason::Drift(Words::new(&what.join("; ")))
+}
+
+impl Judged {
+    /// A record that could not follow holds the guest instead: it must not start from what it left.
+    fn checked(&mut self, guests: &Guests, guest: GuestId, life: &Life) {
+        if self.tops.is_empty() {
+            return;
+        }
+        let follows = guests.followed(guest, life, &self.tops, &self.left);
+        if let (Err(why), Some(r)) = (follows, guests.guests.get(&guest)) {
+            let tops = self.tops.drain(..);
+            let what = tops.map(|t| {
+                format!(
+                    "{} is {}, which its record cannot follow",
+                    t.disk, t.top.source
+                )
+            });
+            let mut what: Vec<String> = what.collect();
+            what.push(why);
+            if let Some(HoldReason::Drift(words)) = &self.drift {
+                what.insert(0, words.to_string());
+            }
+            self.drift = Some(drifted(r, what));
+        }
+    }
 }
 
 /// Whether the record could have that image for that disk.

@@ -174,6 +174,54 @@ fn the_log_has_the_images_of_backups_as_their_host_told_last() {
 }
 
 #[test]
+fn a_record_follows_though_those_who_add_guests_have_used_up_their_space() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    let mut size = 60_000;
+    for n in 0.. {
+        assert!(n < 1000, "nothing bounds them");
+        let mut more = crate::rig::guest(&format!("f{n}"));
+        more.definition = Definition::Command {
+            argv: vec!["/bin/true".into(), "a".repeat(size)],
+            env: Default::default(),
+            images: Vec::new(),
+        };
+        more.needs.memory_mib = 1;
+        match rig.ask(on, Request::AddGuest(more)) {
+            Ok(_) => {}
+            Err(_) if size > 10 => size /= 2,
+            Err(why) => {
+                assert!(why.contains("bytes"), "{why}");
+                break;
+            }
+        }
+    }
+    let path = format!("/shared/{}.1", "a".repeat(200));
+    let new = with(&record(&rig, on), &path, false);
+    seen(&mut rig, host, new.clone(), &["/shared/a.raw", &path]);
+    assert_eq!(record(&rig, on).disks, new.disks);
+    assert!(kinds(&rig, on).is_empty());
+}
+
+#[test]
+fn a_record_that_cannot_follow_holds_its_guest() {
+    let (mut rig, host) = running();
+    let on = other(host);
+    rig.ask(1, Request::AddGuest(domain("b", 2, "b.raw")))
+        .expect("added");
+    rig.run(5_000);
+    let new = with(&record(&rig, on), "/shared/b.raw", false);
+    seen(&mut rig, host, new, &["/shared/a.raw", "/shared/b.raw"]);
+    assert_eq!(kinds(&rig, on), ["drift"]);
+    rig.power_off(host);
+    rig.run(40_000);
+    assert!(
+        rig.running("a").is_empty(),
+        "not from the image that it left"
+    );
+}
+
+#[test]
 fn what_harms_no_disk_is_told_once_and_holds_nothing() {
     let (mut rig, host) = running();
     let on = other(host);

@@ -70,7 +70,7 @@ fn room_on_a_host_that_is_lost_is_none() {
     let third = |name: &str| {
         let mut g = rig::guest(name);
         g.needs = Needs {
-            vcpus: 21,
+            vcpus: 42,
             memory_mib: 1024,
         };
         Request::AddGuest(g)

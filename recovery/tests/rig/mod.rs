@@ -231,7 +231,7 @@ impl Rig {
                 boot: BootId(m.boot),
                 witness: false,
                 capacity: Capacity {
-                    vcpus: 64,
+                    vcpus: 128,
                     memory_mib: 65_536,
                 },
                 machine: quorate_membership::entry::Machine {
