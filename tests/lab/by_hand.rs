@@ -13,6 +13,7 @@ use quorate::demo::record::now;
 
 pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     lab.begin("by-hand", "a guest with a disk of its own is added");
+    helped(lab)?;
     let guest = lab.add_guest(7, Kit::ALONE, "")?;
     let host = lab.runs(&guest)?.host;
     let by = another(&host);
@@ -31,6 +32,37 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     within(lab, &guest)?;
     beyond(lab, &guest)?;
     lab.settled()
+}
+
+/// A domain with a helper whose writes no lease ends is refused.
+fn helped(lab: &mut Lab<'_>) -> Result<(), DemoError> {
+    let disk = lab.site.disk("helped");
+    let shared = disk.with_extension("files").display().to_string();
+    let helper = format!(
+        "<filesystem type='mount'><driver type='virtiofs'/><source dir='{shared}'/><target dir='files'/>\
+         </filesystem></devices>"
+    );
+    let xml = super::domain::describe(lab.setting.tools, "helped", 99, &disk, Kit::ALONE);
+    let file = lab.site.description("helped");
+    std::fs::write(&file, xml.replace("</devices>", &helper))
+        .map_err(|e| format!("{}: {e}", file.display()))?;
+    let path = file.display().to_string();
+    let added = lab
+        .site
+        .quorate(HOSTS[0], &["guest", "add", "--xml", &path]);
+    match added {
+        Err(why) if why.contains("virtiofs") => {
+            lab.step(
+                "refused",
+                now(),
+                "a domain with a helper of its own, virtiofsd",
+            );
+            Ok(())
+        }
+        other => Err(DemoError::Failed(format!(
+            "a domain with virtiofsd: {other:?}"
+        ))),
+    }
 }
 
 /// Another host of the cluster ends what arrives, so it goes on where it was.

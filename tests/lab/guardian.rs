@@ -1,5 +1,5 @@
-//! The guardian of a host is killed, alone and together with its daemon: another takes office, and no
-//! guest feels it. Then it freezes; its host takes its attestation back, so that nothing is started
+//! The guardian of a host is killed: alone, with its program replaced by one that does nothing, and
+//! together with its daemon. Another takes office, and no guest feels it. Then it freezes; its host takes its attestation back, so that nothing is started
 //! elsewhere by the end of a lease that nobody enforces, and only the device's word counts.
 
 use super::cases::{fail_over, other_host, power_back};
@@ -29,11 +29,12 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     end(&first)?;
     let second = in_office(lab, &victim, &first)?;
     lab.step("replaced", now(), "by another, which its daemon started");
+    let third = program_replaced(lab, &victim, &second)?;
     let both = "it is killed again, and its daemon at the same moment";
     lab.mark(both);
-    end(&second)?;
+    end(&third)?;
     lab.site.signal(&victim, "daemon", "KILL")?;
-    in_office(lab, &victim, &second)?;
+    in_office(lab, &victim, &third)?;
     lab.wait("the daemon to answer", || lab.status(&victim).map(|_| ()))?;
     lab.renewed(&victim)?;
     lab.follow(&victim)?;
@@ -49,6 +50,23 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
     let _ = fs::write(frozen.join("cgroup.freeze"), "0");
     played?;
     power_back(lab, &victim)
+}
+
+/// An upgrade went wrong: where the program was lies one that does nothing. The daemon that runs starts
+/// a guardian of its own program, whatever became of the file. Gives the one that took office.
+fn program_replaced(lab: &mut Lab<'_>, host: &str, before: &[u32]) -> Result<Vec<u32>, DemoError> {
+    let program = lab.setting.tools.exe.display().to_string();
+    lab.mark("its program is replaced by one that does nothing, and it is killed");
+    let words = ["/bin/mount", "--bind", "/bin/false", &program];
+    lab.site.run(host, &words)?;
+    let next = end(before).and_then(|()| in_office(lab, host, before));
+    lab.site.run(host, &["/bin/umount", &program])?;
+    lab.step(
+        "replaced",
+        now(),
+        "by one of the program that its daemon runs",
+    );
+    next
 }
 
 /// The guardian stands still, then its daemon too, then the cable is pulled; the device comes last.
