@@ -2,7 +2,7 @@
 
 use crate::app::{Application, Ended};
 use crate::cluster::{Attempt, Cluster, Host, Term};
-use crate::entry::{Armed, Entry, LogEntry, Profile, Proof};
+use crate::entry::{Armed, CONFIRMED_BY_MAX, Entry, LogEntry, Profile, Proof};
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{Incarnation, NodeId, Token};
 use crate::mutants::planted;
@@ -444,6 +444,9 @@ impl<A: Application> State<A> {
             Proof::LeaseExpired => Ended::Lease,
             Proof::Fenced { .. } if policy == ProofPolicy::DeviceAndLease => {
                 return Err("under device-and-lease a device alone proves nothing".into());
+            }
+            Proof::Confirmed { by } if by.len() > CONFIRMED_BY_MAX => {
+                return Err(format!("who confirms has at most {CONFIRMED_BY_MAX} bytes"));
             }
             Proof::Fenced { .. } | Proof::Confirmed { .. } => Ended::Otherwise,
         };

@@ -209,6 +209,9 @@ pub struct Armed {
     pub reset: bool,
 }
 
+/// The most bytes of the name of who confirms that a host is off: it is kept in the host's record.
+pub const CONFIRMED_BY_MAX: usize = 512;
+
 /// How it is known that an incarnation can do nothing any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proof {

@@ -496,7 +496,7 @@ impl<A: Application> Member<A> {
         let silent: Vec<(NodeId, Duration)> = c
             .hosts
             .iter()
-            .filter(|(h, _)| **h != self.me)
+            .filter(|(h, record)| **h != self.me || record.incarnation != self.incarnation)
             .map(|(h, record)| {
                 let since = self.ears.life_silent_since(*h, record.incarnation);
                 (*h, now.since(since))

@@ -138,6 +138,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S14 S1: the answer of a voter counts though its newest report does not hold it",
     ),
     (
+        "own-earlier-life-unattested",
+        "L1: a voter that booted anew does not attest that its earlier life is silent, and nobody else can",
+    ),
+    (
         "first-answer-stands",
         "S14 S1: the first answer of a voter to a revoke counts for good, whatever age it states later",
     ),

@@ -202,8 +202,15 @@ impl Reports {
             let (_, silent) = r.silent.iter().find(|(h, _)| *h == host)?;
             (now.since(*at) <= fresh && !r.blind).then_some(*silent)
         };
+        // A voter that speaks in a later life attests the silence of an earlier one of its node like any
+        // other: with one more voter away nobody else could, while the later life counts for the quorum.
+        let life = cluster.hosts.get(&host).map(|h| h.incarnation.counter);
+        let attests = |v: NodeId| {
+            let later = self.said_of(v, host).map(|(_, r)| r.incarnation) > life;
+            v != host || later && !planted("own-earlier-life-unattested")
+        };
         let mut votes = [0; N];
-        for (voter, _) in cluster.voters.iter().filter(|(v, _)| *v != host) {
+        for (voter, _) in cluster.voters.iter().filter(|(v, _)| attests(*v)) {
             if let Some(silent) = said(*voter) {
                 for (votes, window) in votes.iter_mut().zip(windows) {
                     *votes += usize::from(silent >= window);

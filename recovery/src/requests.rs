@@ -11,7 +11,7 @@ use crate::machine::Guests;
 use crate::mutants::planted;
 use crate::planner::DISAGREE;
 use quorate_membership::cluster::PROPOSALS_REMEMBERED;
-use quorate_membership::entry::{Entry, Ground, LogEntry, Proof, ProposalId};
+use quorate_membership::entry::{CONFIRMED_BY_MAX, Entry, Ground, LogEntry, Proof, ProposalId};
 use quorate_membership::{Member, Outcome, Time, Token};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -263,6 +263,12 @@ fn translate(now: Time, member: &Member<Guests>, request: Request) -> Result<Tra
             lives,
         } => {
             let (node, h) = host(&name)?;
+            if by.len() > CONFIRMED_BY_MAX {
+                return Err(format!(
+                    "who confirms has {} bytes; at most {CONFIRMED_BY_MAX} are kept",
+                    by.len()
+                ));
+            }
             let heard = member.heard(now, node).map(|(heard, _)| heard.incarnation);
             let later = heard.filter(|life| life.counter > h.incarnation.counter);
             let named = later.map(|life| (h.incarnation.counter, life.counter));

@@ -162,6 +162,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("no-guardian-under-device-and-lease.toml")],
     ),
     (
+        "own-earlier-life-unattested",
+        &[story!("voter-boots-anew-beside-one-that-is-away.toml")],
+    ),
+    (
         "first-answer-stands",
         &[story!(
             "answer-of-a-voter-that-was-reverted-is-given-anew.toml"

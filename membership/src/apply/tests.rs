@@ -4,8 +4,8 @@ use super::{Outcome, State};
 use crate::app::{Application, Ended};
 use crate::cluster::{Cluster, HostState, Proposals};
 use crate::entry::{
-    Armed, ArmedClass, AttemptEnd, Capacity, Entry, Ground, LogEntry, Machine, Profile, Proof,
-    ProposalId,
+    Armed, ArmedClass, AttemptEnd, CONFIRMED_BY_MAX, Capacity, Entry, Ground, LogEntry, Machine,
+    Profile, Proof, ProposalId,
 };
 use crate::founding::{Founding, ProofPolicy};
 use crate::id::{BootId, ClusterId, Incarnation, NodeId, StoreId, Token};
@@ -195,6 +195,19 @@ fn only_a_resigner_whose_own_wait_was_over_spares_its_successor_the_wait() {
     assert!(log.waived());
     log.term(2);
     assert!(!log.waived(), "spared once, not for ever");
+}
+
+#[test]
+fn who_confirms_takes_no_more_of_the_state_than_is_kept() {
+    let mut log = Log::new(ProofPolicy::Device);
+    log.host(true);
+    let revoke = log.revoke();
+    let by = |bytes| Proof::Confirmed {
+        by: "x".repeat(bytes),
+    };
+    let why = log.void(Log::proof(revoke, by(CONFIRMED_BY_MAX + 1)));
+    assert!(why.contains("bytes"), "{why}");
+    log.applied(Log::proof(revoke, by(CONFIRMED_BY_MAX)));
 }
 
 #[test]
