@@ -138,6 +138,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S14 S1: the answer of a voter counts though its newest report does not hold it",
     ),
     (
+        "all-together-forget",
+        "S10: voters that wait to be vouched for go on together, though one had claimed more than any holds",
+    ),
+    (
         "own-earlier-life-unattested",
         "L1: a voter that booted anew does not attest that its earlier life is silent, and nobody else can",
     ),

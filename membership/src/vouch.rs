@@ -105,6 +105,8 @@ pub struct Statement {
     pub claim: Claim,
     /// The highest that the sender ever heard the receiver claim.
     pub heard: Claim,
+    /// The newest log that any voter ever claimed to the sender.
+    pub newest: (Epoch, Option<Round>, u64),
     /// The newest beat the sender heard of the receiver, and of which incarnation.
     pub beat: (Incarnation, u64),
     /// Asks the receiver to vouch for the sender in this incarnation.

@@ -162,6 +162,12 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("no-guardian-under-device-and-lease.toml")],
     ),
     (
+        "all-together-forget",
+        &[story!(
+            "two-of-three-stores-set-back-one-after-the-other.toml"
+        )],
+    ),
+    (
         "own-earlier-life-unattested",
         &[story!("voter-boots-anew-beside-one-that-is-away.toml")],
     ),

@@ -1,6 +1,7 @@
 //! What this voter's store may be believed, and what it believes of others' (reading 18).
 
 mod catching_up;
+mod lost;
 
 use super::duties::kind;
 use super::{Member, Output};
@@ -156,6 +157,7 @@ impl<A: Application> Member<A> {
             standing: self.vouching.standing,
             claim,
             heard: self.peer(peer).claim,
+            newest: self.newest_claimed(),
             beat: beat.unwrap_or_default(),
             // An answer asks nothing: two that both ask would answer each other for ever (N3).
             asks: self.vouching.standing != Standing::Vouched
@@ -343,8 +345,14 @@ impl<A: Application> Member<A> {
         } else {
             need
         };
+        let vouched = vouchers.count() >= need;
         let all = v.answers.len() == others;
-        let enough = vouchers.count() >= need || all;
+        let doubtful = v.standing != Standing::Vouched && v.cut.is_none();
+        if all && !vouched && doubtful && self.lost_together(now) {
+            return;
+        }
+        let v = &self.vouching;
+        let enough = vouched || all;
         match v.standing {
             Standing::Vouched => {}
             // It has forgotten nothing, so any one voter that has what it lacks will do.

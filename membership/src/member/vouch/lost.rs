@@ -1,0 +1,59 @@
+//! What no voter holds any more. Stores of several voters that were set back to before the same
+//! change have lost it; whoever heard one of them claim it knows that it was there.
+
+use super::super::duties::kind;
+use super::super::{Member, Output};
+use crate::app::Application;
+use crate::consensus::{Replica, Round};
+use crate::id::Epoch;
+use crate::mutants::planted;
+use crate::time::Time;
+
+impl<A: Application> Member<A> {
+    /// Whether all voters together, who may vouch for each other, are to go on without what one of
+    /// them once claimed: told in an alert, and refused by those that only vote when vouched for.
+    pub(super) fn lost_together(&mut self, now: Time) -> bool {
+        if !self.known_lost() {
+            return false;
+        }
+        self.tell_lost(now);
+        self.vouching.waits && !planted("all-together-forget")
+    }
+
+    /// The newest log that any voter ever claimed to this one.
+    pub(super) fn newest_claimed(&self) -> (Epoch, Option<Round>, u64) {
+        let voters = self.other_voters().into_iter();
+        let claims = voters.map(|peer| self.peer(peer).claim.log());
+        claims.max().unwrap_or_default()
+    }
+
+    /// Whether a log was claimed that is newer than what any voter holds, all of them having answered.
+    fn known_lost(&self) -> bool {
+        let own = self.replica.as_ref().map(Replica::claim);
+        let answers = &self.vouching.answers;
+        let held = answers.values().map(|a| a.claim).chain(own);
+        let held = held.map(|claim| claim.log()).max();
+        let heard = answers.values().map(|a| a.newest.max(a.heard.log()));
+        heard.chain([self.newest_claimed()]).max() > held
+    }
+
+    fn tell_lost(&mut self, now: Time) {
+        let lease = self.cluster().timing.lease;
+        if !self.cool(now, kind::LOST, 0, lease) {
+            return;
+        }
+        let then = if self.vouching.waits {
+            "this node does not vote; without `unvouched = \"wait\"` it goes on with what is left"
+        } else {
+            "the cluster goes on with what is left"
+        };
+        let text = format!(
+            "stores of several voters were set back: no voter holds all that one of them had said it \
+             held, so changes that were confirmed may be lost; {then}"
+        );
+        self.output.push(Output::Alert {
+            node: self.me,
+            text,
+        });
+    }
+}
