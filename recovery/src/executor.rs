@@ -84,6 +84,10 @@ pub(crate) struct Executor {
     barred: BTreeMap<GuestId, Time>,
 }
 
+/// What is said of a guest that nobody here created and the log does not give to this host.
+const STRAY: &str = "ended: it was found here under an epoch that the log does not give to this host; if \
+                     it was restored or migrated by hand, move it with the cluster, or remove it first";
+
 impl Executor {
     /// Starts from what was promised and what runs. Whatever runs under a refused epoch is ended
     /// before this node presents itself (V8).
@@ -127,6 +131,9 @@ impl Executor {
             Phase::Running
         };
         self.enter(now, seen.guest, seen.epoch, phase);
+        if let Some(process) = self.processes.get_mut(&seen.guest) {
+            process.found = true;
+        }
     }
 
     fn enter(&mut self, now: Time, guest: GuestId, epoch: Token, phase: Phase) {
@@ -354,7 +361,11 @@ impl Executor {
                 self.locks_unread(s, guest, &why);
             }
             (Phase::Locking, result) => self.locks_written(guest, result),
-            (Phase::Ending, Ok(())) => self.gone(guest, "ended when told to"),
+            (Phase::Ending, Ok(())) => {
+                let given = s.mine(guest).is_some_and(|r| r.epoch == epoch);
+                let stray = process.found && s.admitted() && !given;
+                self.gone(guest, if stray { STRAY } else { "ended when told to" });
+            }
             (Phase::Creating, Err(why)) => {
                 // What a failed creation left behind is ended before anything else is tried.
                 self.deeds

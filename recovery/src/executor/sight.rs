@@ -77,6 +77,8 @@ pub(super) struct Process {
     pub(super) missed: u8,
     /// Since when it runs undisturbed by this cluster.
     pub(super) steady: Time,
+    /// A look showed it; nobody in this life of the daemon created it.
+    pub(super) found: bool,
     /// Its own code has run.
     pub(super) ran: bool,
     /// A reset under way, and a probe.
@@ -104,6 +106,7 @@ impl Process {
             closing: None,
             missed: 0,
             steady: now,
+            found: false,
             ran: phase == Phase::Running,
             reset: None,
             probe: None,

@@ -291,6 +291,19 @@ fn what_cannot_be_followed_holds_the_guest_until_a_person_takes_it_over() {
 }
 
 #[test]
+fn a_guest_that_is_brought_here_by_hand_is_ended_and_that_is_told() {
+    let (mut rig, host) = running();
+    let there = NodeId(other(host));
+    let (guest, epoch) = (rig.id("a"), rig.epoch("a"));
+    rig.late_creation(there, guest, epoch);
+    rig.poll(there);
+    rig.run(2_000);
+    assert_eq!(rig.running("a"), [host]);
+    let told = rig.heard(EventKind::Ended);
+    assert!(told.iter().any(|text| text.contains("by hand")), "{told:?}");
+}
+
+#[test]
 fn a_guest_taken_away_by_hand_is_held_and_started_nowhere() {
     let (mut rig, host) = running();
     rig.guest_ends("a", Cause::Taken);
