@@ -105,7 +105,7 @@ pub struct Statement {
     pub claim: Claim,
     /// The highest that the sender ever heard the receiver claim.
     pub heard: Claim,
-    /// The newest log that any voter ever claimed to the sender.
+    /// The newest log that any voter ever claimed to the sender, or that its own mark names.
     pub newest: (Epoch, Option<Round>, u64),
     /// The newest beat the sender heard of the receiver, and of which incarnation.
     pub beat: (Incarnation, u64),

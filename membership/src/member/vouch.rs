@@ -31,6 +31,8 @@ pub(super) struct Vouching<C> {
     alone_kept: bool,
     /// Why it is known to have been newer.
     newer: Option<String>,
+    /// What the mark of this boot names and the store lacked at the start.
+    marked: Option<Claim>,
     /// Standing before it was left behind by the log of this voter, which has cut it; it seeks
     /// until it has taken over that one's state.
     cut: Option<(Standing, NodeId)>,
@@ -53,8 +55,9 @@ pub(super) struct Vouching<C> {
 impl<C: Clone> Vouching<C> {
     pub(super) fn new(now: Time, image: &Image<C>, freshness: &Freshness) -> Vouching<C> {
         let own = image.claim();
+        let marked = freshness.mark.filter(|mark| mark.newer_than(&own));
         let (standing, newer) = match &freshness.mark {
-            Some(mark) if mark.newer_than(&own) => {
+            Some(_) if marked.is_some() => {
                 let why = "the mark of this boot names entries or promises that the store lacks";
                 (Standing::Seeking, Some(why.to_owned()))
             }
@@ -71,6 +74,7 @@ impl<C: Clone> Vouching<C> {
             }),
             alone_kept: image.unvouched.is_some(),
             newer,
+            marked,
             cut: None,
             waits: freshness.waits,
             began: now,

@@ -20,11 +20,12 @@ impl<A: Application> Member<A> {
         self.vouching.waits && !planted("all-together-forget")
     }
 
-    /// The newest log that any voter ever claimed to this one.
+    /// The newest log that any voter ever claimed to this one, or that its own mark names.
     pub(super) fn newest_claimed(&self) -> (Epoch, Option<Round>, u64) {
         let voters = self.other_voters().into_iter();
-        let claims = voters.map(|peer| self.peer(peer).claim.log());
-        claims.max().unwrap_or_default()
+        let claims = voters.map(|peer| self.peer(peer).claim);
+        let claims = claims.chain(self.vouching.marked);
+        claims.map(|claim| claim.log()).max().unwrap_or_default()
     }
 
     /// Whether a log was claimed that is newer than what any voter holds, all of them having answered.
