@@ -58,10 +58,10 @@ impl Reports {
     /// acknowledged since. The age in an answer grows with the voter's clock, so a later one of an
     /// undisturbed voter says the same.
     pub(crate) fn report(&mut self, now: Time, voter: NodeId, report: Observation) {
-        let names = |host: NodeId| report.answers.iter().any(|a| a.host == host);
+        let kept = planted("answer-stands-unsaid")
+            || planted("first-answer-stands")
+            || planted("answer-to-an-old-revoke");
         for ((host, _), by) in &mut self.answers {
-            let kept =
-                planted("answer-stands-unsaid") || planted("first-answer-stands") && names(*host);
             if report.covers(*host) && !kept {
                 by.remove(&voter);
             }
@@ -120,9 +120,11 @@ impl Reports {
             cluster.quorum()
         };
         let fresh = cluster.timing.heartbeat * 3;
+        let says = |a: &Answer| a.host == host && answered(host, a.revoke) == answered(host, rv);
         let over = |voter: &NodeId, (received, age): &(Time, Duration)| {
-            let said = self.said_of(*voter, host).map(|(at, _)| *at);
-            let lately = said.is_some_and(|at| now.since(at) <= fresh);
+            let said = self.said_of(*voter, host);
+            let lately =
+                said.is_some_and(|(at, r)| now.since(*at) <= fresh && r.answers.iter().any(says));
             now.since(*received) + *age >= g && (lately || planted("answer-stands-unsaid"))
         };
         self.answers
