@@ -138,6 +138,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S14 S1: the answer of a voter counts though its newest report does not hold it",
     ),
     (
+        "vouches-for-a-twin",
+        "S10: a voter vouches for a copy and for its original, which began lives of one number",
+    ),
+    (
         "all-together-forget",
         "S10: voters that wait to be vouched for go on together, though one had claimed more than any holds",
     ),

@@ -76,6 +76,9 @@ pub struct PeerRecord {
     /// Counter of the newest incarnation that is known to have been vouched for; nothing of a lower
     /// one counts any more.
     pub life: u64,
+    /// Which of the lives of that number this voter vouched for itself; 0 if others told of it. A copy
+    /// and its original may begin lives of one number.
+    pub random: u64,
 }
 
 /// A voter that votes although too few could say whether its store is the newest.

@@ -501,6 +501,7 @@ fn every_write_survives() {
             record: PeerRecord {
                 claim: claim(),
                 life: 300,
+                random: u64::MAX,
             },
         },
         Write::Unvouched(None),

@@ -162,6 +162,10 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("no-guardian-under-device-and-lease.toml")],
     ),
     (
+        "vouches-for-a-twin",
+        &[story!("original-begins-a-life-of-its-copys-number.toml")],
+    ),
+    (
         "all-together-forget",
         &[story!(
             "two-of-three-stores-set-back-one-after-the-other.toml"

@@ -167,6 +167,7 @@ impl Source {
                         ..Claim::default()
                     },
                     life: self.below(99),
+                    random: self.below(99),
                 },
             },
             _ => {

@@ -27,7 +27,7 @@ impl<A: Application> Member<A> {
         self.feeds.remove(&peer);
         if self.refused(now, peer, life) {
             self.count("session of a set-back or doubled peer");
-            self.tell_superseded(now, peer);
+            self.tell_superseded(now, peer, self.admitted_life(peer).counter);
         } else {
             self.sessions.insert(peer, life);
             self.parted.remove(&peer);
@@ -142,7 +142,7 @@ impl<A: Application> Member<A> {
     pub fn stream(&mut self, now: Time, peer: NodeId, message: Stream<A::Command>) {
         let life = self.sessions.get(&peer).copied();
         let Some(life) = life.filter(|life| !self.refused(now, peer, *life)) else {
-            self.tell_superseded(now, peer);
+            self.tell_superseded(now, peer, self.admitted_life(peer).counter);
             return self.count("message of a set-back or doubled peer");
         };
         match message {

@@ -25,12 +25,11 @@ pub(super) struct Superseded {
 
 impl<A: Application> Member<A> {
     /// Tells a node that it is refused for a life of it that was admitted.
-    pub(super) fn tell_superseded(&mut self, now: Time, peer: NodeId) {
+    pub(super) fn tell_superseded(&mut self, now: Time, peer: NodeId, life: u64) {
         let lease = self.cluster().timing.lease;
         if !self.cool(now, kind::SUPERSEDED, peer.0.into(), lease) {
             return;
         }
-        let life = self.admitted_life(peer).counter;
         let message = Stream::Superseded { life };
         self.output.push(Output::Stream { peer, message });
     }

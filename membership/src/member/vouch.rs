@@ -195,7 +195,7 @@ impl<A: Application> Member<A> {
     pub(super) fn life_vouched(&mut self, peer: NodeId, life: u64) {
         let record = self.vouching.peers.entry(peer).or_default();
         if life > record.life {
-            record.life = life;
+            (record.life, record.random) = (life, 0);
             self.vouching.changed.insert(peer);
         }
         if let (Some(slot), Some(replica)) = (self.state.cluster.slot(peer), &mut self.replica) {
@@ -256,13 +256,29 @@ impl<A: Application> Member<A> {
             self.claimed(peer, &s.claim);
         }
         if s.asks && life.counter >= self.vouched_life(peer) && !self.beside(now, peer, life) {
-            self.life_vouched(peer, life.counter);
-            self.state_to(peer, Some(life.counter));
+            self.vouch_for(now, peer, life);
         }
         if s.vouches == Some(self.incarnation.counter) {
             self.vouching.answers.insert(peer, s.clone());
             self.judge_standing(now);
         }
+    }
+
+    /// Vouches for a life of `peer`, unless it has vouched for another of that number: of any two
+    /// groups that are enough to vouch one voter is in both, so only one of the two votes.
+    fn vouch_for(&mut self, now: Time, peer: NodeId, life: Incarnation) {
+        let known = self.peer(peer);
+        let twin = known.life == life.counter && known.random != 0 && known.random != life.random;
+        if twin && !planted("vouches-for-a-twin") {
+            return self.tell_superseded(now, peer, known.life);
+        }
+        self.life_vouched(peer, life.counter);
+        let record = self.vouching.peers.entry(peer).or_default();
+        if record.random != life.random {
+            record.random = life.random;
+            self.vouching.changed.insert(peer);
+        }
+        self.state_to(peer, Some(life.counter));
     }
 
     /// Whether `peer` is a voter that has not said yet what it heard of this one, which is not vouched
