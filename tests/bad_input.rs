@@ -5,13 +5,17 @@
 mod common;
 
 use common::place::{Place, eventually, refusal};
-use common::{Lab, PATIENCE, ended, file, run};
+use common::{Lab, PATIENCE, ended, ended_within, file, run};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
+
+/// A founding that nobody refuses within this waits for others to join.
+const LONE_FOUNDER: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_wrong_file_names_line_column_and_key() {
@@ -285,13 +289,12 @@ fn one_cluster_is_founded_once_and_one_store_votes_once() {
         start("h1", &["cluster", "init"]),
         start("h2", &["cluster", "init"]),
     );
-    let (one, two) = (ended(one), ended(two));
-    let refused = [&one, &two]
-        .into_iter()
-        .filter(|o| o.status.code() == Some(2))
-        .count();
-    assert!(refused >= 1, "{one:?}\n{two:?}");
-    for out in [&one, &two].into_iter().filter(|o| !o.status.success()) {
+    // One that heard nothing of the other, which is gone, waits for it to join.
+    let both = [one, two].map(|child| ended_within(child, LONE_FOUNDER));
+    let refused = both.iter().flatten();
+    let refused: Vec<_> = refused.filter(|out| !out.status.success()).collect();
+    assert!(!refused.is_empty(), "{both:?}");
+    for out in refused {
         refusal(out, &["cluster"]);
     }
     // Neither has a voter's pledge it could use again: their stores are thrown away, as told.
