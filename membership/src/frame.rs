@@ -263,9 +263,9 @@ pub enum Stream<C: Command> {
         /// The entries.
         entries: Vec<LogEntry<C>>,
     },
-    /// The receiver's life is refused: another one of it, with this counter, was admitted.
+    /// The receiver's life is refused: another one of it, with this counter, was admitted or vouched for.
     Superseded {
-        /// The counter of the admitted incarnation.
+        /// The counter of that incarnation.
         life: u64,
     },
     /// The sender's state is wrong: it wants the receiver's, and then every decided entry.

@@ -217,6 +217,21 @@ impl Guests {
         life: &Life,
         scratch: &[ScratchImage],
     ) -> Result<(), String> {
+        let images = self.with_scratch(guest, life, scratch)?;
+        self.record(guest)?.images = images;
+        Ok(())
+    }
+
+    /// The images of a record that has these of backups.
+    ///
+    /// # Errors
+    /// Why it cannot have them.
+    pub(crate) fn with_scratch(
+        &self,
+        guest: GuestId,
+        life: &Life,
+        scratch: &[ScratchImage],
+    ) -> Result<Images, String> {
         if scratch.len() > SCRATCH_MAX || scratch.iter().any(|s| s.path.len() > PATH) {
             return Err(format!(
                 "at most {SCRATCH_MAX} scratch images of a guest are remembered"
@@ -228,9 +243,8 @@ impl Guests {
         }
         let mut images = r.images.clone();
         images.scratch = scratch.to_vec();
-        self.may_become(guest, &r.spec, &images)?;
-        self.record(guest)?.images = images;
-        Ok(())
+        self.has_space_instead(guest, &r.spec, &images)?;
+        Ok(images)
     }
 
     /// A host has read the top images that the record follows.

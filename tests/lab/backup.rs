@@ -6,7 +6,6 @@ use super::domain::Kit;
 use super::images::{beside, goes_on};
 use super::lab::Lab;
 use quorate::demo::DemoError;
-use quorate::demo::record::now;
 use quorate::demo::watch::Event;
 use std::path::Path;
 
@@ -22,8 +21,6 @@ pub fn play(lab: &mut Lab<'_>) -> Result<(), DemoError> {
 
     // Once more, with what was left of the first one still there. A backup that ends takes its
     // image along.
-    let second = lab.runs(&guest)?.host;
-    lab.site.virsh(&second, &["domjobinfo", &guest])?;
     let again = begins(lab, &guest, "backup.2")?;
     lab.mark("the backup ends");
     lab.site.virsh(&again, &["domjobabort", &guest])?;

@@ -1,6 +1,7 @@
 //! The guardian of a host is killed: alone, with its program replaced by one that does nothing, and
-//! together with its daemon. Another takes office, and no guest feels it. Then it freezes; its host takes its attestation back, so that nothing is started
-//! elsewhere by the end of a lease that nobody enforces, and only the device's word counts.
+//! together with its daemon. Another takes office, and no guest feels it. Then it freezes; its host takes
+//! its attestation back, so that nothing is started elsewhere by the end of a lease that nobody enforces,
+//! and only the device's word counts.
 
 use super::cases::{fail_over, other_host, power_back};
 use super::group;

@@ -34,7 +34,7 @@ pub(super) mod kind {
     pub(in crate::member) const SUPERSEDED: u8 = 12;
     /// The notice to a voter that what it lacks is cut, by its number.
     pub(in crate::member) const CUT: u8 = 13;
-    /// What no voter holds any more.
+    /// The word that no voter holds a log that was claimed.
     pub(in crate::member) const LOST: u8 = 16;
     /// A voter whose store was set back, by its number.
     pub(in crate::member) const SET_BACK: u8 = 14;

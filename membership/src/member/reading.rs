@@ -110,21 +110,21 @@ impl<A: Application> Member<A> {
         })
     }
 
-    /// Whether the newest life heard of `node` may still be admitted: now, or once what it lacks has
-    /// come. One that may be a copy is not.
+    /// Says whether the newest life heard of `node` may still be admitted: now, or once what it lacks
+    /// has come. One that may be a copy is not.
     #[must_use]
     pub fn admissible(&self, node: NodeId) -> bool {
         let admission = self.asks_for(node);
         admission.is_some_and(|a| a.map_or_else(|e| !e.copy, |_| true))
     }
 
-    /// Whether the newest life heard of `node` would be admitted as it asks now.
+    /// Says whether the newest life heard of `node` would be admitted as it asks now.
     #[must_use]
     pub fn would_admit(&self, node: NodeId) -> bool {
         self.asks_for(node).is_some_and(|a| a.is_ok())
     }
 
-    /// What becomes of the newest hello of `node`.
+    /// Judges the newest hello of `node`; `None` if it said none.
     fn asks_for(&self, node: NodeId) -> Option<Result<Admission, NotAdmitted>> {
         let heard = self.ears.get(node)?;
         let hello = heard.beat.hello.as_ref()?;

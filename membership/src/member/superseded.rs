@@ -24,7 +24,8 @@ pub(super) struct Superseded {
 }
 
 impl<A: Application> Member<A> {
-    /// Tells a node that it is refused for a life of it that was admitted.
+    /// Tells a node that it is refused for the life of it with that counter: one that was admitted, or of
+    /// two with one counter the one that was vouched for.
     pub(super) fn tell_superseded(&mut self, now: Time, peer: NodeId, life: u64) {
         let lease = self.cluster().timing.lease;
         if !self.cool(now, kind::SUPERSEDED, peer.0.into(), lease) {

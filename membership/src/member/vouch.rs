@@ -31,7 +31,7 @@ pub(super) struct Vouching<C> {
     alone_kept: bool,
     /// Why it is known to have been newer.
     newer: Option<String>,
-    /// What the mark of this boot names and the store lacked at the start.
+    /// Contents of the mark of this boot, if the store lacked some of them at the start.
     marked: Option<Claim>,
     /// Standing before it was left behind by the log of this voter, which has cut it; it seeks
     /// until it has taken over that one's state.

@@ -1,6 +1,6 @@
 //! Images of guests, as the auditor reckons them up.
 
-use super::audit::{Audit, Finding};
+use super::audit::{Audit, Finding, GuestRecord};
 use quorate_membership::{NodeId, Token};
 use quorate_recovery::domain::layout::Layout;
 use quorate_recovery::guest::{Definition, GuestId};
@@ -18,6 +18,17 @@ pub(super) fn named(definition: &Definition) -> Option<String> {
 }
 
 impl Audit {
+    /// The record of a guest, if that life of it is the open one.
+    fn runs(&mut self, guest: GuestId, life: &Life) -> Result<&mut GuestRecord, Finding> {
+        let g = self.guests.get_mut(&guest);
+        let g = g.ok_or(Finding::Void("unknown guest"))?;
+        let holder = (life.host, life.incarnation);
+        if g.closed || g.holder != Some(holder) || g.epoch != life.epoch {
+            return Err(Finding::Void("it does not run there under that epoch"));
+        }
+        Ok(g)
+    }
+
     pub(super) fn follows(
         &mut self,
         at: Token,
@@ -26,13 +37,10 @@ impl Audit {
         tops: &[NewTop],
         over: bool,
     ) -> Finding {
-        let Some(g) = self.guests.get_mut(&guest) else {
-            return Finding::Void("unknown guest");
+        let g = match self.runs(guest, life) {
+            Ok(g) => g,
+            Err(void) => return void,
         };
-        let holder = (life.host, life.incarnation);
-        if g.closed || g.holder != Some(holder) || g.epoch != life.epoch {
-            return Finding::Void("it does not run there under that epoch");
-        }
         let new = tops.last().map(|t| t.top.source.to_string());
         if new.is_none() || new == g.top {
             return Finding::Void("no other image");
@@ -53,13 +61,10 @@ impl Audit {
         life: &Life,
         images: &[ScratchImage],
     ) -> Finding {
-        let Some(g) = self.guests.get_mut(&guest) else {
-            return Finding::Void("unknown guest");
+        let g = match self.runs(guest, life) {
+            Ok(g) => g,
+            Err(void) => return void,
         };
-        let holder = (life.host, life.incarnation);
-        if g.closed || g.holder != Some(holder) || g.epoch != life.epoch {
-            return Finding::Void("it does not run there under that epoch");
-        }
         if g.scratch == images {
             return Finding::Void("the same images");
         }

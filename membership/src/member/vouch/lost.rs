@@ -1,5 +1,5 @@
-//! What no voter holds any more. Stores of several voters that were set back to before the same
-//! change have lost it; whoever heard one of them claim it knows that it was there.
+//! Logs that were claimed and that no voter holds any more. Stores of several voters that were set back
+//! to before the same change have lost it; whoever heard one of them claim it knows that it was there.
 
 use super::super::duties::kind;
 use super::super::{Member, Output};
@@ -10,8 +10,8 @@ use crate::mutants::planted;
 use crate::time::Time;
 
 impl<A: Application> Member<A> {
-    /// Whether all voters together, who may vouch for each other, are to go on without what one of
-    /// them once claimed: told in an alert, and refused by those that only vote when vouched for.
+    /// Tells in an alert that all voters together, who may vouch for each other, lack what one of them
+    /// once claimed; says whether this one refuses to go on without it.
     pub(super) fn lost_together(&mut self, now: Time) -> bool {
         if !self.known_lost() {
             return false;
@@ -28,7 +28,7 @@ impl<A: Application> Member<A> {
         claims.map(|claim| claim.log()).max().unwrap_or_default()
     }
 
-    /// Whether a log was claimed that is newer than what any voter holds, all of them having answered.
+    /// Says whether a log was claimed that is newer than what any voter holds, all of them having answered.
     fn known_lost(&self) -> bool {
         let own = self.replica.as_ref().map(Replica::claim);
         let answers = &self.vouching.answers;
