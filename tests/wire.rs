@@ -296,7 +296,7 @@ fn session_messages_are_numbered_as_the_page_says() {
         standing: Standing::Vouched,
         claim: Claim::default(),
         heard: Claim::default(),
-        newest: Claim::default().log(),
+        heard_of: Vec::new(),
         beat: (LIFE, 3),
         asks: false,
         vouches: None,

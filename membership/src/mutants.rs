@@ -142,6 +142,18 @@ pub const BUGS: &[(&str, &str)] = &[
         "S10: a voter vouches for a copy and for its original, which began lives of one number",
     ),
     (
+        "deaf-judged-while-divided",
+        "S4: a coordinator whose state no quorum shares condemns a host that nobody can give the log to",
+    ),
+    (
+        "answer-without-log-stands",
+        "L2: a voter that answered and has left the log since is asked for its log for ever",
+    ),
+    (
+        "set-back-voter-vouches",
+        "S10: a voter that holds less than it claimed to another vouches for a third all the same",
+    ),
+    (
         "all-together-forget",
         "S10: voters that wait to be vouched for go on together, though one had claimed more than any holds",
     ),

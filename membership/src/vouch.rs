@@ -6,10 +6,13 @@
 //! the others (reading 18).
 
 use crate::consensus::Round;
-use crate::id::{Epoch, Incarnation, NodeId};
+use crate::id::{Epoch, Incarnation, NodeId, Slot};
 use crate::mutants::planted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+/// How far a log had come: epoch, round of the newest entries, entries. The greater one is newer.
+pub type LogEnd = (Epoch, Option<Round>, u64);
 
 /// How far the log of one voter had come, by its own word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +30,7 @@ pub struct Claim {
 impl Claim {
     /// What decides which of two logs is the newer one.
     #[must_use]
-    pub fn log(&self) -> (Epoch, Option<Round>, u64) {
+    pub fn log(&self) -> LogEnd {
         (self.epoch, self.accepted, self.index)
     }
 
@@ -108,8 +111,8 @@ pub struct Statement {
     pub claim: Claim,
     /// The highest that the sender ever heard the receiver claim.
     pub heard: Claim,
-    /// The newest log that any voter ever claimed to the sender, or that its own mark names.
-    pub newest: (Epoch, Option<Round>, u64),
+    /// The newest log that each other voter ever claimed to the sender, and that its own mark names.
+    pub heard_of: Vec<(Slot, LogEnd)>,
     /// The newest beat the sender heard of the receiver, and of which incarnation.
     pub beat: (Incarnation, u64),
     /// Asks the receiver to vouch for the sender in this incarnation.

@@ -409,7 +409,7 @@ fn streams() -> Vec<Stream<Command>> {
             standing: Standing::Seeking,
             claim: claim(),
             heard: Claim::default(),
-            newest: claim().log(),
+            heard_of: vec![(Slot(2), claim().log())],
             beat: (INCARNATION, 1 << 50),
             asks: true,
             vouches: Some(300),

@@ -166,6 +166,24 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("original-begins-a-life-of-its-copys-number.toml")],
     ),
     (
+        "cold-start-over-and-over",
+        &[story!("daemons-start-anew-and-another-host-is-lost.toml")],
+    ),
+    (
+        "deaf-judged-while-divided",
+        &[story!("left-the-log-and-nobody-is-right.toml")],
+    ),
+    (
+        "answer-without-log-stands",
+        &[story!("answered-and-left-the-log.toml")],
+    ),
+    (
+        "set-back-voter-vouches",
+        &[story!(
+            "voter-reverted-with-its-memory-vouches-for-one-set-back.toml"
+        )],
+    ),
+    (
         "all-together-forget",
         &[story!(
             "two-of-three-stores-set-back-one-after-the-other.toml"

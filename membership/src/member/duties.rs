@@ -165,9 +165,13 @@ impl<A: Application> Member<A> {
         }
         let (app, cluster) = (&self.state.app, &self.state.cluster);
         let holds = |host: NodeId| app.holds(host);
-        let hosts = self
+        let mut hosts = self
             .reports
             .verdict(now, cluster, (self.me, &self.ears), holds);
+        // A host that left the log gets none while nobody knows which state is right; no proof could follow.
+        if !self.states_agree() && !planted("deaf-judged-while-divided") {
+            hosts.retain(|(_, _, ground)| *ground != Ground::Deaf);
+        }
         if !hosts.is_empty() && self.cool(now, kind::REVOKE, 0, retry) {
             self.propose(now, Entry::Revoke { hosts });
         }

@@ -2,6 +2,7 @@
 
 mod catching_up;
 mod lost;
+mod told;
 
 use super::duties::kind;
 use super::{Member, Output};
@@ -15,6 +16,7 @@ use crate::time::Time;
 use crate::vouch::{Claim, Freshness, PeerRecord, Standing, Statement, Unvouched};
 use catching_up::Fetched;
 use std::collections::{BTreeMap, BTreeSet};
+use told::Told;
 
 /// A voter that nobody may vouch for waits for so many election time-outs before it votes all the
 /// same: sessions are open by then, or nobody is there.
@@ -42,6 +44,8 @@ pub(super) struct Vouching<C> {
     next: Time,
     /// The newest answer of each voter that vouches for this incarnation.
     answers: BTreeMap<NodeId, Statement>,
+    /// What other voters heard each other claim.
+    told: Told,
     fetched: Option<Fetched<C>>,
     /// Leases are acknowledged only from so many applied entries on: they may hold a promise to stop.
     pub(super) ready_at: u64,
@@ -80,6 +84,7 @@ impl<C: Clone> Vouching<C> {
             began: now,
             next: now,
             answers: BTreeMap::new(),
+            told: Told::default(),
             fetched: None,
             ready_at: 0,
             peers: image.peers.clone(),
@@ -161,7 +166,7 @@ impl<A: Application> Member<A> {
             standing: self.vouching.standing,
             claim,
             heard: self.peer(peer).claim,
-            newest: self.newest_claimed(),
+            heard_of: self.heard_of(),
             beat: beat.unwrap_or_default(),
             // An answer asks nothing: two that both ask would answer each other for ever (N3).
             asks: self.vouching.standing != Standing::Vouched
@@ -255,10 +260,11 @@ impl<A: Application> Member<A> {
             self.vouching.behind.remove(&peer);
             self.claimed(peer, &s.claim);
         }
+        self.told_by(now, peer, &s.heard_of);
         if s.asks && life.counter >= self.vouched_life(peer) && !self.beside(now, peer, life) {
             self.vouch_for(now, peer, life);
         }
-        if s.vouches == Some(self.incarnation.counter) {
+        if s.vouches == Some(self.incarnation.counter) && !self.outrun(now, peer, &s.claim) {
             self.vouching.answers.insert(peer, s.clone());
             self.judge_standing(now);
         }
@@ -356,10 +362,7 @@ impl<A: Application> Member<A> {
         let need = others + 1 - self.cluster().quorum() + 1;
         let patience = self.cluster().timing.election * PATIENCE;
         let v = &self.vouching;
-        let vouchers = v
-            .answers
-            .values()
-            .filter(|a| a.standing == Standing::Vouched);
+        let vouchers = v.answers.iter().filter(|(n, a)| v.may_vouch(**n, a));
         let need = if planted("one-voter-vouches") {
             1
         } else {

@@ -42,6 +42,9 @@ pub(super) struct Standing {
     admitted: BTreeMap<NodeId, (Token, Time)>,
     /// The admission of each host that this node's store held when its daemon started.
     stored: BTreeMap<NodeId, Token>,
+    /// The cluster was seen at work since this daemon started: hosts that are lost from then on are lost,
+    /// and no more on their way back from a cold start.
+    warm: bool,
 }
 
 /// Hosts by what stands against each; absent if nothing does.
@@ -104,6 +107,21 @@ impl Standing {
                 self.admitted.insert(*node, (h.admitted, now));
             }
         }
+        self.warm |= self.at_work(now, member) && !planted("cold-start-over-and-over");
+    }
+
+    /// Whether a host is here that did not start anew, or every host is here.
+    fn at_work(&self, now: Time, member: &Member<Guests>) -> bool {
+        let c = member.cluster();
+        let here = |(host, h): (&NodeId, &Host)| {
+            let heard = member.heard(now, *host);
+            let speaks = heard.is_some_and(|(heard, _)| heard.incarnation == h.incarnation);
+            h.usable() && (speaks || *host == member.me())
+        };
+        let mut known = c.hosts.iter().filter(|(_, h)| may_be_given(h));
+        let all = c.voters.iter().all(|(v, _)| c.hosts.contains_key(v)) && known.all(here);
+        let mut hosts = c.hosts.iter();
+        all || hosts.any(|(n, h)| self.stored.get(n) == Some(&h.admitted) && here((n, h)))
     }
 
     /// For how long a guest has belonged to its host and was not said to run.
@@ -166,10 +184,12 @@ impl Standing {
     /// How many guests each host may have while others are still coming back after a cold start;
     /// `None` once nobody is waited for.
     pub(super) fn share(&self, now: Time, member: &Member<Guests>) -> Option<usize> {
+        if self.warm {
+            return None;
+        }
         let c = member.cluster();
-        let may = |h: &Host| !h.profile.witness && h.away.is_none();
         let unknown = c.voters.iter().filter(|(v, _)| !c.hosts.contains_key(v));
-        let known = c.hosts.values().filter(|h| may(h)).count() + unknown.count();
+        let known = c.hosts.values().filter(|h| may_be_given(h)).count() + unknown.count();
         let here: Vec<NodeId> = c
             .hosts
             .iter()
@@ -182,17 +202,9 @@ impl Standing {
         } else {
             c.timing.heartbeat * 2 + c.timing.jitter
         };
-        // A host that is heard in an incarnation from before this daemon's start did not start anew:
-        // this daemon did, and only it sees that admission as a new one.
-        let stayed = |host: &NodeId| {
-            let h = &c.hosts[host];
-            let heard = member.heard(now, *host);
-            self.stored.get(host) == Some(&h.admitted)
-                && heard.is_some_and(|(heard, _)| heard.incarnation == h.incarnation)
-        };
         let cold = here.iter().all(|host| {
             let admitted = self.admitted.get(host);
-            admitted.is_some_and(|(_, at)| now.since(*at) < patience) && !stayed(host)
+            admitted.is_some_and(|(_, at)| now.since(*at) < patience)
         });
         if here.len() >= known || !cold {
             return None;
@@ -201,6 +213,11 @@ impl Standing {
         let wanted = guests.filter(|r| r.wanted == Wanted::Running).count();
         Some(wanted.div_ceil(known.max(1)).max(1))
     }
+}
+
+/// Whether a host is one for guests, and not taken out of service.
+fn may_be_given(h: &Host) -> bool {
+    !h.profile.witness && h.away.is_none()
 }
 
 /// What the hosts say runs there.

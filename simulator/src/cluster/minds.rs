@@ -147,15 +147,13 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
+    /// Which guest of the plan it is, by its name: a run may have thousands.
     pub(super) fn index_of(&self, guest: GuestId) -> Option<usize> {
-        let known = self.guest_ids.iter().position(|g| *g == Some(guest));
-        known.or_else(|| {
-            let name = &self.audit.guests.get(&guest)?.name;
-            name.strip_prefix('g')?
-                .parse::<usize>()
-                .ok()?
-                .checked_sub(1)
-        })
+        let name = &self.audit.guests.get(&guest)?.name;
+        name.strip_prefix('g')?
+            .parse::<usize>()
+            .ok()?
+            .checked_sub(1)
     }
 
     pub(super) fn mind(&self, guest: GuestId) -> Mind {

@@ -173,7 +173,8 @@ impl<N: SimNode> Sim<N> {
         };
         let host = id.node.0 as usize - 1;
         let present = self.hosts[host].image.incarnation.counter == id.incarnation;
-        let altered = present && self.altered(host);
+        // A state that was taken over since is what the log makes.
+        let altered = present && self.altered(host) && self.differs(host);
         self.count_states();
         let t = &self.plan.timing;
         let renewal = t.coordinator_lease / 4 + t.election / 5;

@@ -197,10 +197,17 @@ impl<A: Application> Member<A> {
     fn fetch(&mut self, now: Time, decided: u64, best: Option<(Epoch, Option<Round>, u64)>) {
         // Its own last state is about as long as the one that may come.
         let patience = self.cluster().timing.election * 2 + over_a_slow_line(self.snapshot.bytes);
-        if let Some(f) = &self.vouching.fetched
-            && self.may_answer(now, f)
-        {
-            return;
+        if let Some(f) = &self.vouching.fetched {
+            if self.may_answer(now, f) {
+                return;
+            }
+            // It answered once and gives no log now, as one that has left the log: it is asked anew how
+            // it stands, and the others' logs count meanwhile.
+            if !planted("answer-without-log-stands") {
+                self.vouching.answers.remove(&f.from);
+                self.vouching.fetched = None;
+                return;
+            }
         }
         let answers = self.vouching.answers.iter();
         let mut holders = answers.filter(|(_, a)| Some(a.claim.log()) >= best);

@@ -4,8 +4,7 @@
 use super::super::duties::kind;
 use super::super::{Member, Output};
 use crate::app::Application;
-use crate::consensus::{Replica, Round};
-use crate::id::Epoch;
+use crate::consensus::Replica;
 use crate::mutants::planted;
 use crate::time::Time;
 
@@ -20,22 +19,18 @@ impl<A: Application> Member<A> {
         self.vouching.waits && !planted("all-together-forget")
     }
 
-    /// The newest log that any voter ever claimed to this one, or that its own mark names.
-    pub(super) fn newest_claimed(&self) -> (Epoch, Option<Round>, u64) {
-        let voters = self.other_voters().into_iter();
-        let claims = voters.map(|peer| self.peer(peer).claim);
-        let claims = claims.chain(self.vouching.marked);
-        claims.map(|claim| claim.log()).max().unwrap_or_default()
-    }
-
     /// Says whether a log was claimed that is newer than what any voter holds, all of them having answered.
     fn known_lost(&self) -> bool {
+        let v = &self.vouching;
         let own = self.replica.as_ref().map(Replica::claim);
-        let answers = &self.vouching.answers;
-        let held = answers.values().map(|a| a.claim).chain(own);
+        let held = v.answers.values().map(|a| a.claim).chain(own);
         let held = held.map(|claim| claim.log()).max();
-        let heard = answers.values().map(|a| a.newest.max(a.heard.log()));
-        heard.chain([self.newest_claimed()]).max() > held
+        // What a voter claimed to this one since it answered is no sign of anything.
+        let behind = v.behind.iter().map(|peer| self.peer(*peer).claim.log());
+        let heard = v.answers.values().map(|a| a.heard.log());
+        let marked = v.marked.map(|claim| claim.log());
+        let claimed = behind.chain(heard).chain(marked);
+        claimed.chain(v.told.newest()).max() > held
     }
 
     fn tell_lost(&mut self, now: Time) {

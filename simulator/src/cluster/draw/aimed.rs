@@ -5,6 +5,7 @@
 
 mod guarded;
 mod kept;
+mod sizes;
 mod stories;
 
 use super::{devices, tight};
@@ -121,6 +122,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "behind",
         "voters that are away while the log they lack is cut, and what they find when they are back",
+    ),
+    (
+        "sizes",
+        "up to 500 guests a host, on networks that drop what is large, with logs that are short; slow",
     ),
 ];
 
@@ -260,6 +265,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
             }
         }
         "guardian" => guardian(rng, &mut plan),
+        "sizes" => plan = sizes::sizes(rng, seed),
         "states" => states(rng, &mut plan),
         "behind" => {
             plan.log_limit = [600, 2000, 6000][rng.index(3)];
