@@ -142,6 +142,7 @@ pub(super) fn storage(rng: &mut Rng, plan: &mut Plan) {
         at += rng.range(SECOND, 15 * SECOND);
     }
     let healed = at + rng.range(SECOND, 12 * SECOND);
+    plan.timeline.retain(|(at, _)| *at < healed);
     plan.timeline.push((healed, Action::Calm));
     plan.healed = Some(healed);
     plan.end = healed + 45 * SECOND;
