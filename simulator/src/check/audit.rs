@@ -34,6 +34,8 @@ pub struct HostRecord {
     pub attempts: Vec<(Token, Incarnation)>,
     /// Its levels.
     pub fencing: Vec<Level>,
+    /// Its memory for guests, in MiB; a witness has none.
+    pub room: Option<u64>,
 }
 
 /// A guest as the log has it.
@@ -43,6 +45,8 @@ pub struct GuestRecord {
     pub name: String,
     /// What the operator wants.
     pub wanted: Wanted,
+    /// Memory that it needs, in MiB.
+    pub wants: u64,
     /// Where it was placed last, by which incarnation.
     pub holder: Option<(NodeId, Incarnation)>,
     /// Its epoch.
@@ -279,6 +283,7 @@ impl Audit {
                     boot: profile.boot,
                     machine: profile.machine,
                     fencing: std::mem::take(&mut record.fencing),
+                    room: (!profile.witness).then_some(profile.capacity.memory_mib),
                     ..HostRecord::default()
                 };
                 for g in self.guests.values_mut() {

@@ -19,6 +19,7 @@ impl Audit {
                 let record = GuestRecord {
                     name: spec.name.clone(),
                     wanted: Wanted::Running,
+                    wants: spec.needs.memory_mib,
                     holder: None,
                     epoch: Token::NONE,
                     closed: true,
@@ -29,6 +30,10 @@ impl Audit {
                     scratch: Vec::new(),
                 };
                 self.guests.insert(GuestId(at.0), record);
+                if !self.survives_a_loss() {
+                    self.guests.remove(&GuestId(at.0));
+                    return Void("the loss of a host could not be survived");
+                }
                 Plain
             }
             Command::RemoveGuest { guest } => match self.guests.get(guest) {
@@ -40,7 +45,16 @@ impl Audit {
             },
             Command::SetWanted { guest, wanted } => match self.guests.get_mut(guest) {
                 Some(g) => {
-                    g.wanted = *wanted;
+                    let before = std::mem::replace(&mut g.wanted, *wanted);
+                    if before == Wanted::Stopped
+                        && *wanted == Wanted::Running
+                        && !self.survives_a_loss()
+                    {
+                        if let Some(g) = self.guests.get_mut(guest) {
+                            g.wanted = before;
+                        }
+                        return Void("the loss of a host could not be survived");
+                    }
                     Plain
                 }
                 None => Void("unknown guest"),

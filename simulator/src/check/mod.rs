@@ -7,6 +7,7 @@ pub mod holds;
 mod images;
 pub mod l1;
 pub mod l2;
+mod room;
 pub mod s1;
 pub mod s10;
 pub mod s14;

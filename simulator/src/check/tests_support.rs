@@ -1,7 +1,7 @@
 //! Hand-made logs for the checkers' own tests.
 
 use super::audit::Audit;
-use quorate_membership::entry::{Entry, LogEntry, Profile, ProposalId};
+use quorate_membership::entry::{Capacity, Entry, LogEntry, Profile, ProposalId};
 use quorate_membership::store::Image;
 use quorate_membership::{
     BootId, Epoch, Founding, Incarnation, NodeId, ProofPolicy, StoreId, Timing, Token,
@@ -33,6 +33,9 @@ pub(super) fn image(node: u32) -> Image<Command> {
     };
     Image::new(NodeId(node), StoreId(node.into()), inc(1), founding)
 }
+
+/// Memory of each host: as much as eight guests need.
+const ROOM_MIB: u64 = 8 * 128;
 
 pub(super) struct Script {
     pub(super) audit: Audit,
@@ -73,7 +76,10 @@ impl Script {
                 store: StoreId(node.into()),
                 boot: BootId(boot),
                 witness: false,
-                capacity: Default::default(),
+                capacity: Capacity {
+                    memory_mib: ROOM_MIB,
+                    vcpus: 64,
+                },
                 machine: Default::default(),
             },
             emptied: false,

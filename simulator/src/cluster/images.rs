@@ -174,7 +174,9 @@ impl<N: SimNode> Sim<N> {
                 self.surveyed_soon(host);
             }
             Ill::Snapshot { local } => {
-                let only = local.then_some(host);
+                // What lies above an image that one host alone has can be read by no other either.
+                let below = self.image(guest, p.top).only;
+                let only = local.then_some(host).or(below);
                 self.disks[guest].images.push(new(Some(p.top), only));
                 self.turns_to(host, at, next, only);
             }
