@@ -128,8 +128,8 @@ pub struct Sim<N> {
     /// Requests under way: client number, guest added by it.
     /// What clients asked for and wait for.
     asked: Vec<(u64, Wish)>,
-    /// Guests and messages that clients were told are there.
-    acknowledged: Vec<(u64, Wish)>,
+    /// Guests and messages that clients were told are there, and when they were told.
+    acknowledged: Vec<(u64, u64, Wish)>,
     /// Clients that were told that their message is not published and never will be.
     denied: Vec<u64>,
     /// Scenario expectations that hold from some time on.

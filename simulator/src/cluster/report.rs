@@ -49,7 +49,9 @@ impl<N: SimNode> Sim<N> {
         };
         let (_, wish) = self.asked.swap_remove(at);
         match (reply, wish) {
-            (Reply::Done { .. }, wish) => self.acknowledged.push((client, wish)),
+            (Reply::Done { .. }, wish) => {
+                self.acknowledged.push((client, self.world.now(), wish));
+            }
             // A guest is asked for again and again, so another's asking may bring it.
             (Reply::Refused(_) | Reply::NotProposed(_), Wish::Message) => self.denied.push(client),
             (Reply::Refused(_) | Reply::NotProposed(_), Wish::Guest(_)) | (Reply::Unknown, _) => {}
@@ -259,7 +261,10 @@ impl<N: SimNode> Sim<N> {
         self.compare();
         let grounded = self.s2.end(now, 2 * SECOND);
         self.hold(grounded);
-        for (client, wish) in std::mem::take(&mut self.acknowledged) {
+        // No disk may say yet that what was acknowledged just now is decided.
+        let late = now.saturating_sub(SECOND);
+        self.acknowledged.retain(|(_, at, _)| *at < late);
+        for (client, _, wish) in std::mem::take(&mut self.acknowledged) {
             let kept = match wish {
                 Wish::Guest(guest) => S10::added(now, &format!("g{}", guest + 1), &self.audit),
                 Wish::Message => S10::published(now, client, &self.audit),
