@@ -346,6 +346,7 @@ fn session_messages_are_numbered_as_the_page_says() {
             ("Whole", Stream::Whole),
             ("Cut", Stream::Cut { first: 5, bytes: 9 }),
             ("NoState", Stream::NoState),
+            ("LeftLog", Stream::LeftLog),
         ],
     );
     let seq = json!({"session": 1, "counter": 2});

@@ -146,6 +146,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S4: a coordinator whose state no quorum shares condemns a host that nobody can give the log to",
     ),
     (
+        "known-log-forgotten",
+        "S10: a voter that gets no log from the voter with the newest one votes unvouched without it",
+    ),
+    (
         "answer-without-log-stands",
         "L2: a voter that answered and has left the log since is asked for its log for ever",
     ),

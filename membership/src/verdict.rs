@@ -330,12 +330,13 @@ impl Reports {
 
     /// The hosts to revoke now, all together: nobody between "noticed" and "certain" is left out,
     /// but the wait for the others ends 2·h after the first certain host.
+    /// Deaf hosts are judged only if `deaf`.
     pub(crate) fn verdict<S>(
         &mut self,
         now: Time,
         cluster: &Cluster,
         ears: (NodeId, &Ears<S>),
-        holds: impl Fn(NodeId) -> bool,
+        (holds, deaf): (impl Fn(NodeId) -> bool, bool),
     ) -> Vec<(NodeId, Incarnation, Ground)> {
         self.note_deaf(now, cluster, ears.1);
         let mut certain = Vec::new();
@@ -351,6 +352,7 @@ impl Reports {
                 continue;
             }
             match self.standing(now, cluster, ears, *host) {
+                Standing::Certain(Ground::Deaf) if !deaf => {}
                 Standing::Certain(g) => certain.push((*host, record.incarnation, g)),
                 Standing::Noticed => noticed = true,
                 Standing::Heard => {}

@@ -195,6 +195,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: a host that failed a guest, or could run no other, is chosen for the room it has",
     ),
     (
+        "cold-start-unseen",
+        "L1: a coordinator takes its own last life for a host at work: after a cold start the first hosts take all guests",
+    ),
+    (
         "cold-start-over-and-over",
         "L1: hosts whose daemons started anew wait for lost ones as after a cold start, though all were at work",
     ),

@@ -166,6 +166,14 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("original-begins-a-life-of-its-copys-number.toml")],
     ),
     (
+        "known-log-forgotten",
+        &[story!("newest-log-is-not-given-and-waited-for.toml")],
+    ),
+    (
+        "cold-start-unseen",
+        &[story!("half-of-the-hosts-come-back-first.toml")],
+    ),
+    (
         "cold-start-over-and-over",
         &[story!("daemons-start-anew-and-another-host-is-lost.toml")],
     ),

@@ -40,6 +40,8 @@ pub(super) mod kind {
     pub(in crate::member) const SET_BACK: u8 = 14;
     /// The word that the own disk writes nothing.
     pub(in crate::member) const DISK: u8 = 15;
+    /// This node votes unvouched.
+    pub(in crate::member) const UNVOUCHED: u8 = 17;
 }
 
 impl<A: Application> Member<A> {
@@ -165,13 +167,11 @@ impl<A: Application> Member<A> {
         }
         let (app, cluster) = (&self.state.app, &self.state.cluster);
         let holds = |host: NodeId| app.holds(host);
-        let mut hosts = self
-            .reports
-            .verdict(now, cluster, (self.me, &self.ears), holds);
         // A host that left the log gets none while nobody knows which state is right; no proof could follow.
-        if !self.states_agree() && !planted("deaf-judged-while-divided") {
-            hosts.retain(|(_, _, ground)| *ground != Ground::Deaf);
-        }
+        let deaf = self.states_agree() || planted("deaf-judged-while-divided");
+        let hosts = self
+            .reports
+            .verdict(now, cluster, (self.me, &self.ears), (holds, deaf));
         if !hosts.is_empty() && self.cool(now, kind::REVOKE, 0, retry) {
             self.propose(now, Entry::Revoke { hosts });
         }

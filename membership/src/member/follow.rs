@@ -150,6 +150,7 @@ impl<A: Application> Member<A> {
             Stream::Statement(statement) => self.stated(now, peer, life, &statement),
             Stream::Cut { first, bytes } => self.cut_told(now, peer, first, bytes),
             Stream::NoState => self.no_state(peer),
+            Stream::LeftLog => self.left_by(peer),
             Stream::Fetch { from } => self.fetch_asked(peer, from),
             Stream::Fetched {
                 claim,

@@ -1,5 +1,6 @@
 //! What this voter's store may be believed, and what it believes of others' (reading 18).
 
+mod beside;
 mod catching_up;
 mod lost;
 mod told;
@@ -44,6 +45,8 @@ pub(super) struct Vouching<C> {
     next: Time,
     /// The newest answer of each voter that vouches for this incarnation.
     answers: BTreeMap<NodeId, Statement>,
+    /// Voters whose answer is older than what others told of them since; they are asked anew.
+    outdated: BTreeSet<NodeId>,
     /// What other voters heard each other claim.
     told: Told,
     fetched: Option<Fetched<C>>,
@@ -84,6 +87,7 @@ impl<C: Clone> Vouching<C> {
             began: now,
             next: now,
             answers: BTreeMap::new(),
+            outdated: BTreeSet::new(),
             told: Told::default(),
             fetched: None,
             ready_at: 0,
@@ -98,6 +102,7 @@ impl<C: Clone> Vouching<C> {
     pub(super) fn left_behind(&mut self, standing: Standing, by: NodeId) {
         (self.cut, self.standing) = (Some((standing, by)), Standing::Seeking);
         self.answers.clear();
+        self.outdated.clear();
         self.fetched = None;
     }
 
@@ -219,7 +224,11 @@ impl<A: Application> Member<A> {
 
     /// Another voter stated how the stores stand, ours and its own.
     pub(super) fn stated(&mut self, now: Time, peer: NodeId, life: Incarnation, s: &Statement) {
-        if self.state.cluster.slot(peer).is_none() || self.replica.is_none() {
+        let voter = self.state.cluster.slot(peer).is_some();
+        if voter && s.asks && self.left_log() {
+            return self.tell_left(peer);
+        }
+        if !voter || self.replica.is_none() {
             return self.count("statement outside the voters");
         }
         let (of, beat) = s.beat;
@@ -265,7 +274,10 @@ impl<A: Application> Member<A> {
             self.vouch_for(now, peer, life);
         }
         if s.vouches == Some(self.incarnation.counter) && !self.outrun(now, peer, &s.claim) {
-            self.vouching.answers.insert(peer, s.clone());
+            let mut answer = s.clone();
+            answer.heard_of.clear();
+            self.vouching.answers.insert(peer, answer);
+            self.vouching.outdated.remove(&peer);
             self.judge_standing(now);
         }
     }
@@ -369,7 +381,7 @@ impl<A: Application> Member<A> {
             need
         };
         let vouched = vouchers.count() >= need;
-        let all = v.answers.len() == others;
+        let all = v.answers.len() == others && v.outdated.is_empty();
         let doubtful = v.standing != Standing::Vouched && v.cut.is_none();
         if all && !vouched && doubtful && self.lost_together(now) {
             return;
@@ -416,8 +428,8 @@ impl<A: Application> Member<A> {
             _ => None,
         };
         if standing == Standing::Vouched {
-            self.vouching.newer = None;
-        } else {
+            (self.vouching.newer, self.vouching.marked) = (None, None);
+        } else if self.cool(now, kind::UNVOUCHED, 0, self.cluster().timing.lease) {
             let text = "this node votes unvouched: too few other voters could say whether its store is \
                         the newest";
             self.output.push(Output::Alert {
@@ -450,28 +462,6 @@ impl<A: Application> Member<A> {
     /// Counter of the newest incarnation of `peer` that was vouched for; 0 for none.
     pub(super) fn vouched_life(&self, peer: NodeId) -> u64 {
         self.peer(peer).life
-    }
-
-    /// Whether the admitted life of `peer` was heard just now, and this is another: no voter is vouched
-    /// for beside its original.
-    fn beside(&self, now: Time, peer: NodeId, life: Incarnation) -> bool {
-        let t = &self.cluster().timing;
-        let admitted = self.cluster().hosts.get(&peer).map(|h| h.incarnation);
-        let other = admitted.filter(|admitted| *admitted != life);
-        other.is_some_and(|admitted| {
-            let since = self.ears.life_silent_since(peer, admitted);
-            self.ears.heard_life(peer, admitted) && now.since(since) < t.heartbeat * 2
-        })
-    }
-
-    /// Whether an older life of `peer` is heard beside this newer one.
-    pub(super) fn doubled(&self, peer: NodeId, life: Incarnation) -> bool {
-        let recent = self.cluster().timing.heartbeat * 2;
-        self.doubles.get(&peer).is_some_and(|d| {
-            d.newer == life
-                && d.older
-                    .is_some_and(|(_, at)| self.last_step.since(at) < recent)
-        })
     }
 
     /// A message names incarnations that were vouched for.

@@ -115,8 +115,12 @@ impl Standing {
         let c = member.cluster();
         let here = |(host, h): (&NodeId, &Host)| {
             let heard = member.heard(now, *host);
-            let speaks = heard.is_some_and(|(heard, _)| heard.incarnation == h.incarnation);
-            h.usable() && (speaks || *host == member.me())
+            let speaks = match (*host == member.me(), heard) {
+                (true, _) => member.incarnation() == h.incarnation || planted("cold-start-unseen"),
+                (false, Some((heard, _))) => heard.incarnation == h.incarnation,
+                (false, None) => false,
+            };
+            h.usable() && speaks
         };
         let mut known = c.hosts.iter().filter(|(_, h)| may_be_given(h));
         let all = c.voters.iter().all(|(v, _)| c.hosts.contains_key(v)) && known.all(here);

@@ -5,7 +5,7 @@
 use super::{HostName, Violation};
 use quorate_membership::Token;
 use quorate_membership::entry::ProposalId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of voters whose state was altered.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub struct S17 {
     divided: Option<u64>,
     /// When each placement, attempt and proof was first written down, since it watches.
     proposed: BTreeMap<ProposalId, u64>,
+    /// Those whose proposer had another state then than the log makes.
+    wrong: BTreeSet<ProposalId>,
 }
 
 /// A placement, an attempt or a proof in the log.
@@ -27,7 +29,7 @@ pub struct Order {
     pub id: ProposalId,
     /// What it is.
     pub what: &'static str,
-    /// The proposing life began with a state that is not what the log makes.
+    /// The proposing life had a state that is not what the log makes.
     pub altered: bool,
 }
 
@@ -49,8 +51,21 @@ impl S17 {
     }
 
     /// A placement, an attempt or a proof of this name is written down for the first time, or again.
-    pub fn proposed(&mut self, now: u64, id: ProposalId) {
-        self.proposed.entry(id).or_insert(now);
+    /// `wrong` says whether its proposer has another state than the log makes.
+    pub fn proposed(&mut self, now: u64, id: ProposalId, wrong: impl FnOnce() -> bool) {
+        if self.proposed.contains_key(&id) {
+            return;
+        }
+        self.proposed.insert(id, now);
+        if wrong() {
+            self.wrong.insert(id);
+        }
+    }
+
+    /// Whether a proposal of this name was made by a state that is not what the log makes.
+    #[must_use]
+    pub fn wrong(&self, id: &ProposalId) -> bool {
+        self.wrong.contains(id)
     }
 
     /// An order was decided. `patience` is how long the voters may take to notice that they differ.
@@ -67,7 +82,7 @@ impl S17 {
                 "a voter whose state differs from the others' gives orders".into(),
                 [
                     entry,
-                    format!("the state that {by} started with is not what the log makes"),
+                    format!("the state of {by} was not what the log makes"),
                 ],
             ));
         }
@@ -120,8 +135,8 @@ mod tests {
         let broken = s.ordered(11, &order(2, true), 10).expect_err("altered");
         assert_eq!(broken.property, "S17");
         s.counted(20, (1, 2));
-        s.proposed(25, order(3, false).id);
-        s.proposed(35, order(4, false).id);
+        s.proposed(25, order(3, false).id, || false);
+        s.proposed(35, order(4, false).id, || false);
         s.ordered(40, &order(3, false), 10).expect("soon enough");
         s.ordered(40, &order(5, false), 10).expect("from before");
         s.ordered(40, &order(4, false), 10).expect_err("too late");

@@ -76,6 +76,7 @@ pub(super) fn stream(message: &NodeStream) -> String {
         Stream::Superseded { life } => format!("refused: incarnation {life} was admitted"),
         Stream::Cut { first, .. } => format!("cut before {}", first + 1),
         Stream::NoState => "has no state to give".into(),
+        Stream::LeftLog => "has left the log".into(),
         Stream::Fetch { from } => format!("fetch from {}", from + 1),
         Stream::Fetched { from, entries, .. } => {
             format!("fetched {} to {}", from + 1, from + entries.len() as u64)

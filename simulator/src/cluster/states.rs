@@ -123,7 +123,7 @@ impl<N: SimNode> Sim<N> {
         wrong.unwrap_or(false)
     }
 
-    /// Whether what a host's node makes of the log now is known not to be what the log makes.
+    /// Whether what a host's node makes of the log now is not known to be what the log makes.
     pub(super) fn differs(&self, host: usize) -> bool {
         let Some(node) = self.nodes[host]
             .as_ref()
@@ -133,6 +133,15 @@ impl<N: SimNode> Sim<N> {
         };
         let truth = self.truth(host, node.applied());
         truth.is_none_or(|truth| !node.made(&truth))
+    }
+
+    /// Whether what a host's node makes of the log now is known to be wrong.
+    fn wrong(&self, host: usize) -> bool {
+        let node = self.nodes[host].as_ref();
+        node.is_some_and(|node| {
+            let truth = self.truth(host, node.applied());
+            truth.is_some_and(|truth| !node.made(&truth))
+        })
     }
 
     /// Counts the voters with the true state again.
@@ -157,7 +166,13 @@ impl<N: SimNode> Sim<N> {
                 continue;
             };
             for entry in entries.iter().filter(|e| order(&e.body).is_some()) {
-                self.s17.proposed(now, entry.id);
+                let host = entry.id.node.0 as usize - 1;
+                let present = self.hosts[host].image.incarnation.counter == entry.id.incarnation;
+                // A life may take over a right state; what it says then is right.
+                let altered = present && self.altered(host);
+                let mut s17 = std::mem::take(&mut self.s17);
+                s17.proposed(now, entry.id, || altered && self.wrong(host));
+                self.s17 = s17;
             }
         }
     }
@@ -171,10 +186,12 @@ impl<N: SimNode> Sim<N> {
         let (id, Some(what)) = (entry.id, order(&entry.body)) else {
             return;
         };
-        let host = id.node.0 as usize - 1;
-        let present = self.hosts[host].image.incarnation.counter == id.incarnation;
-        // A state that was taken over since is what the log makes.
-        let altered = present && self.altered(host) && self.differs(host);
+        let altered = self.s17.wrong(&id) || {
+            // Nobody may have known what the log makes when it was proposed.
+            let host = id.node.0 as usize - 1;
+            let present = self.hosts[host].image.incarnation.counter == id.incarnation;
+            present && self.altered(host) && self.wrong(host)
+        };
         self.count_states();
         let t = &self.plan.timing;
         let renewal = t.coordinator_lease / 4 + t.election / 5;

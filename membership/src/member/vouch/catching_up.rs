@@ -201,9 +201,7 @@ impl<A: Application> Member<A> {
             if self.may_answer(now, f) {
                 return;
             }
-            // It answered once and gives no log now, as one that has left the log: it is asked anew how
-            // it stands, and the others' logs count meanwhile.
-            if !planted("answer-without-log-stands") {
+            if planted("known-log-forgotten") {
                 self.vouching.answers.remove(&f.from);
                 self.vouching.fetched = None;
                 return;
@@ -248,9 +246,39 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// This node has left the log: who asks it what a voter is asked shall not wait for it.
+    pub(super) fn tell_left(&mut self, peer: NodeId) {
+        let message = Stream::LeftLog;
+        self.output.push(Output::Stream { peer, message });
+    }
+
+    /// A voter that may have answered says that it has left the log: its answer counts no more, and
+    /// nobody waits for the log that it claimed.
+    pub(in crate::member) fn left_by(&mut self, peer: NodeId) {
+        if planted("answer-without-log-stands") {
+            return;
+        }
+        self.vouching.answers.remove(&peer);
+        self.vouching.outdated.remove(&peer);
+        if self
+            .vouching
+            .fetched
+            .as_ref()
+            .is_some_and(|f| f.from == peer)
+        {
+            self.vouching.fetched = None;
+        }
+    }
+
     /// Another voter catches up with the accepted log of this one.
     pub(in crate::member) fn fetch_asked(&mut self, peer: NodeId, from: u64) {
-        if self.state.cluster.slot(peer).is_none() || self.replica.is_none() {
+        if self.state.cluster.slot(peer).is_none() {
+            return self.count("fetch of no use");
+        }
+        if self.left_log() {
+            return self.tell_left(peer);
+        }
+        if self.replica.is_none() {
             return self.count("fetch of no use");
         }
         let message = self.log_from(from).unwrap_or_else(|why| {

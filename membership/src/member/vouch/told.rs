@@ -57,9 +57,10 @@ impl<A: Application> Member<A> {
     }
 
     /// The voter `by` told what it had heard others claim. An answer that is older than that is asked
-    /// for anew.
+    /// for anew; until then it vouches for nobody, but the log that it names is known to be there.
     pub(super) fn told_by(&mut self, now: Time, by: NodeId, heard_of: &[(Slot, LogEnd)]) {
-        for (slot, end) in heard_of {
+        let most = self.cluster().voters.len();
+        for (slot, end) in heard_of.iter().take(most) {
             let Some(node) = self.cluster().voter(*slot).filter(|node| *node != self.me) else {
                 continue;
             };
@@ -70,8 +71,10 @@ impl<A: Application> Member<A> {
                 && answer.is_some_and(|a| self.vouching.told.above(node, &a.claim).is_some())
                 && !planted("set-back-voter-vouches")
             {
-                self.vouching.answers.remove(&node);
-                self.state_to(node, None);
+                self.vouching.outdated.insert(node);
+                if self.sessions.contains_key(&node) {
+                    self.state_to(node, None);
+                }
             }
         }
     }
