@@ -146,6 +146,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "S4: a coordinator whose state no quorum shares condemns a host that nobody can give the log to",
     ),
     (
+        "dropped-tail-waited-for",
+        "L1: a voter that starts grants no lease before it has applied entries that a later round dropped",
+    ),
+    (
         "known-log-forgotten",
         "S10: a voter that gets no log from the voter with the newest one votes unvouched without it",
     ),

@@ -76,6 +76,7 @@ macro_rules! story {
 
 const WAYS: &[(&str, &[Way])] = &[
     ("held-guest-is-slow", &[Way::Mix("locks")]),
+    ("dropped-tail-waited-for", &[Way::Mix("sizes")]),
     (
         "next-life-is-cut",
         &[story!("power-failure-of-virtual-hosts.toml")],

@@ -8,7 +8,7 @@ mod told;
 use super::duties::kind;
 use super::{Member, Output};
 use crate::app::Application;
-use crate::consensus::Replica;
+use crate::consensus::{Replica, Round};
 use crate::frame::Stream;
 use crate::id::{Incarnation, NodeId, Slot};
 use crate::mutants::planted;
@@ -50,8 +50,9 @@ pub(super) struct Vouching<C> {
     /// What other voters heard each other claim.
     told: Told,
     fetched: Option<Fetched<C>>,
-    /// Leases are acknowledged only from so many applied entries on: they may hold a promise to stop.
-    pub(super) ready_at: u64,
+    /// Leases are acknowledged only from so many applied entries of that round on: they may hold a promise
+    /// to stop.
+    pub(super) ready_at: (Option<Round>, u64),
     pub(super) peers: BTreeMap<NodeId, PeerRecord>,
     /// Peers whose record is to be written.
     changed: BTreeSet<NodeId>,
@@ -90,7 +91,7 @@ impl<C: Clone> Vouching<C> {
             outdated: BTreeSet::new(),
             told: Told::default(),
             fetched: None,
-            ready_at: 0,
+            ready_at: (None, 0),
             peers: image.peers.clone(),
             changed: BTreeSet::new(),
             behind: BTreeSet::new(),
@@ -154,7 +155,7 @@ impl<A: Application> Member<A> {
     pub(super) fn may_grant(&self) -> bool {
         let v = &self.vouching;
         (v.standing != Standing::Seeking || v.cut.is_some())
-            && self.state.cluster.applied >= v.ready_at
+            && self.state.cluster.applied >= v.ready_at.1
     }
 
     fn statement(&self, peer: NodeId, vouches: Option<u64>) -> Option<Stream<A::Command>> {
@@ -355,6 +356,7 @@ impl<A: Application> Member<A> {
 
     /// What is due of vouching.
     pub(super) fn vouch(&mut self, now: Time) {
+        self.shorten_wait();
         if self.replica.is_none() || self.vouching.standing == Standing::Vouched {
             return;
         }

@@ -6,13 +6,13 @@ use super::super::follow::state_bytes;
 use super::super::{Member, Output};
 use crate::app::Application;
 use crate::codec;
-use crate::consensus::{NewerLog, Round};
+use crate::consensus::{NewerLog, Replica, Round};
 use crate::entry::LogEntry;
 use crate::frame::Stream;
 use crate::id::{Epoch, NodeId};
 use crate::mutants::planted;
 use crate::time::Time;
-use crate::vouch::{Claim, Standing};
+use crate::vouch::{Claim, LogEnd, Standing};
 use std::time::Duration;
 
 /// Entries of the accepted log sent at once; no entry is longer than 128 KiB.
@@ -87,10 +87,26 @@ impl<A: Application> Member<A> {
         if !self.adopt(promise, log) {
             return;
         }
-        let known = best.map_or(0, |(_, _, index)| index);
-        let own = self.replica.as_ref().map_or(0, |r| r.claim().index);
-        self.vouching.ready_at = own.max(known);
+        let own = self
+            .replica
+            .as_ref()
+            .map_or_else(LogEnd::default, |r| r.claim().log());
+        let (_, round, index) = best.unwrap_or_default();
+        self.vouching.ready_at = (own.1.max(round), own.2.max(index));
         self.stand(now, to);
+    }
+
+    /// Leases wait for what the newest log held when this voter caught up. Where a later round began with
+    /// less, the rest was never decided: what that round began with holds every promise to stop.
+    pub(super) fn shorten_wait(&mut self) {
+        let (round, index) = self.vouching.ready_at;
+        if self.state.cluster.applied >= index || planted("dropped-tail-waited-for") {
+            return;
+        }
+        let own = self.replica.as_ref().map(Replica::claim);
+        if let Some(own) = own.filter(|own| own.accepted > round) {
+            self.vouching.ready_at = (own.accepted, index.min(own.index));
+        }
     }
 
     /// Takes over state and log of the voter `by`, which has cut what this one lacks, then votes as
