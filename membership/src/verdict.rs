@@ -329,8 +329,8 @@ impl Reports {
     }
 
     /// The hosts to revoke now, all together: nobody between "noticed" and "certain" is left out,
-    /// but the wait for the others ends 2·h after the first certain host.
-    /// Deaf hosts are judged only if `deaf`.
+    /// but the wait for the others ends 2·h after the first certain host. Deaf hosts are judged only if `deaf`; `holds` says
+    /// which hosts have guests.
     pub(crate) fn verdict<S>(
         &mut self,
         now: Time,

@@ -47,7 +47,7 @@ pub(super) struct Vouching<C> {
     answers: BTreeMap<NodeId, Statement>,
     /// Voters whose answer is older than what others told of them since; they are asked anew.
     outdated: BTreeSet<NodeId>,
-    /// What other voters heard each other claim.
+    /// Claims of voters that others tell of.
     told: Told,
     fetched: Option<Fetched<C>>,
     /// Leases are acknowledged only from so many applied entries of that round on: they may hold a promise

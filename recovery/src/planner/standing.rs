@@ -110,7 +110,7 @@ impl Standing {
         self.warm |= self.at_work(now, member) && !planted("cold-start-over-and-over");
     }
 
-    /// Whether a host is here that did not start anew, or every host is here.
+    /// Says whether a host is here that did not start anew, or every host is here.
     fn at_work(&self, now: Time, member: &Member<Guests>) -> bool {
         let c = member.cluster();
         let here = |(host, h): (&NodeId, &Host)| {
@@ -219,7 +219,7 @@ impl Standing {
     }
 }
 
-/// Whether a host is one for guests, and not taken out of service.
+/// Says whether a host is one for guests, and not taken out of service.
 fn may_be_given(h: &Host) -> bool {
     !h.profile.witness && h.away.is_none()
 }

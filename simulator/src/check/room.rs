@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 impl Audit {
-    /// Whether they would. A single host promises nothing but its own room; none promises nothing.
+    /// Says whether they would. A single host promises nothing but its own room; none promises nothing.
     pub(super) fn survives_a_loss(&self) -> bool {
         let members = self.hosts.iter().filter(|(_, h)| {
             h.incarnation.counter > 0 && h.revoke.is_none() && !h.proved && !h.away

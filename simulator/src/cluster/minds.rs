@@ -147,7 +147,7 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
-    /// Which guest of the plan it is, by its name: a run may have thousands.
+    /// Number of a guest in the plan, by its name: a run may have thousands, so none is searched for.
     pub(super) fn index_of(&self, guest: GuestId) -> Option<usize> {
         let name = &self.audit.guests.get(&guest)?.name;
         name.strip_prefix('g')?

@@ -123,7 +123,7 @@ impl<N: SimNode> Sim<N> {
         wrong.unwrap_or(false)
     }
 
-    /// Whether what a host's node makes of the log now is not known to be what the log makes.
+    /// Says whether what a host's node makes of the log now is not known to be what the log makes.
     pub(super) fn differs(&self, host: usize) -> bool {
         let Some(node) = self.nodes[host]
             .as_ref()
@@ -135,7 +135,7 @@ impl<N: SimNode> Sim<N> {
         truth.is_none_or(|truth| !node.made(&truth))
     }
 
-    /// Whether what a host's node makes of the log now is known to be wrong.
+    /// Says whether what a host's node makes of the log now is known to be wrong.
     fn wrong(&self, host: usize) -> bool {
         let node = self.nodes[host].as_ref();
         node.is_some_and(|node| {

@@ -6,8 +6,8 @@ use crate::id::{Incarnation, NodeId};
 use crate::time::Time;
 
 impl<A: Application> Member<A> {
-    /// Whether the admitted life of `peer` was heard just now, and this is another: no voter is vouched
-    /// for beside its original.
+    /// Says whether the admitted life of `peer` was heard just now, and this is another: no voter is
+    /// vouched for beside its original.
     pub(super) fn beside(&self, now: Time, peer: NodeId, life: Incarnation) -> bool {
         let t = &self.cluster().timing;
         let admitted = self.cluster().hosts.get(&peer).map(|h| h.incarnation);
@@ -18,7 +18,7 @@ impl<A: Application> Member<A> {
         })
     }
 
-    /// Whether an older life of `peer` is heard beside this newer one.
+    /// Says whether an older life of `peer` is heard beside this newer one.
     pub(in crate::member) fn doubled(&self, peer: NodeId, life: Incarnation) -> bool {
         let recent = self.cluster().timing.heartbeat * 2;
         self.doubles.get(&peer).is_some_and(|d| {

@@ -96,8 +96,8 @@ impl<A: Application> Member<A> {
         self.stand(now, to);
     }
 
-    /// Leases wait for what the newest log held when this voter caught up. Where a later round began with
-    /// less, the rest was never decided: what that round began with holds every promise to stop.
+    /// Shortens the wait before leases are granted, which lasts until as much is applied as the newest log
+    /// held when this voter caught up. Where a later round began with less, the rest was never decided: what that round began with holds every promise to stop.
     pub(super) fn shorten_wait(&mut self) {
         let (round, index) = self.vouching.ready_at;
         if self.state.cluster.applied >= index || planted("dropped-tail-waited-for") {
@@ -262,14 +262,14 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// This node has left the log: who asks it what a voter is asked shall not wait for it.
+    /// Tells `peer` that this node has left the log: who asks it what a voter is asked shall not wait for it.
     pub(super) fn tell_left(&mut self, peer: NodeId) {
         let message = Stream::LeftLog;
         self.output.push(Output::Stream { peer, message });
     }
 
-    /// A voter that may have answered says that it has left the log: its answer counts no more, and
-    /// nobody waits for the log that it claimed.
+    /// Drops the answer of a voter that says it has left the log: the log that it claimed is waited for
+    /// no longer.
     pub(in crate::member) fn left_by(&mut self, peer: NodeId) {
         if planted("answer-without-log-stands") {
             return;

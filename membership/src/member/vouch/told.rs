@@ -1,4 +1,4 @@
-//! What other voters heard each other claim. One that holds less than it claimed to another was set
+//! Claims of voters that others tell of. One that holds less than it claimed to another was set
 //! back, perhaps without knowing it yet: it answers, but vouches for nobody.
 
 use super::super::Member;
@@ -29,7 +29,7 @@ impl Told {
         news
     }
 
-    /// When others told that `node` had claimed more than `claim`, if they did.
+    /// Time at which others told that `node` had claimed more than `claim`, if they did.
     fn above(&self, node: NodeId, claim: &Claim) -> Option<Time> {
         let (end, at) = self.0.get(&node)?;
         (*end > claim.log()).then_some(*at)
@@ -37,7 +37,7 @@ impl Told {
 }
 
 impl<C> Vouching<C> {
-    /// Whether the answer of `node` may vouch: it is vouched for itself, and holds what it ever claimed.
+    /// Says whether the answer of `node` may vouch: it is vouched for itself, and holds what it ever claimed.
     pub(super) fn may_vouch(&self, node: NodeId, answer: &Statement) -> bool {
         let forgot = self.behind.contains(&node) || self.told.above(node, &answer.claim).is_some();
         answer.standing == Standing::Vouched && (!forgot || planted("set-back-voter-vouches"))
@@ -56,7 +56,7 @@ impl<A: Application> Member<A> {
             .collect()
     }
 
-    /// The voter `by` told what it had heard others claim. An answer that is older than that is asked
+    /// Notes what the voter `by` had heard others claim. An answer that is older than that is asked
     /// for anew; until then it vouches for nobody, but the log that it names is known to be there.
     pub(super) fn told_by(&mut self, now: Time, by: NodeId, heard_of: &[(Slot, LogEnd)]) {
         let most = self.cluster().voters.len();
@@ -79,7 +79,7 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// Whether others told just now that `peer` had claimed more than it states here: the statement may
+    /// Says whether others told just now that `peer` had claimed more than it states here: the statement may
     /// have been on its way for longer. A later one is asked for, and taken as it is.
     pub(super) fn outrun(&self, now: Time, peer: NodeId, claim: &Claim) -> bool {
         let told = self.vouching.told.above(peer, claim);

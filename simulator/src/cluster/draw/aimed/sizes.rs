@@ -10,7 +10,7 @@ const GUESTS: [(u64, usize); 4] = [(4, 50), (3, 150), (2, 300), (1, 500)];
 /// Largest messages that pass some links: an IPv6 link's least, and what an IPv4 router must pass.
 const LARGEST: [u32; 3] = [1184, 1400, 4000];
 
-/// The plan: everything is oversize while hosts are lost, cut off or start anew; liveness counts.
+/// Plan in which everything is oversize while hosts are lost, cut off or start anew; liveness counts.
 pub(super) fn sizes(rng: &mut Rng, seed: u64) -> Plan {
     let mut left = rng.range(1, 10);
     let per_host = GUESTS.iter().find(|(share, _)| {
