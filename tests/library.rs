@@ -11,6 +11,7 @@ use quorate::{
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
+use tokio::sync::broadcast;
 
 /// The term a member holds, waited for.
 async fn term_of_any(members: &[Cluster]) -> Token {
@@ -236,6 +237,18 @@ async fn a_subscriber_that_reads_too_slowly_is_told_what_it_missed() {
     ));
 }
 
+/// Waits until one of two members says that its log grows for a voter that lacks what the others hold.
+async fn log_grows(told: &mut [broadcast::Receiver<Event>; 2]) {
+    let [a, b] = told;
+    loop {
+        let event = tokio::select! { event = a.recv() => event, event = b.recv() => event };
+        let event = event.expect("not too many");
+        if event.kind == EventKind::Alert && event.text.starts_with("the log holds") {
+            return;
+        }
+    }
+}
+
 /// More than one session message holds, and than the others keep for who is away (core audit, B5).
 #[tokio::test(flavor = "current_thread")]
 async fn a_voter_that_was_away_while_megabytes_were_published_votes_again() {
@@ -245,12 +258,18 @@ async fn a_voter_that_was_away_while_megabytes_were_published_votes_again() {
     drop(c);
     let long = vec![7; 60_000];
     let mut services = [a.subscribe(), b.subscribe()];
-    for _ in 0..10 {
+    let mut told = [a.events(), b.events()];
+    for round in 0..12 {
         let sent = futures((0..40).map(|_| publish(&a, &long)).collect()).await;
         let newest = sent.into_iter().max().expect("some");
         for service in &mut services {
             all_up_to(service, newest).await;
             assert_eq!(service.try_recv().expect("open"), None);
+        }
+        if round == 1 {
+            // The leader cuts nothing before it has heard that the other holds a state. It says that
+            // it has, once the log is half as long as it may be.
+            soon("word that the log grows", log_grows(&mut told)).await;
         }
     }
     let c = site.join(3).await;

@@ -53,6 +53,10 @@ const HOST_BUGS: &[(&str, &str)] = &[
         "S10: no mark outside the store tells within a boot that the store was set back",
     ),
     (
+        "sessions-in-large-packets",
+        "L1: a session sends packets that links on the way may drop for their size",
+    ),
+    (
         "store-made-anew",
         "S10: a voter whose store was lost votes from an empty one",
     ),
@@ -355,6 +359,10 @@ const WAYS: &[(&str, &[Way])] = &[
     (
         "slow-leader-stays",
         &[story!("slow-disk-of-the-coordinator.toml")],
+    ),
+    (
+        "sessions-in-large-packets",
+        &[story!("batch-of-the-log-where-large-packets-vanish.toml")],
     ),
     ("deaf-stays-lost", &[story!("deaf-witness-comes-back.toml")]),
     (

@@ -23,12 +23,13 @@ use quorate_membership::{Incarnation, NodeId};
 use quorate_recovery::contract::NodeStream;
 use run::Note;
 use serde::Serialize;
+use socket2::SockRef;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
 /// Signs of life that may be missed before a session is given up.
@@ -43,6 +44,12 @@ const EVENTS: usize = 1024;
 const EVENT_BYTES: usize = 64 << 20;
 /// Strangers that may be greeting us at one time.
 const HANDSHAKES: usize = 64;
+/// Bytes of a session that one packet carries. With the headers of IPv6 and TCP they are what every
+/// link must carry whole (1,280 bytes). Where cards take larger packets than a switch between them,
+/// larger parts vanish without a word, while beats pass.
+const SEGMENT_BYTES: u32 = 1_220;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
 /// First and longest pause between two attempts to reach a peer.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -280,11 +287,24 @@ impl Sessions {
     }
 }
 
+/// A socket whose connection, made or accepted, carries no packet that a network may drop for its
+/// size: each end tells the other the longest part that it takes.
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    SockRef::from(&socket).set_tcp_mss(SEGMENT_BYTES)?;
+    Ok(socket)
+}
+
 fn listen(at: &Endpoint) -> io::Result<TcpListener> {
-    // The standard library sets SO_REUSEADDR: a restart need not wait for old connections.
-    let listener = std::net::TcpListener::bind(at.resolve()?)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    let address = at.resolve()?;
+    let socket = socket(address)?;
+    // A restart need not wait for old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What the driver holds to send and to say whom to dial. Clones share the same sessions.
@@ -400,6 +420,8 @@ impl SessionEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::net::TcpStream;
 
     #[test]
     fn exactly_one_of_a_pair_dials_where_a_voter_is_in_it() {
@@ -410,5 +432,36 @@ mod tests {
             assert!(!(one && two));
         }
         assert!(!dials(NodeId(1), true, NodeId(1), true));
+    }
+
+    #[tokio::test]
+    async fn no_packet_of_a_session_is_larger_than_every_network_carries() {
+        let config = SessionConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
+            keepalive: Duration::from_secs(10),
+        };
+        let key = ClusterKey::from_bytes([1; 32]);
+        let (me, life) = (
+            NodeId(1),
+            Incarnation {
+                counter: 1,
+                random: 1,
+            },
+        );
+        let (node, _events) = Sessions::start(&config, &key, me, life).expect("starts");
+        let ours = TcpStream::connect(node.local_addr()).await;
+        let plain = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let plain = plain.expect("a free port");
+        let address = plain.local_addr().expect("bound");
+        node.set_peers([(NodeId(2), address)].into());
+        let (theirs, _) = plain.accept().await.expect("it dials");
+        let (unbound, _) = tokio::join!(TcpStream::connect(address), plain.accept());
+        let segment = |stream: &TcpStream| SockRef::from(stream).tcp_mss().expect("connected");
+        let unbound = segment(&unbound.expect("connected"));
+        assert!(unbound > SEGMENT_BYTES, "the card takes more: {unbound}");
+        for (stream, end) in [(ours.expect("connected"), "listens"), (theirs, "dials")] {
+            let found = segment(&stream);
+            assert!(found <= SEGMENT_BYTES, "where it {end}: {found}");
+        }
     }
 }

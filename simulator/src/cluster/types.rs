@@ -1,10 +1,15 @@
 //! The types of our cluster, for the world.
 
 use super::{Event, Local, picture};
+use crate::mutants;
 use crate::world::Types;
 use quorate_membership::codec;
 use quorate_recovery::contract::{NodeFrame, NodeStream, NodeWrite};
 use std::rc::Rc;
+
+/// Longest part of a session in one packet. Sessions keep their packets as small as datagrams, by the
+/// segment size that both ends name.
+const SEGMENT_BYTES: u32 = (codec::DATAGRAM - codec::SEALING) as u32;
 
 /// The types of our cluster.
 #[derive(Debug)]
@@ -22,7 +27,11 @@ impl Types for Quorate {
     }
 
     fn message_size(message: &Box<NodeStream>) -> u32 {
-        size(codec::Kind::Stream, &**message)
+        match size(codec::Kind::Stream, &**message) {
+            NONE => NONE,
+            whole if mutants::host("sessions-in-large-packets") => whole,
+            whole => whole.min(SEGMENT_BYTES),
+        }
     }
 
     fn datagram_text(frame: &Rc<NodeFrame>) -> String {
@@ -42,7 +51,10 @@ impl Types for Quorate {
     }
 }
 
-/// Bytes of a message as the daemon sends it; what has no form has no size that passes.
+/// Size of what has no form: none that passes.
+const NONE: u32 = u32::MAX;
+
+/// Bytes of a message as the daemon sends it.
 fn size<T: serde::Serialize>(kind: codec::Kind, message: &T) -> u32 {
-    codec::encode(kind, message).map_or(u32::MAX, |bytes| bytes.len() as u32)
+    codec::encode(kind, message).map_or(NONE, |bytes| bytes.len() as u32)
 }

@@ -358,7 +358,8 @@ async fn call(
 ) -> Result<(), (Closed, String)> {
     let unreachable = |why: String| (Closed::Unreachable, format!("{address}: {why}"));
     let target = address.resolve().map_err(|e| unreachable(e.to_string()))?;
-    let stream = timeout(shared.silence, TcpStream::connect(target))
+    let socket = super::socket(target).map_err(|e| unreachable(e.to_string()))?;
+    let stream = timeout(shared.silence, socket.connect(target))
         .await
         .map_err(|_| unreachable("no answer".to_owned()))?
         .map_err(|e| unreachable(e.to_string()))?;
