@@ -230,6 +230,18 @@ impl Rack {
         self.ip(&format!("link set {} {state}\n", machine.port()))
     }
 
+    /// Lets nothing above so many bytes pass to and from a host, without a word, as a port of a switch
+    /// does whose hosts believe in larger packets. What is open keeps the packets it has.
+    ///
+    /// # Errors
+    /// What failed, in words.
+    #[doc(hidden)]
+    pub fn narrow(&self, machine: &Machine, bytes: u32) -> Result<(), String> {
+        // The kernel splits nothing that leaves in one piece: only so are packets what they are on a wire.
+        ip_batch(machine.enter_net(), "link set eth0 gso_max_segs 1\n")?;
+        self.ip(&format!("link set {} mtu {bytes}\n", machine.port()))
+    }
+
     /// Runs `ip` commands in the rack's network namespace. Not in its pid namespace, because a
     /// peer's namespace is named by a pid as we count them.
     fn ip(&self, batch: &str) -> Result<(), String> {

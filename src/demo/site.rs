@@ -208,6 +208,15 @@ impl Site {
         }
     }
 
+    /// Lets nothing above so many bytes pass to and from a host.
+    #[doc(hidden)]
+    pub fn narrow(&self, name: &str, bytes: u32) -> Result<(), String> {
+        match self.hosts().get(name) {
+            Some(powered) => self.rack.narrow(&powered.machine, bytes),
+            None => Err(format!("{name} has no power")),
+        }
+    }
+
     /// Whether a host has power.
     pub fn alive(&self, name: &str) -> bool {
         let mut hosts = self.hosts();

@@ -114,6 +114,13 @@ impl Lab {
     /// A cluster of these nodes, in one view.
     pub fn new(nodes: &[&str]) -> Lab {
         let lab = Lab::bare(nodes);
+        lab.begin(nodes);
+        lab
+    }
+
+    /// Founds a cluster of these nodes, and waits for one view of all and for whoever guards them.
+    pub fn begin(&self, nodes: &[&str]) {
+        let lab = self;
         lab.found();
         for name in nodes {
             lab.site.start_daemon(name).expect("a daemon");
@@ -136,7 +143,6 @@ impl Lab {
             lab.renews(name);
         }
         lab.read(nodes[0]);
-        lab
     }
 
     /// Waits until every fence device was read while its host ran: none is relied on before.
