@@ -348,6 +348,11 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// Tells people something about a node.
+    pub fn alert(&mut self, node: NodeId, text: String) {
+        self.output.push(Output::Alert { node, text });
+    }
+
     /// Whether (`kind`, `key`) was not let through within `period`; keeps proposals from piling up.
     pub fn cool(&mut self, now: Time, kind: u8, key: u64, period: Duration) -> bool {
         let fine = self

@@ -30,6 +30,7 @@ pub(crate) mod kind {
     pub(crate) const FENCING: u8 = 69;
     pub(crate) const AWAY: u8 = 70;
     pub(crate) const STRANDED: u8 = 71;
+    pub(crate) const BEHIND: u8 = 72;
     pub(crate) const HOLD: u8 = 80;
     pub(crate) const RELEASE: u8 = 81;
     pub(crate) const FOLLOW: u8 = 84;
@@ -79,6 +80,8 @@ pub(crate) struct Planner {
     standing: standing::Standing,
     /// Since when hosts have run nothing of what they were given: they get no log, or are blind.
     stranded: BTreeMap<NodeId, Time>,
+    /// How many entries hosts had applied that lack what gives them guests, and since when.
+    behind: BTreeMap<NodeId, (u64, Time)>,
     /// When hosts were last looked through for that.
     looked: Time,
     /// When this node had applied how many entries, oldest first.

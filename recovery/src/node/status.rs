@@ -343,6 +343,12 @@ impl Node {
                 GuestWord::Closed(..) => None,
             }));
         }
+        // A beat of the own host says nothing newer than the own state.
+        let lacks = |r: &GuestRecord| {
+            let (heard, _) = m.heard(now, r.host.filter(|h| *h != m.me())?)?;
+            let lacks = heard.beat.applied < r.epoch.index();
+            lacks.then(|| "its host has not got that entry of the log yet".to_owned())
+        };
         m.app()
             .guests
             .iter()
@@ -372,7 +378,7 @@ impl Node {
                     (None, Wanted::Running) if r.held().is_some() => {
                         ("held", r.held().map(|h| h.reason.to_string()))
                     }
-                    (None, Wanted::Running) => ("starting", None),
+                    (None, Wanted::Running) => ("starting", lacks(r)),
                     (None, Wanted::Stopped) => ("stopping", None),
                     (Some(_), Wanted::Stopped) => ("stopped", None),
                     (Some(_), Wanted::Running) if r.held().is_some() => {

@@ -7,6 +7,7 @@ use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
 use quorate_membership::entry::{Entry, Ground};
 use quorate_membership::{Incarnation, Member, NodeId, Time};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Planner {
@@ -69,8 +70,49 @@ impl Planner {
                 member.propose(now, Entry::Revoke { hosts });
             }
         }
+        self.tell_behind(now, member);
+    }
+
+    /// Tells of hosts that have lacked for T_d what gives them guests, and are left alone.
+    fn tell_behind(&mut self, now: Time, member: &mut Member<Guests>) {
+        let t = member.cluster().timing.clone();
+        let lacked = |host: NodeId| {
+            let heard = member.heard(now, host);
+            let heard = heard.filter(|(_, silent)| *silent < t.heartbeat * 2 + t.jitter);
+            let applied = heard.map(|(heard, _)| heard.beat.applied)?;
+            let given = member.app().on(host);
+            let waits = given.filter(|(_, r)| r.wanted == Wanted::Running);
+            match waits.filter(|(_, r)| r.epoch.index() > applied).count() {
+                0 => None,
+                waiting => Some((host, (applied, waiting))),
+            }
+        };
+        let hosts = member.cluster().hosts.iter();
+        let usable = hosts.filter(|(host, h)| h.usable() && !stranded(now, member, **host));
+        let behind: BTreeMap<NodeId, (u64, usize)> =
+            usable.filter_map(|(host, _)| lacked(*host)).collect();
+        // One that gets some of the log is only slow.
+        let stands =
+            |at: u64, host: &NodeId| behind.get(host).is_some_and(|(applied, _)| *applied == at);
+        self.behind.retain(|host, (at, _)| stands(*at, host));
+        for (host, (applied, waiting)) in behind {
+            let (_, since) = *self.behind.entry(host).or_insert((applied, now));
+            if now.since(since) < t.silence()
+                || !member.cool(now, kind::BEHIND, host.0.into(), TOLD)
+            {
+                continue;
+            }
+            let text = format!(
+                "gets no log, though it is heard: guests given to it do not start ({waiting}), and may start \
+                 nowhere else; it runs others, so it is left alone"
+            );
+            member.alert(host, text);
+        }
     }
 }
+
+/// Pause between two alerts of the same host.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// A creation that is not answered for so long is given up, if the host has nothing else to do.
 const SLOW: Duration = Duration::from_secs(60);

@@ -2,7 +2,8 @@
 
 use crate::rig::{self, Rig};
 use quorate_membership::NodeId;
-use quorate_recovery::contract::Request;
+use quorate_recovery::contract::{EventKind, Request};
+
 use quorate_recovery::guest::{GuestId, Needs};
 use quorate_recovery::kinds::{GuestKind, GuestKinds};
 
@@ -83,6 +84,45 @@ fn room_on_a_host_that_is_lost_is_none() {
     rig.power_on(NodeId(3));
     rig.run(10_000);
     rig.ask(1, third("d")).expect("it is back");
+}
+
+#[test]
+fn guests_that_wait_for_a_host_without_the_log_are_told() {
+    let mut rig = with(4, &["a", "b", "c", "d", "e", "f"]);
+    let coordinator = rig.coordinator();
+    let behind = (1..=4).map(NodeId).find(|n| *n != coordinator);
+    let behind = behind.expect("four hosts");
+    let there = rig.guests_on(behind);
+    assert!(!there.is_empty());
+    let before = rig.heard(EventKind::Alert).len();
+    rig.no_log = Some(behind);
+    for name in ["g", "h", "i", "j"] {
+        let add = Request::AddGuest(rig::guest(name));
+        rig.ask(coordinator.0, add).expect("there is room");
+    }
+    rig.run(60_000);
+    let alerts = rig.heard(EventKind::Alert);
+    let told = |text: &&&str| text.starts_with("gets no log");
+    assert_eq!(
+        alerts[before..].iter().filter(told).count(),
+        1,
+        "{alerts:?}"
+    );
+    let rows = rig.node(coordinator.0).guests(rig.now());
+    let starting: Vec<_> = rows.iter().filter(|r| r.state == "starting").collect();
+    assert!(!starting.is_empty(), "one was given to it");
+    for row in starting {
+        let why = row.reason.as_deref();
+        assert_eq!(why, Some("its host has not got that entry of the log yet"));
+    }
+    for name in &there {
+        assert_eq!(rig.running(name), [behind], "{name} is left alone");
+    }
+    rig.no_log = None;
+    rig.run(10_000);
+    for name in ["g", "h", "i", "j"] {
+        assert_eq!(rig.running(name).len(), 1, "{name}");
+    }
 }
 
 #[test]

@@ -93,6 +93,8 @@ pub(crate) struct Rig {
     pub(crate) names: BTreeMap<NodeId, &'static str>,
     /// A guest that no hypervisor can end.
     pub(crate) never_ends: Option<GuestId>,
+    /// A host that no message of a session reaches.
+    pub(crate) no_log: Option<NodeId>,
 }
 
 impl Rig {
@@ -138,6 +140,7 @@ impl Rig {
             probes: false,
             names: BTreeMap::new(),
             never_ends: None,
+            no_log: None,
         };
         for i in 1..=n {
             rig.start_daemon(NodeId(i));
@@ -572,17 +575,12 @@ impl Rig {
                 Effect::Datagram { frame } => {
                     // One network by multicast: everybody hears everything.
                     for t in everyone.clone() {
-                        self.post(
-                            t,
-                            Fact::Frame {
-                                link: LinkId(0),
-                                frame: frame.clone(),
-                            },
-                        );
+                        let (link, frame) = (LinkId(0), frame.clone());
+                        self.post(t, Fact::Frame { link, frame });
                     }
                 }
                 Effect::Stream { peer, message } => {
-                    if self.machines[&peer].node.is_some() {
+                    if self.machines[&peer].node.is_some() && self.no_log != Some(peer) {
                         self.post(peer, Fact::Stream { peer: n, message });
                     }
                 }
