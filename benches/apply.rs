@@ -60,7 +60,7 @@ impl Cluster {
         self.sequence += 1;
         let id = ProposalId {
             node: NodeId(1),
-            incarnation: 1,
+            incarnation: Default::default(),
             sequence: self.sequence,
         };
         match self.state.apply(&LogEntry { id, body }) {

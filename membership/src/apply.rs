@@ -74,7 +74,7 @@ impl<A: Application> State<A> {
         let at = Token::new(self.cluster.epoch, self.cluster.applied);
         let id = entry.id;
         let host = self.cluster.hosts.get(&id.node);
-        let admitted = host.map_or(0, |h| h.incarnation.counter);
+        let admitted = host.map_or(Incarnation::default(), |h| h.incarnation);
         let proposals = self.cluster.proposals.entry(id.node).or_default();
         let fresh = proposals.fresh(admitted, id.incarnation, id.sequence);
         if !fresh && !planted("repeat-applied") {

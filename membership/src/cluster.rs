@@ -149,10 +149,10 @@ pub const PROPOSALS_REMEMBERED: usize = 256;
 /// copy, that came as far as the log.
 const LIVES_REMEMBERED: usize = 8;
 
-/// Proposals of one node already applied, by the counters of its lives. One that was never admitted
+/// Proposals of one node already applied, by its lives. One that was never admitted
 /// takes nothing away from the one that is: anybody with a copy of a store can live above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Proposals(BTreeMap<u64, Numbers>);
+pub(crate) struct Proposals(BTreeMap<Incarnation, Numbers>);
 
 /// Numbers of the proposals of one life: those seen, and the highest that are no longer told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,14 +164,24 @@ struct Numbers {
 impl Proposals {
     /// Remembers (life, sequence) and gives whether it is new. A life counts for nothing more once a later one
     /// has spoken that is, or was before, the `admitted` one.
-    pub(crate) fn fresh(&mut self, admitted: u64, life: u64, sequence: u64) -> bool {
+    pub(crate) fn fresh(
+        &mut self,
+        admitted: Incarnation,
+        life: Incarnation,
+        sequence: u64,
+    ) -> bool {
         let counted = if planted("heard-life-outranks-in-the-log") {
             u64::MAX
         } else {
-            admitted
+            admitted.counter
         };
-        let spoken = self.0.range(..=counted).next_back().map(|(life, _)| *life);
-        if spoken.is_some_and(|spoken| life < spoken) {
+        let until = Incarnation {
+            counter: counted,
+            random: u64::MAX,
+        };
+        let spoken = self.0.range(..=until).next_back();
+        let spoken = spoken.map(|(life, _)| life.counter);
+        if spoken.is_some_and(|spoken| life.counter < spoken) {
             return false;
         }
         let numbers = self.0.entry(life).or_default();
@@ -184,11 +194,17 @@ impl Proposals {
             }
         }
         // What a spoken life has replaced is refused unseen.
-        let spoken = spoken.max(Some(life).filter(|life| *life <= counted));
+        let spoken = spoken.max(Some(life.counter).filter(|life| *life <= counted));
         self.0
-            .retain(|of, _| spoken.is_none_or(|spoken| *of >= spoken));
+            .retain(|of, _| spoken.is_none_or(|spoken| of.counter >= spoken));
         while self.0.len() > LIVES_REMEMBERED {
-            let oldest = self.0.keys().copied().find(|of| Some(*of) != spoken);
+            // Not the one that counts, or the newest that did.
+            let kept = |of: &Incarnation| match self.0.contains_key(&admitted) {
+                true => *of == admitted,
+                false => Some(of.counter) == spoken,
+            };
+            let others = || self.0.keys().copied();
+            let oldest = others().find(|of| !kept(of)).or_else(|| others().next());
             oldest.map(|oldest| self.0.remove(&oldest));
         }
         true

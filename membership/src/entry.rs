@@ -19,8 +19,8 @@ pub struct LogEntry<C> {
 pub struct ProposalId {
     /// The proposing node.
     pub node: NodeId,
-    /// Its incarnation's counter.
-    pub incarnation: u64,
+    /// Its incarnation: two copies of one store number theirs alike.
+    pub incarnation: Incarnation,
     /// Rises with every proposal of that incarnation.
     pub sequence: u64,
 }

@@ -18,7 +18,6 @@ use crate::frame::{Datagram, Frame, Header, Observation, Stream, Words};
 use crate::id::{Incarnation, NodeId, Token};
 use crate::lease::HostLease;
 use crate::mutants::planted;
-use crate::replay::ReplayWindow;
 use crate::store::StopRecord;
 use crate::time::Time;
 use crate::verdict::Reports;
@@ -39,12 +38,14 @@ mod states;
 mod stops;
 mod superseded;
 mod vouch;
+mod windows;
 
 use cutting::Snapshots;
 
 pub use cutting::{LOG_LIMIT, Untaken};
 pub use parts::{Applied, MemberSetup, Output};
 use superseded::Superseded;
+use windows::{Doubles, Windows};
 
 /// Ticks of consensus per election timeout.
 const ELECTION_TICKS: u32 = 5;
@@ -118,35 +119,6 @@ pub struct Member<A: Application> {
     last_append: Time,
     last_step: Time,
     output: Vec<Output<A>>,
-}
-
-/// A newer life of a node that is heard, and the older one, if that was heard after it.
-#[derive(Clone, Copy, Debug)]
-struct Doubles {
-    newer: Incarnation,
-    older: Option<(Incarnation, Time)>,
-}
-
-/// What was heard of a node's datagrams: of its newest life, and of the one before.
-#[derive(Clone, Copy, Debug, Default)]
-struct Windows {
-    newer: ReplayWindow,
-    older: ReplayWindow,
-}
-
-impl Windows {
-    /// Whether this number of that life is heard for the first time; `admitted` is not forgotten for
-    /// a newer one.
-    fn fresh(&mut self, life: Incarnation, number: u64, admitted: Incarnation) -> bool {
-        if life == self.older.incarnation() {
-            return self.older.fresh(life, number);
-        }
-        let newest = self.newer.incarnation();
-        if life.counter > newest.counter && self.older.incarnation() != admitted {
-            self.older = self.newer;
-        }
-        self.newer.fresh(life, number)
-    }
 }
 
 impl<A: Application> Member<A> {
@@ -324,7 +296,13 @@ impl<A: Application> Member<A> {
         self.proposal_sequence += 1;
         ProposalId {
             node: self.me,
-            incarnation: self.incarnation.counter,
+            incarnation: match planted("lives-of-one-number-are-one-in-the-log") {
+                true => Incarnation {
+                    random: 0,
+                    ..self.incarnation
+                },
+                false => self.incarnation,
+            },
             sequence: self.proposal_sequence,
         }
     }

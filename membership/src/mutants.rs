@@ -126,6 +126,22 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1 L2: a life that was only heard outranks the admitted one for good, though it is gone",
     ),
     (
+        "named-life-not-heeded",
+        "S4 L2: a life below one that others have vouched for is not told, and the next is not above it",
+    ),
+    (
+        "only-heard-life-is-kept-beside-sessions",
+        "L2: a life that is gone bars the datagrams of the admitted one, which is heard by sessions",
+    ),
+    (
+        "own-longer-tail-waited-for",
+        "S4: a voter acknowledges no lease before it has applied a tail of its own that was dropped",
+    ),
+    (
+        "lives-of-one-number-are-one-in-the-log",
+        "S10 L2: a proposal is taken for one that another life of the same number made",
+    ),
+    (
         "heard-life-outranks-in-the-log",
         "L2: a proposal of a life that was never admitted makes those of the admitted one repeats",
     ),

@@ -219,7 +219,7 @@ fn entries() -> Vec<LogEntry<Command>> {
         .map(|(body, sequence)| LogEntry {
             id: ProposalId {
                 node,
-                incarnation: incarnation.counter,
+                incarnation: incarnation,
                 sequence,
             },
             body,

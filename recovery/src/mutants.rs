@@ -175,6 +175,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "L1: a guest given to a host that gets no log any more waits until it does",
     ),
     (
+        "slow-hosts-judged-together",
+        "S4: hosts are judged for a creation that may still take its time, several at once",
+    ),
+    (
+        "stopped-guest-keeps-its-neighbours",
+        "L1: guests wait on a hung host because another there is stopped",
+    ),
+    (
         "placed-on-blind-host",
         "L1: a host whose hypervisor does not answer is given guests",
     ),

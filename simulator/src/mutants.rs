@@ -361,6 +361,30 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("slow-disk-of-the-coordinator.toml")],
     ),
     (
+        "lives-of-one-number-are-one-in-the-log",
+        &[story!("next-life-of-one-number-asks-again.toml")],
+    ),
+    (
+        "own-longer-tail-waited-for",
+        &[story!("boots-beside-a-longer-tail-of-its-own.toml")],
+    ),
+    (
+        "only-heard-life-is-kept-beside-sessions",
+        &[story!("only-heard-life-bars-datagrams.toml")],
+    ),
+    (
+        "named-life-not-heeded",
+        &[story!("life-below-one-that-was-vouched-for.toml")],
+    ),
+    (
+        "stopped-guest-keeps-its-neighbours",
+        &[story!("stopped-guest-on-a-hung-host.toml")],
+    ),
+    (
+        "slow-hosts-judged-together",
+        &[story!("slow-creation-on-the-only-host-with-room.toml")],
+    ),
+    (
         "sessions-in-large-packets",
         &[story!("batch-of-the-log-where-large-packets-vanish.toml")],
     ),

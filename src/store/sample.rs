@@ -113,7 +113,10 @@ impl Source {
         LogEntry {
             id: ProposalId {
                 node: NodeId(1),
-                incarnation: 1,
+                incarnation: Incarnation {
+                    counter: 1,
+                    random: 1,
+                },
                 sequence: self.number,
             },
             body: Entry::App(Command::Publish(vec![self.number as u8; length])),

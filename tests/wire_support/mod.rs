@@ -117,7 +117,7 @@ pub(crate) fn invite() -> Join {
 pub(crate) fn entry(sequence: u64, body: Entry<Command>) -> LogEntry<Command> {
     let id = ProposalId {
         node: NodeId(4),
-        incarnation: 7,
+        incarnation: LIFE,
         sequence,
     };
     LogEntry { id, body }

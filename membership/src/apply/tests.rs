@@ -75,7 +75,7 @@ impl Log {
         self.sequence += 1;
         let id = ProposalId {
             node: NodeId(1),
-            incarnation: 1,
+            incarnation: life(1),
             sequence: self.sequence,
         };
         self.state.apply(&LogEntry { id, body })
@@ -377,33 +377,46 @@ fn another_store_or_name_is_refused_and_so_is_a_lower_life() {
 fn a_proposal_is_applied_once_and_never_after_its_successor_life_was_admitted_and_spoke() {
     use Outcome::{Applied, Repeat};
     let mut proposals = Proposals::default();
-    let mut put = |admitted, life, sequence| match proposals.fresh(admitted, life, sequence) {
+    let mut put = |admitted, of: (u64, u64), sequence| match proposals.fresh(
+        life(admitted),
+        Incarnation {
+            counter: of.0,
+            random: of.1,
+        },
+        sequence,
+    ) {
         true => Applied,
         false => Repeat,
     };
-    for (admitted, life, sequence, expected) in [
-        (1, 1, 1, Applied),
-        (1, 1, 1, Repeat),
-        (1, 1, 3, Applied),
-        (1, 1, 2, Applied),
-        (1, 2, 1, Applied),
+    for (admitted, of, sequence, expected) in [
+        (1, (1, 1), 1, Applied),
+        (1, (1, 1), 1, Repeat),
+        (1, (1, 1), 3, Applied),
+        (1, (1, 1), 2, Applied),
+        (1, (2, 1), 1, Applied),
         // The later life is not admitted, nor is a copy's.
-        (1, 9, 1, Applied),
-        (1, 1, 4, Applied),
-        (2, 2, 1, Repeat),
-        (2, 2, 2, Applied),
-        (2, 1, 5, Repeat),
-        (2, 9, 1, Repeat),
-        (2, 2, 3, Applied),
+        (1, (9, 1), 1, Applied),
+        (1, (1, 1), 4, Applied),
+        // Another of the same number says something else by the same name.
+        (1, (1, 2), 1, Applied),
+        (1, (1, 0), 1, Applied),
+        (1, (1, 1), 4, Repeat),
+        (2, (2, 1), 1, Repeat),
+        (2, (2, 1), 2, Applied),
+        (2, (1, 1), 5, Repeat),
+        (2, (9, 1), 1, Repeat),
+        (2, (2, 1), 3, Applied),
     ] {
-        assert_eq!(put(admitted, life, sequence), expected, "{life} {sequence}");
+        assert_eq!(put(admitted, of, sequence), expected, "{of:?} {sequence}");
     }
     // However many copies come as far as the log, the admitted life is told apart.
     for copy in 10..100 {
-        assert_eq!(put(2, copy, 1), Applied, "{copy}");
+        assert_eq!(put(2, (copy, 1), 1), Applied, "{copy}");
+        assert_eq!(put(2, (2, copy), 1), Applied, "{copy}");
+        assert_eq!(put(2, (2, 0), copy), Applied, "{copy}");
     }
-    assert_eq!(put(2, 2, 3), Repeat);
-    assert_eq!(put(2, 2, 4), Applied);
+    assert_eq!(put(2, (2, 1), 3), Repeat);
+    assert_eq!(put(2, (2, 1), 4), Applied);
 }
 
 /// The admission with another machine behind it.

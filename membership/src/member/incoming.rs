@@ -1,7 +1,8 @@
 //! What comes in from other nodes.
 
 use super::duties::kind;
-use super::{Doubles, Member, Output, Windows};
+use super::windows::{Doubles, Windows};
+use super::{Member, Output};
 use crate::app::Application;
 use crate::bulletin::{Part, Told};
 use crate::frame::{Ack, Beat, Datagram, Frame, Header, Observation, Words};
@@ -36,7 +37,7 @@ impl<A: Application> Member<A> {
         let admitted = self.admitted_life(header.from);
         self.forget_only_heard(now, header.from, header.incarnation);
         let windows = self.windows.entry(header.from).or_default();
-        if !windows.fresh(header.incarnation, header.number, admitted) {
+        if !windows.fresh(now, (header.incarnation, header.number), admitted) {
             return self.count("repeat or older incarnation");
         }
         self.note_life(now, header.from, header.incarnation);
@@ -51,6 +52,9 @@ impl<A: Application> Member<A> {
         );
         if votes && header.incarnation.counter < self.vouched_life(header.from) {
             // A later life of it votes; as a host it may still be the one that is admitted.
+            if !planted("named-life-not-heeded") {
+                self.tell_superseded(now, header.from, self.vouched_life(header.from));
+            }
             return self.count("vote of an earlier incarnation");
         }
         match body {
@@ -295,7 +299,12 @@ impl<A: Application> Member<A> {
             return;
         };
         let (newest, admitted) = (windows.newer.incarnation(), self.admitted_life(node));
-        let gone = self.ears.silent(now, node) >= self.cluster().timing.silence();
+        // Of that life: the admitted one may be heard by sessions, which no window bars.
+        let heard = match planted("only-heard-life-is-kept-beside-sessions") {
+            true => self.ears.silent_since(node),
+            false => self.ears.life_silent_since(node, newest).max(windows.heard),
+        };
+        let gone = now.since(heard) >= self.cluster().timing.silence();
         if !gone || [life, admitted].contains(&newest) || planted("only-heard-life-is-kept") {
             return;
         }
@@ -307,7 +316,12 @@ impl<A: Application> Member<A> {
             ReplayWindow::default()
         };
         let older = ReplayWindow::default();
-        self.windows.insert(node, Windows { newer, older });
+        let windows = Windows {
+            newer,
+            older,
+            heard: now,
+        };
+        self.windows.insert(node, windows);
         self.ears.forget_newest(node);
         self.told.remove(&node);
         self.doubles.remove(&node);

@@ -12,6 +12,7 @@ use crate::frame::Stream;
 use crate::id::NodeId;
 use crate::mutants::planted;
 use crate::time::Time;
+use crate::vouch::Standing;
 
 /// What others said of a later life of this node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +53,7 @@ impl<A: Application> Member<A> {
             // No life can begin above it.
             return self.count("superseded by the last number");
         }
-        if self.lease_renewed(now) && !self.superseded.vouched {
+        if self.lease_renewed(now) && !self.superseded.vouched && !self.waits_for_vouchers() {
             return self.count("superseded while the lease is renewed");
         }
         let first = self.superseded.by.is_none();
@@ -71,13 +72,31 @@ impl<A: Application> Member<A> {
         }
     }
 
+    /// A life that does not vote, of a number that another was vouched for under, can only begin anew:
+    /// nobody who vouched for that one vouches for this one.
+    fn waits_for_vouchers(&self) -> bool {
+        let without = planted("named-life-not-heeded");
+        self.replica.is_some() && !without && self.vouching.standing != Standing::Vouched
+    }
+
+    /// The highest number of a life of this node that others named: the next is above it.
+    #[must_use]
+    pub fn above(&self) -> u64 {
+        self.superseded.by.map_or(0, |(life, _)| life)
+    }
+
     fn lease_renewed(&self, now: Time) -> bool {
         self.lease.end().is_some_and(|end| end > now)
     }
 
     /// Begins a life above the one that was admitted, if nobody else lives as this node.
     pub(super) fn begin_above(&mut self, now: Time) {
-        if self.lease_renewed(now) && !self.superseded.vouched && !self.superseded.begun {
+        let voucherless = self.waits_for_vouchers();
+        if self.lease_renewed(now)
+            && !self.superseded.vouched
+            && !voucherless
+            && !self.superseded.begun
+        {
             self.superseded.by = None;
         }
         let Some((above, since)) = self.superseded.by.filter(|_| !self.superseded.begun) else {

@@ -271,7 +271,11 @@ impl<A: Application> Member<A> {
             self.claimed(peer, &s.claim);
         }
         self.told_by(now, peer, &s.heard_of);
-        if s.asks && life.counter >= self.vouched_life(peer) && !self.beside(now, peer, life) {
+        let vouched = self.vouched_life(peer);
+        if s.asks && life.counter < vouched && !planted("named-life-not-heeded") {
+            // It would wait for ever: nobody that vouched for a later one vouches for it.
+            self.tell_superseded(now, peer, vouched);
+        } else if s.asks && life.counter >= vouched && !self.beside(now, peer, life) {
             self.vouch_for(now, peer, life);
         }
         if s.vouches == Some(self.incarnation.counter) && !self.outrun(now, peer, &s.claim) {
@@ -350,7 +354,11 @@ impl<A: Application> Member<A> {
         self.vouching.standing = Standing::Seeking;
         self.vouching.cut = None;
         self.vouching.newer = Some(why.to_owned());
-        let (why, above) = (why.to_owned(), 0);
+        let above = match planted("named-life-not-heeded") {
+            true => 0,
+            false => self.above(),
+        };
+        let why = why.to_owned();
         self.output.push(Output::Anew { why, above });
     }
 

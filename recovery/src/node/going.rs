@@ -20,7 +20,11 @@ impl Node {
             .is_some_and(|h| h.incarnation == life && h.proved.is_some());
         if proved && !self.restarted && !planted("proved-life-goes-on") {
             self.restarted = true;
-            self.restart = Some(("this incarnation was proved ended".to_owned(), 0));
+            let above = match planted("named-life-not-heeded") {
+                true => 0,
+                false => self.member.above(),
+            };
+            self.restart = Some(("this incarnation was proved ended".to_owned(), above));
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Planner, kind};
 use crate::guest::Wanted;
 use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
+use crate::placement;
 use quorate_membership::entry::{Entry, Ground};
 use quorate_membership::{Incarnation, Member, NodeId, Time};
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ impl Planner {
     /// before it is proved that this host cannot. A host whose log stands still for T_d, and that
     /// was given nothing else, is therefore lost like one that hears nobody. So is one that runs none
     /// of its guests and whose hypervisor has not answered for T_d: a creation it was given may still
-    /// be carried out. One that is only slow is given longer, and only if a better host is there. The
+    /// be carried out. One that is only slow is given longer, and only if a better host has room; the
+    /// guardian there may have to reset it, so one is judged at a time, while no other is lost. The
     /// verdict ends no guest, since none runs there. A host that runs others is left alone: to end
     /// those for the one that waits would be worse.
     pub(super) fn judge_stranded(&mut self, now: Time, member: &mut Member<Guests>) {
@@ -31,16 +33,26 @@ impl Planner {
         let given = member.app().guests.values().map(|r| r.epoch.index());
         let newest = given.max().unwrap_or(0);
         let against = self.standing.against(now, member);
-        let better = member
-            .cluster()
-            .hosts
-            .iter()
-            .any(|(host, h)| h.usable() && !against.contains_key(host));
-        let slow = if better {
-            self.standing.slow(now, member, SLOW)
-        } else {
-            Default::default()
+        let together = planted("slow-hosts-judged-together");
+        let patience = match together {
+            true => SLOW / 5,
+            false => SLOW,
         };
+        let mut slow = self.standing.slow(now, member, patience);
+        if !slow.is_empty() && !together {
+            let mut room = placement::room(member.cluster(), member.app());
+            room.retain(|host, _| !against.contains_key(host));
+            let fits = |r: &GuestRecord| {
+                let needs = r.spec.needs.capacity();
+                placement::choose(&room, needs, |_| 0).is_some()
+            };
+            slow.retain(|host| member.app().on(*host).any(|(_, r)| fits(r)));
+        }
+        if !together {
+            let mut hosts = member.cluster().hosts.values();
+            let whole = !hosts.any(|h| h.open_revoke().is_some());
+            slow = slow.into_iter().filter(|_| whole).take(1).collect();
+        }
         let lacks = |host| {
             let Some((heard, _)) = member.heard(now, host) else {
                 return false;
@@ -114,11 +126,12 @@ impl Planner {
 /// Pause between two alerts of the same host.
 const TOLD: Duration = Duration::from_secs(60);
 
-/// A creation that is not answered for so long is given up, if the host has nothing else to do.
-const SLOW: Duration = Duration::from_secs(60);
+/// A creation that is not answered for so long is given up, if the host has nothing else to do: longer
+/// than a host gives any creation before it says itself that it failed.
+const SLOW: Duration = Duration::from_secs(300);
 
-/// Whether `host` is heard, was given guests that are to run, and runs none of them. One that was given
-/// held guests does what it should: it starts none of those.
+/// Whether `host` is heard, runs nothing, and was given a guest that is to run. It does what it should if
+/// all it was given is held or stopped.
 pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
     let t = &member.cluster().timing;
     let Some((heard, silent)) = member.heard(now, host) else {
@@ -128,14 +141,18 @@ pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
         return false;
     };
     let status = &heard.beat.status;
-    let mut given = member.app().on(host).peekable();
+    let waits = |(_, r): (_, &GuestRecord)| {
+        r.wanted == Wanted::Running && (r.held().is_none() || planted("held-guest-is-slow"))
+    };
+    let mut given = member.app().on(host);
+    let waiting = match planted("stopped-guest-keeps-its-neighbours") {
+        true => given.next().is_some() && member.app().on(host).all(waits),
+        false => given.any(waits),
+    };
     silent < t.heartbeat * 2 + t.jitter
         && heard.incarnation == record.incarnation
         && status.running == 0
-        && given.peek().is_some()
-        && given.all(|(_, r)| {
-            r.wanted == Wanted::Running && (r.held().is_none() || planted("held-guest-is-slow"))
-        })
+        && waiting
 }
 
 /// Whether `host` is heard, was given guests, and has none of the entries that gave them.

@@ -134,7 +134,7 @@ pub struct Audit {
     policy: ProofPolicy,
     /// Per node and life the sequences seen of it, and the highest one that is no longer told apart
     /// from a repeat.
-    seen: BTreeMap<(NodeId, u64), (BTreeSet<u64>, u64)>,
+    seen: BTreeMap<(NodeId, Incarnation), (BTreeSet<u64>, u64)>,
 }
 
 /// What befell a host.
@@ -195,8 +195,10 @@ impl Audit {
         const TOLD_APART: usize = 256;
         let host = self.hosts.get(&id.node);
         let admitted = host.map_or(0, |h| h.incarnation.counter);
-        let later = (id.node, id.incarnation.saturating_add(1))..=(id.node, admitted);
-        if id.incarnation < admitted && self.seen.range(later).next().is_some() {
+        let of = |counter, random| (id.node, Incarnation { counter, random });
+        let life = id.incarnation.counter;
+        let later = of(life.saturating_add(1), 0)..=of(admitted, u64::MAX);
+        if life < admitted && self.seen.range(later).next().is_some() {
             return Some("of an incarnation whose successor has spoken");
         }
         let (seen, floor) = self.seen.entry((id.node, id.incarnation)).or_default();

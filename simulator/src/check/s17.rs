@@ -118,7 +118,7 @@ mod tests {
             token: Token::new(Epoch(1), 9),
             id: ProposalId {
                 node: NodeId(2),
-                incarnation: 1,
+                incarnation: Default::default(),
                 sequence,
             },
             what: "Placed",

@@ -16,7 +16,7 @@ pub(super) fn inc(counter: u64) -> Incarnation {
 pub(super) fn entry(node: u32, sequence: u64, body: Entry<Command>) -> LogEntry<Command> {
     let id = ProposalId {
         node: NodeId(node),
-        incarnation: 1,
+        incarnation: inc(1),
         sequence,
     };
     LogEntry { id, body }

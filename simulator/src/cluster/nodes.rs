@@ -159,8 +159,6 @@ impl<N: SimNode> Sim<N> {
         self.notice(When::DaemonStarts, Some(host), None);
         self.world.disk_mut(host).failed = false;
         self.hosts[host].store_failed = false;
-        let n = self.plan.hosts * self.plan.networks;
-        self.heard[host * n..(host + 1) * n].fill(Default::default());
         let now = Time(self.world.reading(host));
         match N::new(now, setup) {
             Ok(node) => {

@@ -167,7 +167,7 @@ impl<N: SimNode> Sim<N> {
             };
             for entry in entries.iter().filter(|e| order(&e.body).is_some()) {
                 let host = entry.id.node.0 as usize - 1;
-                let present = self.hosts[host].image.incarnation.counter == entry.id.incarnation;
+                let present = self.hosts[host].image.incarnation == entry.id.incarnation;
                 // A life may take over a right state; what it says then is right.
                 let altered = present && self.altered(host);
                 let mut s17 = std::mem::take(&mut self.s17);
@@ -189,7 +189,7 @@ impl<N: SimNode> Sim<N> {
         let altered = self.s17.wrong(&id) || {
             // Nobody may have known what the log makes when it was proposed.
             let host = id.node.0 as usize - 1;
-            let present = self.hosts[host].image.incarnation.counter == id.incarnation;
+            let present = self.hosts[host].image.incarnation == id.incarnation;
             present && self.altered(host) && self.wrong(host)
         };
         self.count_states();

@@ -69,7 +69,7 @@ pub(super) fn entry(value: u64) -> LogEntry<u64> {
     LogEntry {
         id: ProposalId {
             node: NodeId(1),
-            incarnation: 1,
+            incarnation: Default::default(),
             sequence: value,
         },
         body: Entry::App(value),

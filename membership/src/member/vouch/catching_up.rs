@@ -91,8 +91,13 @@ impl<A: Application> Member<A> {
             .replica
             .as_ref()
             .map_or_else(LogEnd::default, |r| r.claim().log());
-        let (_, round, index) = best.unwrap_or_default();
-        self.vouching.ready_at = (own.1.max(round), own.2.max(index));
+        // The newest log alone: a longer tail of an earlier round may never be decided.
+        let best = best.unwrap_or_default();
+        let (_, round, index) = own.max(best);
+        self.vouching.ready_at = match planted("own-longer-tail-waited-for") {
+            true => (round, own.2.max(best.2)),
+            false => (round, index),
+        };
         self.stand(now, to);
     }
 
