@@ -296,7 +296,7 @@ impl<A: Application> Member<A> {
         self.proposal_sequence += 1;
         ProposalId {
             node: self.me,
-            incarnation: match planted("lives-of-one-number-are-one-in-the-log") {
+            incarnation: match one_of_a_number() {
                 true => Incarnation {
                     random: 0,
                     ..self.incarnation
@@ -615,4 +615,9 @@ impl<A: Application> Member<A> {
             self.renewed(now, token, *number, replayed);
         }
     }
+}
+
+/// Whether two lives of one number name their proposals alike, by either of two bugs.
+fn one_of_a_number() -> bool {
+    planted("lives-of-one-number-are-one-in-the-log") || planted("vouches-for-a-twin")
 }

@@ -79,7 +79,10 @@ macro_rules! story {
 }
 
 const WAYS: &[(&str, &[Way])] = &[
-    ("held-guest-is-slow", &[Way::Mix("locks")]),
+    (
+        "held-guest-is-slow",
+        &[story!("lock-of-a-copy-of-the-cluster.toml")],
+    ),
     ("dropped-tail-waited-for", &[Way::Mix("sizes")]),
     (
         "next-life-is-cut",

@@ -1,6 +1,7 @@
 //! What comes in from other nodes.
 
 use super::duties::kind;
+use super::superseded::unheeded;
 use super::windows::{Doubles, Windows};
 use super::{Member, Output};
 use crate::app::Application;
@@ -52,7 +53,7 @@ impl<A: Application> Member<A> {
         );
         if votes && header.incarnation.counter < self.vouched_life(header.from) {
             // A later life of it votes; as a host it may still be the one that is admitted.
-            if !planted("named-life-not-heeded") {
+            if !unheeded() {
                 self.tell_superseded(now, header.from, self.vouched_life(header.from));
             }
             return self.count("vote of an earlier incarnation");

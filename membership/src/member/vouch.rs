@@ -6,6 +6,7 @@ mod lost;
 mod told;
 
 use super::duties::kind;
+use super::superseded::unheeded;
 use super::{Member, Output};
 use crate::app::Application;
 use crate::consensus::{Replica, Round};
@@ -272,7 +273,7 @@ impl<A: Application> Member<A> {
         }
         self.told_by(now, peer, &s.heard_of);
         let vouched = self.vouched_life(peer);
-        if s.asks && life.counter < vouched && !planted("named-life-not-heeded") {
+        if s.asks && life.counter < vouched && !unheeded() {
             // It would wait for ever: nobody that vouched for a later one vouches for it.
             self.tell_superseded(now, peer, vouched);
         } else if s.asks && life.counter >= vouched && !self.beside(now, peer, life) {
@@ -354,7 +355,7 @@ impl<A: Application> Member<A> {
         self.vouching.standing = Standing::Seeking;
         self.vouching.cut = None;
         self.vouching.newer = Some(why.to_owned());
-        let above = match planted("named-life-not-heeded") {
+        let above = match unheeded() {
             true => 0,
             false => self.above(),
         };
