@@ -219,7 +219,7 @@ fn entries() -> Vec<LogEntry<Command>> {
         .map(|(body, sequence)| LogEntry {
             id: ProposalId {
                 node,
-                incarnation: incarnation,
+                incarnation,
                 sequence,
             },
             body,

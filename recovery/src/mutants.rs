@@ -179,7 +179,7 @@ pub const BUGS: &[(&str, &str)] = &[
         "S4: hosts are judged for a creation that may still take its time, several at once",
     ),
     (
-        "stopped-guest-keeps-its-neighbours",
+        "stopped-is-busy",
         "L1: guests wait on a hung host because another there is stopped",
     ),
     (

@@ -380,7 +380,7 @@ const WAYS: &[(&str, &[Way])] = &[
         &[story!("life-below-one-that-was-vouched-for.toml")],
     ),
     (
-        "stopped-guest-keeps-its-neighbours",
+        "stopped-is-busy",
         &[story!("stopped-guest-on-a-hung-host.toml")],
     ),
     (
@@ -487,8 +487,7 @@ pub const POSSIBLE: bool = cfg!(feature = "mutants");
 pub fn plant(name: Option<&'static str>) {
     #[cfg(feature = "mutants")]
     {
-        // Recovery asks there too, and so does the simulator's driver.
-        quorate_membership::mutants::plant(name);
+        quorate_membership::mutants::plant(name); // Recovery and the driver here ask there too.
         quorate_fencing::mutants::plant(name);
     }
     let _ = name;

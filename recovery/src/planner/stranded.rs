@@ -145,7 +145,7 @@ pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
         r.wanted == Wanted::Running && (r.held().is_none() || planted("held-guest-is-slow"))
     };
     let mut given = member.app().on(host);
-    let waiting = match planted("stopped-guest-keeps-its-neighbours") {
+    let waiting = match planted("stopped-is-busy") {
         true => given.next().is_some() && member.app().on(host).all(waits),
         false => given.any(waits),
     };
