@@ -617,7 +617,7 @@ impl<A: Application> Member<A> {
     }
 }
 
-/// Whether two lives of one number name their proposals alike, by either of two bugs.
+/// Says whether two lives of one number name their proposals alike, by either of two bugs.
 fn one_of_a_number() -> bool {
     planted("lives-of-one-number-are-one-in-the-log") || planted("vouches-for-a-twin")
 }

@@ -403,6 +403,10 @@ pub enum NodeWrite {
     Executor(ExecutorWrite),
 }
 
+/// Longest that a host gives the creation of a guest of any kind before it says that it failed. The
+/// planner, which judges a host whose creations do not end, waits longer.
+pub const CREATION: Duration = Duration::from_secs(240);
+
 /// An order to the hypervisor driver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuestOrder {

@@ -24,7 +24,7 @@ const RESOURCE: Duration = Duration::from_secs(60);
 /// busy host; QEMU gathers the guest's memory, which takes minutes if it is much. A libvirt that
 /// hangs is known by then: it is asked for something small before.
 #[cfg(feature = "libvirt")]
-const DOMAIN: Duration = Duration::from_secs(240);
+const DOMAIN: Duration = quorate_recovery::contract::CREATION;
 
 /// What every kind is set up with.
 pub(super) struct Place<'a> {

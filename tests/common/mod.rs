@@ -120,16 +120,15 @@ impl Lab {
 
     /// Founds a cluster of these nodes, and waits for one view of all and for whoever guards them.
     pub fn begin(&self, nodes: &[&str]) {
-        let lab = self;
-        lab.found();
+        self.found();
         for name in nodes {
-            lab.site.start_daemon(name).expect("a daemon");
+            self.site.start_daemon(name).expect("a daemon");
         }
-        lab.whole(nodes[0]);
+        self.whole(nodes[0]);
         // A witness runs no guests: nothing of it is guarded.
         for name in nodes.iter().filter(|n| **n != WITNESS) {
-            lab.wait(&format!("{name} to be guarded"), || {
-                let views = lab.events(nodes[0], &["view"]);
+            self.wait(&format!("{name} to be guarded"), || {
+                let views = self.events(nodes[0], &["view"]);
                 let fits = |e: &&Value| {
                     e["host"] == *name
                         && e["text"].as_str().is_some_and(|t| t.starts_with("attests"))
@@ -140,9 +139,9 @@ impl Lab {
                     Err(format!("{views:?}"))
                 }
             });
-            lab.renews(name);
+            self.renews(name);
         }
-        lab.read(nodes[0]);
+        self.read(nodes[0]);
     }
 
     /// Waits until every fence device was read while its host ran: none is relied on before.

@@ -72,8 +72,8 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// A life that does not vote, of a number that another was vouched for under, can only begin anew:
-    /// nobody who vouched for that one vouches for this one.
+    /// Says whether this life is still to be vouched for. Below a number that others vouched for it never
+    /// will be, and can only begin anew.
     fn waits_for_vouchers(&self) -> bool {
         let without = unheeded();
         self.replica.is_some() && !without && self.vouching.standing != Standing::Vouched
@@ -112,7 +112,7 @@ impl<A: Application> Member<A> {
     }
 }
 
-/// Whether lives that others named are heeded too little, by either of two bugs.
+/// Says whether lives that others named are heeded too little, by either of two bugs.
 pub(super) fn unheeded() -> bool {
     planted("named-life-not-heeded") || planted("outvoted-and-stays")
 }

@@ -1,4 +1,4 @@
-//! Which datagrams of a node are heard for the first time, and which lives of it.
+//! Replay windows of a node: its datagrams are taken once each, of its newest life and the one before.
 
 use crate::id::Incarnation;
 use crate::replay::ReplayWindow;
@@ -11,17 +11,17 @@ pub(super) struct Doubles {
     pub(super) older: Option<(Incarnation, Time)>,
 }
 
-/// What was heard of a node's datagrams: of its newest life, and of the one before.
+/// Numbers of a node's datagrams that were heard: of its newest life, and of the one before.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Windows {
     pub(super) newer: ReplayWindow,
     pub(super) older: ReplayWindow,
-    /// When something of the newest life was heard last.
+    /// Time at which the newest life was heard last.
     pub(super) heard: Time,
 }
 
 impl Windows {
-    /// Whether this number of that life is heard for the first time; `admitted` is not forgotten for
+    /// Says whether this number of that life is heard for the first time; `admitted` is not forgotten for
     /// a newer one.
     pub(super) fn fresh(
         &mut self,

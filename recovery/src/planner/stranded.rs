@@ -2,6 +2,7 @@
 //! their hypervisor does not answer, or its creations do not end.
 
 use super::{Planner, kind};
+use crate::contract::CREATION;
 use crate::guest::Wanted;
 use crate::machine::{GuestRecord, Guests};
 use crate::mutants::planted;
@@ -88,21 +89,24 @@ impl Planner {
     /// Tells of hosts that have lacked for T_d what gives them guests, and are left alone.
     fn tell_behind(&mut self, now: Time, member: &mut Member<Guests>) {
         let t = member.cluster().timing.clone();
-        let lacked = |host: NodeId| {
-            let heard = member.heard(now, host);
-            let heard = heard.filter(|(_, silent)| *silent < t.heartbeat * 2 + t.jitter);
-            let applied = heard.map(|(heard, _)| heard.beat.applied)?;
-            let given = member.app().on(host);
-            let waits = given.filter(|(_, r)| r.wanted == Wanted::Running);
-            match waits.filter(|(_, r)| r.epoch.index() > applied).count() {
-                0 => None,
-                waiting => Some((host, (applied, waiting))),
-            }
-        };
         let hosts = member.cluster().hosts.iter();
-        let usable = hosts.filter(|(host, h)| h.usable() && !stranded(now, member, **host));
-        let behind: BTreeMap<NodeId, (u64, usize)> =
-            usable.filter_map(|(host, _)| lacked(*host)).collect();
+        let usable = hosts.filter(|(_, h)| h.usable()).map(|(host, _)| *host);
+        let applied = |host: NodeId| {
+            let (heard, silent) = member.heard(now, host)?;
+            let lately = silent < t.heartbeat * 2 + t.jitter;
+            lately.then_some((host, heard.beat.applied))
+        };
+        let applied: BTreeMap<NodeId, u64> = usable.filter_map(applied).collect();
+        // One pass over all guests.
+        let mut behind: BTreeMap<NodeId, (u64, usize)> = BTreeMap::new();
+        for r in member.app().guests.values() {
+            let host = r.host.filter(|_| r.open() && r.wanted == Wanted::Running);
+            let applied = host.and_then(|host| applied.get_key_value(&host));
+            if let Some((host, applied)) = applied.filter(|(_, at)| r.epoch.index() > **at) {
+                behind.entry(*host).or_insert((*applied, 0)).1 += 1;
+            }
+        }
+        behind.retain(|host, _| !stranded(now, member, *host));
         // One that gets some of the log is only slow.
         let stands =
             |at: u64, host: &NodeId| behind.get(host).is_some_and(|(applied, _)| *applied == at);
@@ -116,7 +120,7 @@ impl Planner {
             }
             let text = format!(
                 "gets no log, though it is heard: guests given to it do not start ({waiting}), and may start \
-                 nowhere else; it runs others, so it is left alone"
+                 nowhere else; it has others, so it is left alone"
             );
             member.alert(host, text);
         }
@@ -126,12 +130,11 @@ impl Planner {
 /// Pause between two alerts of the same host.
 const TOLD: Duration = Duration::from_secs(60);
 
-/// A creation that is not answered for so long is given up, if the host has nothing else to do: longer
-/// than a host gives any creation before it says itself that it failed.
-const SLOW: Duration = Duration::from_secs(300);
+/// A creation that is not answered for so long is given up, if the host has nothing else to do: its host
+/// should have said long before that it failed.
+const SLOW: Duration = CREATION.saturating_add(Duration::from_secs(60));
 
-/// Whether `host` is heard, runs nothing, and was given a guest that is to run. It does what it should if
-/// all it was given is held or stopped.
+/// Says whether `host` is heard, runs nothing, was given a guest that is to run, and none that is held.
 pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
     let t = &member.cluster().timing;
     let Some((heard, silent)) = member.heard(now, host) else {
@@ -141,14 +144,12 @@ pub(super) fn idle(now: Time, member: &Member<Guests>, host: NodeId) -> bool {
         return false;
     };
     let status = &heard.beat.status;
-    let waits = |(_, r): (_, &GuestRecord)| {
-        r.wanted == Wanted::Running && (r.held().is_none() || planted("held-guest-is-slow"))
-    };
-    let mut given = member.app().on(host);
-    let waiting = match planted("stopped-is-busy") {
-        true => given.next().is_some() && member.app().on(host).all(waits),
-        false => given.any(waits),
-    };
+    let given = || member.app().on(host).map(|(_, r)| r);
+    let to_run = |r: &GuestRecord| r.wanted == Wanted::Running;
+    // A held guest may exist, paused, and would be lost with the host; a stopped one would not.
+    let held = |r: &GuestRecord| r.held().is_some() && !planted("held-guest-is-slow");
+    let busy = |r: &GuestRecord| held(r) || planted("stopped-is-busy") && !to_run(r);
+    let waiting = given().any(to_run) && !given().any(busy);
     silent < t.heartbeat * 2 + t.jitter
         && heard.incarnation == record.incarnation
         && status.running == 0

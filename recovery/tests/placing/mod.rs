@@ -3,7 +3,6 @@
 use crate::rig::{self, Rig};
 use quorate_membership::NodeId;
 use quorate_recovery::contract::{EventKind, Request};
-
 use quorate_recovery::guest::{GuestId, Needs};
 use quorate_recovery::kinds::{GuestKind, GuestKinds};
 
