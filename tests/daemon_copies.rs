@@ -226,3 +226,51 @@ fn a_voter_whose_store_was_put_back_loses_nothing_that_was_acknowledged() {
     lab.settled("h3");
     lab.judge();
 }
+
+#[test]
+fn a_life_with_the_number_of_an_earlier_one_promises_nothing_in_its_name() {
+    let test = "a_life_with_the_number_of_an_earlier_one_promises_nothing_in_its_name";
+    if common::skipped(test) {
+        return;
+    }
+    let mut lab = Lab::new(&["h1", "h2", "h3"]);
+    let kept = lab.path().join("kept");
+    snapshot(&lab, "h1", &kept);
+    let first = lab.incarnation("h1");
+    lab.signal("h1", "KILL");
+    lab.back("h2", "h1", first);
+    // What this life proposes is numbered from its beginning.
+    lab.add("h1", &["g1", "g2", "g3"]);
+    // Its store is put back to before it began: the next life takes its number, and numbers alike.
+    lab.signal("h1", "STOP");
+    let state = lab.path().join("h1/state");
+    fs::rename(&state, lab.path().join("h1/before")).expect("moved");
+    copied(&kept, &state);
+    lab.signal("h1", "KILL");
+    // Others refuse it for the life they know, so it may be cut off before it has a number of its own.
+    let mut taken: Vec<&str> = Vec::new();
+    lab.wait("h1 to take three guests, or to be cut off", || {
+        for guest in ["g4", "g5", "g6"] {
+            let file = lab.site.guest_file(guest).map_err(|e| e.to_string())?;
+            let file = file.display().to_string();
+            if !taken.contains(&guest) && lab.ask("h1", &["guest", "add", &file]).is_ok() {
+                taken.push(guest);
+            }
+        }
+        if taken.len() == 3 || !lab.events("h2", &["proof"]).is_empty() {
+            Ok(())
+        } else {
+            Err(format!("taken so far: {taken:?}"))
+        }
+    });
+    // What it took stands in the log, so the other voters have it.
+    for guest in taken {
+        lab.wait("h2 to know the guest that h1 took", || {
+            match lab.guest("h2", guest)? {
+                serde_json::Value::Null => Err(format!("{guest} is not known")),
+                known => Ok(known),
+            }
+        });
+    }
+    lab.judge();
+}
