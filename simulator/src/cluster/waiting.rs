@@ -111,6 +111,9 @@ impl<N: SimNode> Sim<N> {
         let ill = |h: &super::host::Host| {
             h.on && (h.silent_until > now || h.storage_gone_until > now || h.slow_create > 0)
         };
+        // Where creations are slow guests wait for each other, and a guest may be tried there first.
+        let slow = self.hosts.iter().map(|h| h.slow_create).max().unwrap_or(0);
+        let slow = slow * self.plan.guests as u64;
         let bad = self.hosts.iter().filter(|h| ill(h)).count();
         let mut bound = l1::bound(&self.plan.timing, u32::try_from(bad).unwrap_or(u32::MAX));
         if self.plan.create_hangs > 0 {
@@ -129,7 +132,9 @@ impl<N: SimNode> Sim<N> {
             let g = &self.audit.guests[&id];
             let holder = g.holder.map(|(node, _)| node.0 as usize - 1);
             let since = self.l1.since(id, holder);
-            if now < since + ns(bound) || self.excused(id, holder.filter(|_| !g.closed), since) {
+            if now < since + ns(bound) + slow
+                || self.excused(id, holder.filter(|_| !g.closed), since)
+            {
                 continue;
             }
             let able = |h: &usize| self.able(*h, since) && self.has_room(*h, id);
@@ -157,7 +162,7 @@ impl<N: SimNode> Sim<N> {
             .get(&nodes::id(host))
             .is_some_and(|r| r.armed);
         // A hung host that runs others is left alone; and what ended there unseen is not known to.
-        let hung = h.silent_until + 2 * SECOND > since || h.slow_create > 0;
+        let hung = h.silent_until + 2 * SECOND > since;
         !armed || hung && h.procs.iter().any(|p| p.writing)
     }
 
@@ -188,7 +193,6 @@ impl<N: SimNode> Sim<N> {
         self.member(host)
             && h.storage_gone_until <= since
             && h.silent_until <= since
-            && h.slow_create == 0
             && self.s4.held(host, since)
     }
 
