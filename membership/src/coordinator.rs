@@ -19,6 +19,9 @@ pub(crate) struct Office {
     resigned_at: Option<Time>,
     /// The last holder resigned, and nobody here has seen to a successor.
     vacant: bool,
+    /// A term of ours that ended here when this node left the log, for its renewals are not remembered; and
+    /// whether our own wait for earlier coordinators was over.
+    void: Option<(Token, bool)>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,20 +49,41 @@ impl Office {
             return;
         }
         self.vacant = term.is_none();
-        self.held = term
-            .filter(|t| (t.node, t.incarnation) == (me, incarnation))
-            .map(|t| Held {
-                term: t.token,
-                from: if t.waived || planted("takeover-not-waited") {
-                    now
-                } else {
-                    now + timing.coordinator_takeover()
-                },
-                until: None,
-                sent: BTreeMap::new(),
-                next: 1,
-                last_sent: None,
-            });
+        let own = term.filter(|t| (t.node, t.incarnation) == (me, incarnation));
+        let own = own.filter(|t| self.void.is_none_or(|(void, _)| void != t.token));
+        if let (Some(held), Some(own)) = (&self.held, &own)
+            && held.term == own.token
+        {
+            // Known before. Were its renewals numbered from the beginning again, an earlier one
+            // that is decided late would count from when a later one was sent.
+            return;
+        }
+        self.held = own.map(|t| Held {
+            term: t.token,
+            from: if t.waived || planted("takeover-not-waited") {
+                now
+            } else {
+                now + timing.coordinator_takeover()
+            },
+            until: None,
+            sent: BTreeMap::new(),
+            next: 1,
+            last_sent: None,
+        });
+    }
+
+    /// This node has left the log: what it held under its term is over, and only a new one counts.
+    pub(crate) fn left_log(&mut self, now: Time) {
+        if let Some(held) = self.held.take() {
+            self.void = Some((held.term, now >= held.from));
+        }
+        self.vacant = false;
+    }
+
+    /// The resignation that is owed for `term`, if it is ours and ended here when this node left the log.
+    pub(crate) fn owed(&self, term: Option<Term>) -> Option<(Token, bool)> {
+        self.void
+            .filter(|(void, _)| term.is_some_and(|t| t.token == *void))
     }
 
     /// Whether we hold no term and would take one.
@@ -163,6 +187,40 @@ mod tests {
             token: Token::new(Epoch(1), index),
             waived: true,
         }
+    }
+
+    #[test]
+    fn a_term_that_is_heard_of_twice_keeps_the_numbers_of_its_renewals() {
+        let timing = Timing::fast();
+        let now = Time::from_millis(1_000);
+        let mut office = Office::default();
+        office.term(now, ME, LIFE, Some(term(5)), &timing);
+        let (held, first) = office.renewal(now, &timing, false).expect("due");
+        // Entries were skipped, and the state behind them names the same term.
+        let later = now + timing.coordinator_lease;
+        office.term(later, ME, LIFE, Some(term(5)), &timing);
+        let (_, second) = office.renewal(later, &timing, false).expect("due");
+        assert!(second > first);
+        assert!(!office.renewed(later, held, first, &timing));
+        assert!(
+            office.acting(later).is_none(),
+            "the first counts from its own sending"
+        );
+    }
+
+    #[test]
+    fn who_left_the_log_holds_no_earlier_term_and_may_take_a_new_one() {
+        let timing = Timing::fast();
+        let now = Time::from_millis(1_000);
+        let mut office = Office::default();
+        office.term(now, ME, LIFE, Some(term(5)), &timing);
+        office.left_log(now);
+        office.term(now, ME, LIFE, Some(term(5)), &timing);
+        assert_eq!(office.owed(Some(term(5))), Some((term(5).token, true)));
+        assert!(office.owed(Some(term(6))).is_none());
+        assert!(office.sought() && office.renewal(now, &timing, false).is_none());
+        office.term(now, ME, LIFE, Some(term(6)), &timing);
+        assert!(office.renewal(now, &timing, false).is_some());
     }
 
     #[test]

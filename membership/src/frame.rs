@@ -279,8 +279,8 @@ pub enum Stream<C: Command> {
     },
     /// The sender can hand no state over now.
     NoState,
-    /// Answer to a question that a voter is asked: the sender has left the log for this life, and what
-    /// it answered before counts no more.
+    /// Answer to a question that a voter is asked: the sender has left the log, and what it answered
+    /// before counts no more.
     LeftLog,
 }
 

@@ -86,7 +86,7 @@ pub struct Member<A: Application> {
     began: Time,
     windows: BTreeMap<NodeId, Windows>,
     vouching: vouch::Vouching<A::Command>,
-    states: states::States,
+    states: states::States<A::Command>,
     /// Two lives of one node that are heard side by side.
     doubles: BTreeMap<NodeId, Doubles>,
     /// When another machine was last heard that speaks as this node.

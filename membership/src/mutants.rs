@@ -174,6 +174,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "L2: a voter that answered and has left the log since is asked for its log for ever",
     ),
     (
+        "out-of-the-log-for-life",
+        "L2: a voter that left the log takes no part again though it has a right state, and vouches for nobody",
+    ),
+    (
         "set-back-voter-vouches",
         "S10: a voter that holds less than it claimed to another vouches for a third all the same",
     ),

@@ -84,6 +84,11 @@ impl Said {
         }
     }
 
+    /// What `node` said counts no more: it has another state since.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        self.words.remove(&node);
+    }
+
     /// The newest word of `node`.
     pub(crate) fn newest(&self, node: NodeId) -> StateWord {
         let words = self.words.get(&node);

@@ -99,7 +99,11 @@ impl<A: Application> Member<A> {
         let asks = self.office.sought() && !(named && planted("term-outlives-its-life"));
         if leads && asks && self.cool(now, kind::TERM, 0, t.election) {
             let (node, incarnation) = (self.me, self.incarnation);
-            self.propose_as_leader(now, Entry::Term { node, incarnation });
+            let body = match self.office.owed(self.state.cluster.term) {
+                Some((term, waited)) => Entry::Resign { term, waited },
+                None => Entry::Term { node, incarnation },
+            };
+            self.propose_as_leader(now, body);
         } else if leads && undecided && now.since(self.last_append) >= t.election {
             self.propose_as_leader(now, Entry::Noop);
         }

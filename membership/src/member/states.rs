@@ -3,13 +3,15 @@
 use super::duties::{TOLD, kind};
 use super::{Member, Output};
 use crate::app::Application;
+use crate::apply::State;
 use crate::codec;
-use crate::coordinator::Office;
+use crate::consensus::{Command, Replica};
 use crate::frame::Stream;
 use crate::id::{NodeId, Token};
 use crate::mutants::planted;
 use crate::states::{Agreement, RULES, Said, StateWord, compared_at};
 use crate::time::Time;
+use crate::vouch::Standing;
 
 /// A voter that has so many decided entries still to apply hashes no state on its way, ...
 const BEHIND: u64 = 4096;
@@ -17,23 +19,40 @@ const BEHIND: u64 = 4096;
 const BEHIND_AT_START: u64 = 64;
 
 /// The voters' states, and what follows from them here.
-#[derive(Clone, Debug, Default)]
-pub(super) struct States {
+#[derive(Debug)]
+pub(super) struct States<C: Command> {
     said: Said,
     agreement: Agreement,
     /// Since when no quorum is known to have made the same.
     divided: Option<Time>,
-    left: Option<Left>,
+    left: Option<Left<C>>,
+    /// It has taken part again since it left the log: the next time it stays out for this life.
+    again: bool,
 }
 
-/// Why this node has left the log for this life.
-#[derive(Clone, Debug)]
-struct Left {
+impl<C: Command> Default for States<C> {
+    fn default() -> States<C> {
+        States {
+            said: Said::default(),
+            agreement: Agreement::default(),
+            divided: None,
+            left: None,
+            again: false,
+        }
+    }
+}
+
+/// Why this node has left the log.
+#[derive(Debug)]
+struct Left<C: Command> {
     why: String,
     /// The voters whose state is the right one; none where no state will help.
     right: Vec<NodeId>,
     /// Their state was taken over.
     whole: bool,
+    /// Its part in the log, which is as right as before: only the state is not. Nothing where it stays out
+    /// for this life.
+    aside: Option<Replica<C>>,
 }
 
 impl<A: Application> Member<A> {
@@ -65,11 +84,17 @@ impl<A: Application> Member<A> {
         self.states.left.as_ref().is_some_and(|left| !left.whole)
     }
 
-    /// Whether this node has left the log for this life: its state was another than that of a quorum, or
-    /// it does not know the rules.
+    /// Whether this node has left the log, until it has a right state or for this life: its state was another
+    /// than that of a quorum, or it does not know the rules.
     #[must_use]
     pub fn left_log(&self) -> bool {
         self.states.left.is_some()
+    }
+
+    /// Changes what this node made of the log, as a broken memory would: for fault injection alone.
+    #[doc(hidden)]
+    pub fn alter_state(&mut self, change: impl FnOnce(&mut State<A>)) {
+        change(&mut self.state);
     }
 
     /// What an operator should know of the voters' states, in words.
@@ -78,8 +103,8 @@ impl<A: Application> Member<A> {
         if let Some(left) = &self.states.left {
             let state = match (left.whole, left.right.is_empty()) {
                 (true, _) => {
-                    "it follows another voter with a right state, and votes again after a restart \
-                     of its daemon; if it comes to this again, its memory or disk is bad"
+                    "it follows another voter with a right state, and stays out of the log until its \
+                     daemon is restarted, for it has left it twice: its memory or disk is bad"
                 }
                 (false, false) => "it waits for a right state",
                 (false, true) => "it starts no guest",
@@ -172,11 +197,14 @@ impl<A: Application> Member<A> {
         }
     }
 
-    /// Takes no part in the log for the rest of this life; leases are acknowledged as before, and the
-    /// host goes by what a voter in `right` gives it.
+    /// Takes no part in the log until a voter in `right` has given it its state; without such voters, or
+    /// the second time, for the rest of this life. Leases are acknowledged as before.
     fn leave_log(&mut self, why: String, right: Vec<NodeId>) {
-        self.replica = None;
-        self.office = Office::default();
+        let aside = self.replica.take().filter(|_| {
+            let for_life = right.is_empty() || self.states.again;
+            !for_life && !planted("out-of-the-log-for-life")
+        });
+        self.office.left_log(self.last_step);
         self.feeds.clear();
         self.following = None;
         let text = format!("this node leaves the log: {why}");
@@ -188,6 +216,7 @@ impl<A: Application> Member<A> {
             why,
             right,
             whole: false,
+            aside,
         });
     }
 
@@ -251,11 +280,39 @@ impl<A: Application> Member<A> {
         Stream::Follow { from }
     }
 
-    /// A right state was taken over.
+    /// A right state was taken over: this voter takes part in the log again, once in a life. Until states
+    /// are compared again nothing is ordered by what it knows.
     pub(super) fn state_is_whole(&mut self) {
-        if let Some(left) = &mut self.states.left {
-            left.whole = true;
+        let Some(left) = &mut self.states.left else {
+            return;
+        };
+        left.whole = true;
+        let sound = self.voter_failed.is_none();
+        let Some(mut replica) = left.aside.take().filter(|_| sound) else {
+            return;
+        };
+        replica.hold();
+        for (slot, life) in self.lives_vouched() {
+            replica.vouched(slot, life);
         }
+        for (peer, life) in &self.sessions {
+            if let Some(slot) = self.state.cluster.slot(*peer) {
+                replica.speaks(slot, life.counter);
+            }
+        }
+        let promise = replica.claim().promise;
+        self.replica = Some(replica);
+        (self.states.left, self.states.again) = (None, true);
+        self.states.said.forget(self.me);
+        self.states.agreement = Agreement::Unknown;
+        self.following = None;
+        self.vouching.asks_anew();
+        if self.vouching.standing != Standing::Seeking && !self.adopt(promise, None) {
+            return;
+        }
+        let text = "this node has taken over a right state and takes part in the log again; if it \
+                    leaves it once more, its memory or disk is bad";
+        self.alert(self.me, text.to_owned());
     }
 
     fn differing(&self, at: Token, differ: &[NodeId], agree: &[NodeId]) -> String {

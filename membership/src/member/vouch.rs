@@ -103,9 +103,15 @@ impl<C: Clone> Vouching<C> {
     /// standing it has.
     pub(super) fn left_behind(&mut self, standing: Standing, by: NodeId) {
         (self.cut, self.standing) = (Some((standing, by)), Standing::Seeking);
+        self.asks_anew();
+    }
+
+    /// Asks every voter anew: this one said nothing while it was out of the log.
+    pub(super) fn asks_anew(&mut self) {
         self.answers.clear();
         self.outdated.clear();
         self.fetched = None;
+        self.next = Time::ZERO;
     }
 
     /// Doubt in the store: it may lack what it once held.

@@ -3,11 +3,18 @@
 use super::Node;
 use crate::command::Command;
 use crate::contract::Effect;
+use crate::machine::Guests;
 use quorate_membership::entry::Entry;
 use quorate_membership::member::{Applied, Untaken};
-use quorate_membership::{Outcome, Time, Token};
+use quorate_membership::{Outcome, State, Time, Token};
 
 impl Node {
+    /// Changes what this node made of the log, as a broken memory would: for fault injection alone.
+    #[doc(hidden)]
+    pub fn alter_state(&mut self, change: impl FnOnce(&mut State<Guests>)) {
+        self.member.alter_state(change);
+    }
+
     /// Says what the program that listens to messages has not taken of them up to now: a start tells
     /// them again.
     pub fn set_untaken(&mut self, untaken: Untaken) {

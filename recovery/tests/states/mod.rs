@@ -37,19 +37,23 @@ fn voters_agree_and_say_after_which_entry() {
     }
 }
 
-#[test]
-fn a_voter_with_another_state_leaves_the_log_and_keeps_its_host() {
-    let mut rig = running();
-    let odd = other(&rig);
+/// Starts the daemon of a voter with a state that was altered, and runs on.
+fn start_altered(rig: &mut Rig, odd: NodeId) {
     rig.kill_daemon(odd);
     rig.alter(odd, |state| state.cluster.view += 1000);
     rig.start_daemon(odd);
     rig.said.clear();
     rig.run(8_000);
+}
+
+#[test]
+fn a_voter_with_another_state_leaves_the_log_until_it_has_a_right_one() {
+    let mut rig = running();
+    let odd = other(&rig);
+    start_altered(&mut rig, odd);
+    // It took the state of the others over, and votes again.
     let member = rig.node(odd.0).member();
-    assert!(member.left_log(), "{:?}", member.agreement());
-    // It took the state of the others over, and follows.
-    assert!(!member.state_in_doubt());
+    assert!(!member.left_log() && member.states_agree());
     assert_eq!(member.app(), rig.any().member().app());
     assert_eq!(member.view(), rig.node(1 + odd.0 % 3).member().view());
     let lease = member.lease_end().expect("a lease");
@@ -66,11 +70,39 @@ fn a_voter_with_another_state_leaves_the_log_and_keeps_its_host() {
         t.contains(&all) && t.contains(&format!("is not that of {}", others.join(", ")))
     });
     assert!(said.count() >= 3, "{alerts:?}");
-    // The others go on, with its acknowledgements or without.
-    rig.ask(1 + odd.0 % 3, Request::AddGuest(rig::guest("h")))
+    let again = |t: &&&str| t.contains("takes part in the log again");
+    assert_eq!(alerts.iter().filter(again).count(), 1, "{alerts:?}");
+    assert!((1..=3).all(|n| differing(&rig, n).is_empty()));
+    // Its vote counts: with it another voter may go.
+    let gone = NodeId(1 + odd.0 % 3);
+    rig.kill_daemon(gone);
+    rig.run(8_000);
+    rig.ask(odd.0, Request::AddGuest(rig::guest("h")))
         .expect("added");
-    rig.run(2_000);
-    assert_eq!(rig.running("h").len(), 1);
+}
+
+#[test]
+fn a_voter_that_leaves_the_log_twice_in_one_life_stays_out() {
+    let mut rig = running();
+    let odd = NodeId(3);
+    // Twice the two others together make something else than before: it is the odd one each time.
+    for change in [1000, -1000] {
+        for n in [1, 2] {
+            rig.kill_daemon(NodeId(n));
+            rig.alter(NodeId(n), |state| {
+                state.cluster.view = state.cluster.view.wrapping_add_signed(change);
+            });
+        }
+        rig.said.clear();
+        rig.start_daemon(NodeId(1));
+        rig.start_daemon(NodeId(2));
+        rig.run(8_000);
+    }
+    let node = rig.node(odd.0);
+    assert!(node.member().left_log() && !node.member().state_in_doubt());
+    let status = node.status(rig.now());
+    let told = |r: &String| r.contains("has left it twice");
+    assert!(status.remarks.iter().any(told), "{:?}", status.remarks);
     // From its next start on it votes again.
     rig.kill_daemon(odd);
     rig.start_daemon(odd);

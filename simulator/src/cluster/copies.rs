@@ -53,6 +53,9 @@ impl<N: SimNode> Sim<N> {
         if fate == Fate::Altered {
             return self.alter(host);
         }
+        if fate == Fate::AlteredInMemory {
+            return self.alter_in_memory(host);
+        }
         let h = &self.hosts[host];
         if fate == Fate::Copied {
             let copy = Copy {
@@ -95,7 +98,7 @@ impl<N: SimNode> Sim<N> {
                 let delay = SECOND / 2;
                 self.world.after(delay, Event::DaemonStart { host, boot });
             }
-            Fate::SetBackOverBoot | Fate::Copied | Fate::Altered => {}
+            Fate::SetBackOverBoot | Fate::Copied | Fate::Altered | Fate::AlteredInMemory => {}
         }
     }
 

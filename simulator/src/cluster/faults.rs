@@ -447,11 +447,11 @@ impl<N: SimNode> Sim<N> {
     /// The settled voters that are linked well enough for L2, by one of them.
     pub(super) fn hub(&mut self) -> Option<usize> {
         let voters: Vec<usize> = (0..self.plan.voters).collect();
-        // One with another state than the others leaves the log.
+        // One with another state than the others leaves the log until it has a right one.
         let altered: Vec<usize> = voters
             .iter()
             .copied()
-            .filter(|v| self.altered(*v))
+            .filter(|v| self.out_of_the_log(*v))
             .collect();
         let alive = |v: usize| {
             let up = self.world.is_running(v) && self.world.is_reachable(v);

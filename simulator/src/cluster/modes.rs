@@ -49,6 +49,8 @@ pub enum Fate {
     Reverted,
     /// What its voter made of the log is altered, and the daemon starts from that.
     Altered,
+    /// A number of what its voter made of the log is altered in memory, and the daemon goes on.
+    AlteredInMemory,
 }
 
 /// What a hardware watchdog does from now on.

@@ -35,6 +35,14 @@ impl SimNode for Node {
         hash.finish()
     }
 
+    fn alter(&mut self, by: u64) {
+        self.alter_state(|state| state.cluster.view += by);
+    }
+
+    fn left_log(&self) -> bool {
+        self.member().left_log()
+    }
+
     fn made(&self, state: &State<Guests>) -> bool {
         *self.member().cluster() == state.cluster && *self.member().app() == state.app
     }
@@ -67,6 +75,12 @@ pub trait SimNode: Sized {
 
     /// A number that stands for the whole state they made.
     fn state(&self) -> u64;
+
+    /// A number of what it made of the log is altered in its memory.
+    fn alter(&mut self, by: u64);
+
+    /// Whether its voter has left the log.
+    fn left_log(&self) -> bool;
 
     /// Whether that is the state it made.
     fn made(&self, state: &State<Guests>) -> bool;

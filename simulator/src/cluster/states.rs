@@ -1,4 +1,4 @@
-//! Voters whose applied state is altered on their disks, and what the checkers are told of them.
+//! Voters whose applied state is altered on their disks or in memory, and what the checkers are told of them.
 
 use super::guests::ns;
 use super::host::Host;
@@ -18,10 +18,14 @@ use quorate_recovery::machine::{Blame, Closed};
 pub(super) struct Altered {
     /// It was altered at least once in this run.
     ever: bool,
-    /// What its present life started with.
+    /// What its present life started with; nothing while it started before anything was altered.
     started: Option<Box<State<Guests>>>,
     /// Whether that is not what the log makes; known as soon as the log is known so far.
     wrong: Option<bool>,
+    /// How often what its present life made was altered, at its start or in memory.
+    times: u32,
+    /// Until then nobody can know of what was altered in memory.
+    unknown_until: u64,
 }
 
 /// The state that a store holds: its snapshot, and what is decided behind it.
@@ -89,6 +93,32 @@ impl<N: SimNode> Sim<N> {
         }
     }
 
+    /// A number of what a running voter made of the log is altered in its memory. Guests stay as they are: a
+    /// coordinator could give one away before states are compared again, and no rule bars that.
+    pub(super) fn alter_in_memory(&mut self, host: usize) {
+        let now = self.world.now();
+        let Some(node) = self.nodes[host]
+            .as_mut()
+            .filter(|_| host < self.plan.voters)
+        else {
+            return;
+        };
+        node.alter(now / MS * 16 + host as u64);
+        let after = node.applied();
+        mark!(
+            self,
+            host,
+            Truth,
+            "its state is altered in memory after {after} entries"
+        );
+        let until = now + self.compared_within();
+        let altered = &mut self.hosts[host].altered;
+        altered.ever = true;
+        altered.times += 1;
+        altered.unknown_until = until;
+        self.count_states();
+    }
+
     /// A daemon starts: what it starts with is compared with the log.
     pub(super) fn note_state(&mut self, host: usize) {
         if !self.hosts[host].altered.ever {
@@ -96,7 +126,8 @@ impl<N: SimNode> Sim<N> {
         }
         let started = held(&self.hosts[host]).map(Box::new);
         let altered = &mut self.hosts[host].altered;
-        (altered.started, altered.wrong) = (started, None);
+        (altered.started, altered.wrong, altered.times) = (started, None, 1);
+        altered.unknown_until = 0;
         self.count_states();
     }
 
@@ -123,6 +154,17 @@ impl<N: SimNode> Sim<N> {
         wrong.unwrap_or(false)
     }
 
+    /// Says whether a voter takes no part in the log because of its state: it has a wrong one, or had one for the
+    /// second time in its life.
+    pub(super) fn out_of_the_log(&mut self, host: usize) -> bool {
+        let times = self.hosts[host].altered.times;
+        if (self.altered(host) || times > 0) && self.differs(host) {
+            return true;
+        }
+        let left = self.nodes[host].as_ref().is_some_and(SimNode::left_log);
+        left && times > 1
+    }
+
     /// Says whether what a host's node makes of the log now is not known to be what the log makes.
     pub(super) fn differs(&self, host: usize) -> bool {
         let Some(node) = self.nodes[host]
@@ -142,6 +184,20 @@ impl<N: SimNode> Sim<N> {
             let truth = self.truth(host, node.applied());
             truth.is_some_and(|truth| !node.made(&truth))
         })
+    }
+
+    /// Time in which states are compared again, and who hears of it stops.
+    fn compared_within(&self) -> u64 {
+        let t = &self.plan.timing;
+        let renewal = t.coordinator_lease / 4 + t.election / 5;
+        let patience = renewal * COMPARED + t.heartbeat * 2 + t.jitter + t.election * 4;
+        ns(patience) + SECOND
+    }
+
+    /// Whether the present life of a host's daemon may not order by what it makes of the log, if that is wrong.
+    fn may_not_order(&self, host: usize) -> bool {
+        let altered = &self.hosts[host].altered;
+        altered.times > 0 && self.world.now() >= altered.unknown_until
     }
 
     /// Counts the voters with the true state again.
@@ -169,7 +225,7 @@ impl<N: SimNode> Sim<N> {
                 let host = entry.id.node.0 as usize - 1;
                 let present = self.hosts[host].image.incarnation == entry.id.incarnation;
                 // A life may take over a right state; what it says then is right.
-                let altered = present && self.altered(host);
+                let altered = present && self.may_not_order(host);
                 let mut s17 = std::mem::take(&mut self.s17);
                 s17.proposed(now, entry.id, || altered && self.wrong(host));
                 self.s17 = s17;
@@ -190,12 +246,9 @@ impl<N: SimNode> Sim<N> {
             // Nobody may have known what the log makes when it was proposed.
             let host = id.node.0 as usize - 1;
             let present = self.hosts[host].image.incarnation == id.incarnation;
-            present && self.altered(host) && self.wrong(host)
+            present && self.may_not_order(host) && self.wrong(host)
         };
         self.count_states();
-        let t = &self.plan.timing;
-        let renewal = t.coordinator_lease / 4 + t.election / 5;
-        let patience = renewal * COMPARED + t.heartbeat * 2 + t.jitter + t.election * 4;
         let order = Order {
             token,
             id,
@@ -204,7 +257,7 @@ impl<N: SimNode> Sim<N> {
         };
         let judged = self
             .s17
-            .ordered(self.world.now(), &order, ns(patience) + SECOND);
+            .ordered(self.world.now(), &order, self.compared_within());
         self.hold(judged);
     }
 }

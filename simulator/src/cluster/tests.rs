@@ -193,6 +193,12 @@ impl<const LEASE: bool> SimNode for Careless<LEASE> {
         0
     }
 
+    fn alter(&mut self, _: u64) {}
+
+    fn left_log(&self) -> bool {
+        false
+    }
+
     fn made(&self, _: &quorate_membership::State<quorate_recovery::Guests>) -> bool {
         true
     }

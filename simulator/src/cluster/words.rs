@@ -213,6 +213,9 @@ impl<N: SimNode> Sim<N> {
                     Fate::SetBackOverBoot => "set back, and it boots",
                     Fate::Reverted => "reverted together with its machine's memory",
                     Fate::Altered => "altered in what it made of the log",
+                    Fate::AlteredInMemory => {
+                        "as it was, and what it made of the log is altered in memory"
+                    }
                 };
                 format!("the store of {} is {how}", name(who))
             }

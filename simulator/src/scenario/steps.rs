@@ -226,6 +226,7 @@ impl Step {
                 Fate::Copied => self.host("copy-store", who),
                 Fate::Reverted => self.host("revert", who),
                 Fate::Altered => self.host("alter-state", who),
+                Fate::AlteredInMemory => self.host("alter-memory", who),
                 Fate::SetBack | Fate::SetBackOverBoot => {
                     self.host("set-back", who);
                     self.unless("boot", *fate == Fate::SetBackOverBoot, false);

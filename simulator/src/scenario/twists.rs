@@ -97,6 +97,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "what it made of the log is altered, and it starts from that",
     ),
     (
+        "alter-memory",
+        "host",
+        "a number of what it made of the log is altered in memory",
+    ),
+    (
         "clone",
         "host, onto",
         "another machine starts with a copy of its disk",
@@ -225,6 +230,10 @@ pub(super) fn action(
         "alter-state" => Action::Store {
             who: host!("host"),
             fate: Fate::Altered,
+        },
+        "alter-memory" => Action::Store {
+            who: host!("host"),
+            fate: Fate::AlteredInMemory,
         },
         "clone" => Action::Clones {
             who: host!("host"),

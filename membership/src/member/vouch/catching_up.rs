@@ -191,7 +191,11 @@ impl<A: Application> Member<A> {
     }
 
     /// Takes part in the log again, with these; gives whether it does.
-    fn adopt(&mut self, promise: Option<Round>, log: Option<NewerLog<A::Command>>) -> bool {
+    pub(in crate::member) fn adopt(
+        &mut self,
+        promise: Option<Round>,
+        log: Option<NewerLog<A::Command>>,
+    ) -> bool {
         let Some(replica) = &mut self.replica else {
             return false;
         };

@@ -3,6 +3,7 @@
 //! They are drawn from a stream of their own, so the swarm's plans stay what they were. Most judge
 //! safety only and end early: twice as many seeds in the same time.
 
+mod again;
 mod guarded;
 mod kept;
 mod sizes;
@@ -126,6 +127,10 @@ pub const MIXES: &[(&str, &str)] = &[
     (
         "sizes",
         "up to 500 guests a host, on networks that drop what is large, with logs that are short; slow",
+    ),
+    (
+        "again",
+        "trouble that is over, a rest, and one host more that is lost; judges that guests run at last",
     ),
 ];
 
@@ -267,6 +272,7 @@ pub fn aimed(mix: &str, seed: u64) -> Option<Plan> {
         "guardian" => guardian(rng, &mut plan),
         "sizes" => plan = sizes::sizes(rng, seed),
         "states" => states(rng, &mut plan),
+        "again" => again::again(rng, &mut plan),
         "behind" => {
             plan.log_limit = [600, 2000, 6000][rng.index(3)];
             every(rng, &mut plan, 9 * SECOND, behind);
